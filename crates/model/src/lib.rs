@@ -1,0 +1,3 @@
+//! A model bundle and what runs it.
+
+pub mod manifest;
