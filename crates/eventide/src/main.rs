@@ -1,1 +1,14 @@
-fn main(){}
+//! `eventide`: a nightly job that turns a corpus of videos into tables of captioned events.
+
+mod arguments;
+mod commands;
+mod environment;
+mod job;
+mod report;
+mod telemetry;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    commands::main()
+}

@@ -1,1 +1,25 @@
-//! .
+//! One video in, one outcome out.
+//!
+//! [`Pipeline::index`] takes a [`WorkItem`](eventide_schema::WorkItem) through fetch, probe, words,
+//! sample, encode, generate and parse. A bad video is an [`Outcome`](eventide_schema::Outcome) that
+//! says why; only trouble that has nothing to do with the video, such as a store that is down, is an
+//! [`Error`]. Media children are waited for, the model runs on threads of its own ([`Captioner`]),
+//! and every queue between them is bounded. Knows no plan and no cluster.
+
+mod captioner;
+mod error;
+mod fetch;
+mod options;
+mod speech;
+mod video;
+mod window;
+
+pub use captioner::{Captioner, ModelInfo};
+pub use error::Error;
+pub use fetch::{Located, Scratch, Sources};
+pub use options::{
+    CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption, WindowOption,
+};
+pub use speech::sentences;
+pub use video::Pipeline;
+pub use window::windows;

@@ -45,7 +45,13 @@ impl TimeSpan {
         self.start_us.max(other.start_us) < self.end_us.min(other.end_us)
     }
 
-    /// The same span seen from `origin_us` later or earlier.
+    /// Whether `at_us` lies in the span.
+    #[must_use]
+    pub fn contains(self, at_us: i64) -> bool {
+        (self.start_us..self.end_us).contains(&at_us)
+    }
+
+    /// The same span `by_us` microseconds later; earlier where that is negative.
     #[must_use]
     pub fn shifted(self, by_us: i64) -> Self {
         Self::new(self.start_us.saturating_add(by_us), self.end_us.saturating_add(by_us))

@@ -1,0 +1,127 @@
+//! Why a run ended early, and which of it a task may try again.
+
+use std::io;
+
+use datafusion::error::DataFusionError;
+
+/// Why a run ended early. What it finished is kept: the next run of the job takes it over.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The catalog: listing, planning, receipts, publishing.
+    #[error(transparent)]
+    Catalog(#[from] eventide_catalog::Error),
+    /// A worker could not go on.
+    #[error("indexing stopped at `{video}`")]
+    Pipeline {
+        /// The video at which it stopped.
+        video: String,
+        /// Why.
+        source: eventide_pipeline::Error,
+    },
+    /// The model could not be loaded.
+    #[error("cannot use the model bundle `{uri}`")]
+    Bundle {
+        /// Where the bundle is.
+        uri: String,
+        /// Why.
+        source: eventide_model::Error,
+    },
+    /// The model's thread could not be started.
+    #[error("cannot start the captioner")]
+    Captioner(#[source] eventide_pipeline::Error),
+    /// The bundle's weights are random.
+    #[error("the model bundle `{uri}` is not trained: its captions would mean nothing")]
+    Untrained {
+        /// Where the bundle is.
+        uri: String,
+    },
+    /// The media tools cannot be used.
+    #[error("cannot use the media tools")]
+    Media(#[source] eventide_media::Error),
+    /// The scratch folder cannot be used.
+    #[error("cannot use `{folder}` as scratch space")]
+    Scratch {
+        /// The folder.
+        folder: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The plan failed.
+    #[error("the run failed")]
+    Plan(#[source] DataFusionError),
+}
+
+impl Error {
+    /// Whether the same work may succeed later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Catalog(error) => error.is_transient(),
+            Self::Pipeline { source, .. } | Self::Captioner(source) => source.is_transient(),
+            Self::Media(source) => source.is_transient(),
+            Self::Bundle { .. }
+            | Self::Untrained { .. }
+            | Self::Scratch { .. }
+            | Self::Plan(_) => false,
+        }
+    }
+
+    /// The error of a task: an I/O error where trying again may help, for that is the one class that
+    /// the scheduler retries, else an external one, which ends the run.
+    #[must_use]
+    pub fn into_task_error(self) -> DataFusionError {
+        if self.is_transient() {
+            DataFusionError::IoError(io::Error::other(self))
+        } else {
+            DataFusionError::External(Box::new(self))
+        }
+    }
+
+    /// Our own error again, out of whatever the plan wrapped it in.
+    #[must_use]
+    pub fn from_plan(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::External(inner) => match inner.downcast::<Self>() {
+                Ok(ours) => *ours,
+                Err(other) => Self::Plan(DataFusionError::External(other)),
+            },
+            DataFusionError::IoError(io) => match io.downcast::<Self>() {
+                Ok(ours) => ours,
+                Err(other) => Self::Plan(DataFusionError::IoError(other)),
+            },
+            DataFusionError::Context(_, inner) => Self::from_plan(*inner),
+            other => Self::Plan(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stopped() -> Error {
+        let source = eventide_pipeline::Error::CaptionerStopped;
+        Error::Pipeline { video: "v".to_owned(), source }
+    }
+
+    fn store_down() -> Error {
+        let source = object_store::Error::Generic { store: "s3", source: "503".into() };
+        let source = eventide_pipeline::Error::Store { uri: "s3://b/v".to_owned(), source };
+        Error::Pipeline { video: "v".to_owned(), source }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_of_the_class_that_is_retried() {
+        assert!(matches!(store_down().into_task_error(), DataFusionError::IoError(_)));
+        assert!(matches!(stopped().into_task_error(), DataFusionError::External(_)));
+    }
+
+    #[test]
+    fn our_error_comes_back_out_of_the_plan() {
+        for error in [stopped(), store_down()] {
+            let text = error.to_string();
+            let wrapped = error.into_task_error().context("somewhere in a plan");
+            assert_eq!(Error::from_plan(wrapped).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The model of a job: its bundle brought here, checked and opened.
+
+use eventide_catalog::{Stores, fetch_bundle, read_manifest};
+use eventide_model::{
+    Bundle,
+    manifest::Decoding,
+    runtime::{Device, Runtime, SessionOptions},
+};
+use eventide_pipeline::CaptioningOptions;
+
+use crate::{Error, Worker};
+
+/// The section `[model]` of a job, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelOptions {
+    /// Where the bundle is.
+    pub bundle: String,
+    /// Where it runs.
+    pub device: Device,
+    /// Threads of one operator; 0 is one a core.
+    pub threads: usize,
+    /// Whether random weights will do.
+    pub allow_untrained: bool,
+}
+
+impl ModelOptions {
+    /// Name and digest of the bundle, from its manifest alone.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read, or says that the weights are random and that will not do.
+    pub async fn identity(&self, stores: &Stores) -> Result<(String, String), Error> {
+        let bytes = read_manifest(stores, &self.bundle).await?;
+        let manifest = Bundle::parse_manifest(&bytes).map_err(|source| self.unusable(source))?;
+        if !manifest.trained && !self.allow_untrained {
+            return Err(Error::Untrained { uri: self.bundle.clone() });
+        }
+        let digest = Bundle::digest_of(&manifest);
+        Ok((manifest.model_id, digest))
+    }
+
+    fn unusable(&self, source: eventide_model::Error) -> Error {
+        Error::Bundle { uri: self.bundle.clone(), source }
+    }
+}
+
+/// A bundle on this machine and what runs it.
+pub(crate) struct Model {
+    pub(crate) bundle: Bundle,
+    pub(crate) runtime: Runtime,
+    pub(crate) session: SessionOptions,
+}
+
+impl Model {
+    /// Brings the bundle here, checks every file of it, and loads ONNX Runtime.
+    pub(crate) async fn load(
+        options: &ModelOptions,
+        stores: &Stores,
+        worker: &Worker,
+    ) -> Result<Self, Error> {
+        let folder = fetch_bundle(stores, &options.bundle, &worker.cache).await?;
+        let bundle = tokio::task::spawn_blocking(move || Bundle::open(&folder))
+            .await
+            .expect("opening a bundle does not panic")
+            .map_err(|source| options.unusable(source))?;
+        let runtime = Runtime::load(&worker.onnxruntime)
+            .map_err(|source| options.unusable(source.into()))?;
+        let session = SessionOptions { device: options.device, threads: options.threads };
+        Ok(Self { bundle, runtime, session })
+    }
+
+    /// The bundle's decoding, with what the job sets otherwise.
+    pub(crate) fn decoding(&self, captioning: &CaptioningOptions) -> Decoding {
+        let mut decoding = self.bundle.manifest().decoding.clone();
+        if let Some(beams) = captioning.beams {
+            decoding.beams = beams.get();
+        }
+        if let Some(length_penalty) = captioning.length_penalty {
+            decoding.length_penalty = length_penalty;
+        }
+        if let Some(tokens) = captioning.max_output_tokens {
+            decoding.max_output_tokens = tokens.get();
+        }
+        decoding
+    }
+}

@@ -1,0 +1,42 @@
+//! The digest of every parameter that can change a row.
+
+use eventide_pipeline::{CaptioningOptions, TranscriptOption};
+use sha2::{Digest, Sha256};
+
+/// Raised whenever the program itself would give other rows for the same parameters.
+const RULES_VERSION: u32 = 1;
+
+/// 16 hexadecimal digits that stand for the parameters. Limits are not among them: they decide
+/// whether a video gets rows, never which.
+#[must_use]
+pub fn params_digest(captioning: &CaptioningOptions, transcripts: &[TranscriptOption]) -> String {
+    let text = serde_json::json!([RULES_VERSION, captioning, transcripts]).to_string();
+    let digest = Sha256::digest(text.as_bytes());
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eventide_pipeline::{CaptioningSource, WindowOption};
+    use std::time::Duration;
+
+    #[test]
+    fn changes_with_what_changes_rows() {
+        let plain = CaptioningOptions::default();
+        let speech =
+            CaptioningOptions { source: CaptioningSource::Speech, ..CaptioningOptions::default() };
+        let windowed = CaptioningOptions {
+            window: WindowOption::Length(Duration::from_mins(5)),
+            ..CaptioningOptions::default()
+        };
+        let both = [TranscriptOption::Sidecar, TranscriptOption::Embedded];
+        let mut digests: Vec<_> =
+            [&plain, &speech, &windowed].map(|options| params_digest(options, &both)).into();
+        digests.push(params_digest(&plain, &both[..1]));
+        digests.sort();
+        digests.dedup();
+        assert_eq!(digests.len(), 4);
+        assert_eq!(params_digest(&plain, &both), params_digest(&plain.clone(), &both));
+    }
+}

@@ -1,0 +1,134 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands::sql::SqlArguments;
+
+/// Turns a corpus of videos in object storage into tables of captioned events.
+#[derive(Debug, Parser)]
+#[command(name = "eventide", version, about, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// What is settled for every command.
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  eventide check jobs/nightly.toml             is the job file right, are its stores there?
+  eventide plan  jobs/nightly.toml             what would be done, and what it would cost
+  eventide index jobs/nightly.toml             do it; run it again after any interruption
+  eventide sql --tables lake/ \"SELECT caption, start_ms FROM events LIMIT 10\"";
+
+/// What is settled for every command.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Which messages are logged, to standard error: a level, or `target=level,...`.
+    #[arg(long, global = true, env = "EVENTIDE_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(crate) log: String,
+    /// How messages are logged.
+    #[arg(long, global = true, env = "EVENTIDE_LOG_FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// Show no progress.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// How messages are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One line a message, for people.
+    Text,
+    /// One JSON object a message, for collectors.
+    Json,
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Index what is new, changed or gone, and publish the tables.
+    Index(IndexArguments),
+    /// Print what `index` would do and what it would cost. Changes nothing.
+    Plan(JobArguments),
+    /// Check a job file, its stores, its model and the tools. Changes nothing.
+    Check(JobArguments),
+    /// Query the tables: one statement, or a shell.
+    Sql(SqlArguments),
+    /// Write the published schemas.
+    #[command(hide = true)]
+    Schemas {
+        /// Folder to write to.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+/// A job and what the command line changes of it.
+#[derive(Debug, Args)]
+pub(crate) struct JobArguments {
+    /// The job file.
+    #[arg(value_name = "JOB.toml")]
+    pub(crate) job: PathBuf,
+    /// Where the tables are, instead of the job's `tables.uri`.
+    #[arg(long, env = "EVENTIDE_TABLES", value_name = "URI")]
+    pub(crate) tables: Option<String>,
+    /// Where the model bundle is, instead of the job's `model.bundle`.
+    #[arg(long, env = "EVENTIDE_BUNDLE", value_name = "URI")]
+    pub(crate) bundle: Option<String>,
+    /// Use a bundle whose weights are random; its captions mean nothing.
+    #[arg(long)]
+    pub(crate) allow_untrained: bool,
+    /// How the result is printed.
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+    /// The tools that do the work.
+    #[command(flatten)]
+    pub(crate) tools: ToolArguments,
+}
+
+/// Arguments of `index`.
+#[derive(Debug, Args)]
+pub(crate) struct IndexArguments {
+    /// The job.
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+    /// Videos that are worked on at once; one a core if not given.
+    #[arg(long, value_name = "N", env = "EVENTIDE_WORKERS")]
+    pub(crate) workers: Option<std::num::NonZeroUsize>,
+}
+
+/// Where the tools are.
+#[derive(Debug, Args)]
+pub(crate) struct ToolArguments {
+    /// Folder with `ffmpeg`, `ffprobe` and `libonnxruntime.so`; else they are looked for in `PATH`.
+    #[arg(long, env = "EVENTIDE_TOOLS", value_name = "DIR")]
+    pub(crate) tools: Option<PathBuf>,
+    /// The ONNX Runtime library.
+    #[arg(long, env = "ORT_DYLIB_PATH", value_name = "FILE")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,162 @@
+//! The commands, one file each, and what they share: start, errors, exit codes.
+
+mod check;
+mod index;
+pub(crate) mod plan;
+mod schemas;
+pub(crate) mod sql;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use eventide_catalog::Stores;
+use eventide_engine::{Night, Worker};
+use eventide_media::{Limits, Media};
+use miette::{IntoDiagnostic, WrapErr};
+
+use crate::{
+    arguments::{Arguments, Command, JobArguments, ToolArguments},
+    environment,
+    job::{JobFile, Overrides},
+    telemetry,
+};
+
+/// The job cannot be started: wrong file, wrong flags, missing tools, unreachable store.
+const EXIT_BAD_JOB: u8 = 2;
+/// Ended by Ctrl-C or SIGTERM.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Parses the command line, runs the command, and turns what it says into an exit code: 0 done,
+/// 1 the run failed, 2 the job cannot be started, 130 interrupted.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(Stop { code, report }) => {
+            eprintln!("{report:?}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    code: u8,
+    report: miette::Report,
+}
+
+impl Stop {
+    /// The job cannot be started.
+    pub(crate) fn bad_job(report: impl Into<miette::Report>) -> Self {
+        Self { code: EXIT_BAD_JOB, report: report.into() }
+    }
+
+    /// The run failed.
+    pub(crate) fn failed(report: impl Into<miette::Report>) -> Self {
+        Self { code: 1, report: report.into() }
+    }
+
+    /// A person or a supervisor ended it.
+    pub(crate) fn interrupted(report: impl Into<miette::Report>) -> Self {
+        Self { code: EXIT_INTERRUPTED, report: report.into() }
+    }
+}
+
+/// An error of the engine with what to do about it.
+pub(crate) fn explained(error: eventide_engine::Error) -> miette::Report {
+    use eventide_engine::Error;
+    let help = match &error {
+        Error::Untrained { .. } => {
+            Some("train or import a model, or pass --allow-untrained to see it run all the same")
+        }
+        Error::Bundle { .. } => Some("check that the folder is a whole bundle of this version"),
+        error if error.is_transient() => {
+            Some("run the same command again: what has been finished is kept")
+        }
+        _ => None,
+    };
+    let report = Err::<(), _>(error).into_diagnostic().unwrap_err();
+    match help {
+        Some(help) => miette::miette!(help = help, "{}", chain(report.as_ref())),
+        None => miette::miette!("{}", chain(report.as_ref())),
+    }
+}
+
+/// An error and its causes, each on its own line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}\n  because: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
+    let common = arguments.common;
+    telemetry::start(&common).map_err(Stop::bad_job)?;
+    if let Command::Schemas { out } = &arguments.command {
+        return schemas::run(out).map_err(Stop::failed);
+    }
+    let stores = Stores::new(environment::store_settings());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .into_diagnostic()
+        .wrap_err("cannot start the runtime")
+        .map_err(Stop::failed)?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Index(index) => index::run(&index, &common, &stores).await,
+            Command::Plan(job) => plan::run(&job, &stores).await,
+            Command::Check(job) => check::run(&job, &stores).await,
+            Command::Sql(sql) => sql::run(&sql, &stores).await,
+            Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
+        }
+    })
+}
+
+/// The job that the command line names.
+fn night(job: &JobArguments) -> Result<Night, Stop> {
+    let overrides = Overrides {
+        tables: job.tables.as_deref(),
+        bundle: job.bundle.as_deref(),
+        allow_untrained: job.allow_untrained,
+    };
+    JobFile::load(&job.job, &overrides).map_err(Stop::bad_job)
+}
+
+/// The worker that this process is.
+fn worker(
+    night: &Night,
+    tools: &ToolArguments,
+    videos_in_flight: Option<usize>,
+) -> Result<Worker, Stop> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cache = environment::cache_folder();
+    let scratch = std::env::temp_dir();
+    std::fs::create_dir_all(&cache)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot make the cache folder `{}`", cache.display()))
+        .map_err(Stop::bad_job)?;
+    let onnxruntime = match night.model {
+        Some(_) => environment::onnxruntime(tools).map_err(Stop::bad_job)?,
+        None => std::path::PathBuf::new(), // events come from speech: there is no model to run
+    };
+    let limits = Limits {
+        wall: night.limits.wall,
+        cpu: night.limits.cpu,
+        memory: night.limits.memory.as_u64(),
+        ..Limits::default()
+    };
+    Ok(Worker {
+        media: Media::new(environment::media_tools(tools).map_err(Stop::bad_job)?, limits),
+        scratch,
+        cache,
+        onnxruntime,
+        videos_in_flight: videos_in_flight.unwrap_or(cores),
+        name: environment::worker_name(),
+    })
+}

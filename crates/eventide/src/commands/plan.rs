@@ -1,0 +1,124 @@
+//! `eventide plan`: what `index` would do, and what it would cost.
+
+use std::process::ExitCode;
+
+use eventide_catalog::Stores;
+use eventide_engine::{Night, Planned};
+use eventide_pipeline::CaptioningSource;
+use serde::Serialize;
+
+use super::{Stop, explained, night};
+use crate::{arguments::JobArguments, report};
+
+/// Bytes of a second of video, where the tables tell nothing: 4 Mbit/s, a 1080p stream.
+const BYTES_A_SECOND: f64 = 500_000.0;
+/// Core-seconds that an hour of video costs to decode once, where the tables tell nothing.
+const CORE_SECONDS_AN_HOUR: f64 = 700.0;
+/// Core-seconds that a video costs whose words are only read, where the tables tell nothing.
+const CORE_SECONDS_A_TRANSCRIPT: f64 = 0.5;
+
+/// What a run would do. Printed as text, or as JSON under these names.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Forecast {
+    /// Objects that the corpus lists.
+    pub(crate) listed: u64,
+    /// Objects never seen.
+    pub(crate) new: u64,
+    /// Objects whose bytes, or whose side-car's, have changed.
+    pub(crate) changed: u64,
+    /// Objects that were indexed with another model or other parameters.
+    pub(crate) other_parameters: u64,
+    /// Objects that failed and have attempts left.
+    pub(crate) retried: u64,
+    /// Objects that an interrupted run has finished.
+    pub(crate) adopted: u64,
+    /// Objects that a rule of the job leaves out.
+    pub(crate) skipped: u64,
+    /// Objects whose rows are right.
+    pub(crate) unchanged: u64,
+    /// Objects that have gone.
+    pub(crate) removed: u64,
+    /// Shards that the work is cut into.
+    pub(crate) shards: u64,
+    /// Bytes to read.
+    pub(crate) bytes: u64,
+    /// Hours of video to index.
+    pub(crate) video_hours: f64,
+    /// Core-seconds that it will take.
+    pub(crate) core_seconds: f64,
+    /// Device-seconds that it will take; `null` where the tables tell nothing yet.
+    pub(crate) device_seconds: Option<f64>,
+    /// What the last three are estimated from.
+    pub(crate) estimated_from: &'static str,
+}
+
+pub(super) async fn run(arguments: &JobArguments, stores: &Stores) -> Result<ExitCode, Stop> {
+    let night = night(arguments)?;
+    let planned = night.plan(stores, false).await.map_err(|e| Stop::bad_job(explained(e)))?;
+    let past = past(&night, &planned);
+    report::forecast(&forecast(&night, &planned, past), arguments.format).map_err(Stop::failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the tables tell of the cost of indexing with these parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Past {
+    bytes: f64,
+    seconds: f64,
+    core_seconds: f64,
+    device_seconds: f64,
+}
+
+fn past(night: &Night, planned: &Planned) -> Option<Past> {
+    let _ = night;
+    let totals = planned.work.history?;
+    (totals.bytes > 0 && totals.video_ms > 0).then(|| Past {
+        bytes: float(totals.bytes),
+        seconds: float(totals.video_ms) / 1000.0,
+        core_seconds: float(totals.core_ms) / 1000.0,
+        device_seconds: float(totals.device_ms) / 1000.0,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+fn forecast(night: &Night, planned: &Planned, past: Option<Past>) -> Forecast {
+    let work = &planned.work;
+    let items = work.shards.iter().flat_map(|shard| &shard.items);
+    let bytes: u64 = items.map(|item| item.video.size_bytes).sum();
+    let (seconds, core_seconds, device_seconds, estimated_from) = match past {
+        Some(past) => {
+            let share = float(bytes) / past.bytes;
+            let device = past.device_seconds * share;
+            (past.seconds * share, past.core_seconds * share, Some(device), "the videos table")
+        }
+        None => {
+            let seconds = float(bytes) / BYTES_A_SECOND;
+            let cores = match night.captioning.source {
+                CaptioningSource::Vid2Seq => seconds / 3600.0 * CORE_SECONDS_AN_HOUR,
+                CaptioningSource::Speech => float(work.due() as u64) * CORE_SECONDS_A_TRANSCRIPT,
+            };
+            (seconds, cores, None, "rules of thumb: 4 Mbit/s, 700 core-seconds an hour")
+        }
+    };
+    Forecast {
+        listed: work.listed,
+        new: work.new,
+        changed: work.changed,
+        other_parameters: work.other_parameters,
+        retried: work.retried,
+        adopted: work.adopted.iter().map(|receipt| receipt.items.len() as u64).sum(),
+        skipped: work.skipped,
+        unchanged: work.unchanged,
+        removed: work.removed.len() as u64,
+        shards: work.shards.len() as u64,
+        bytes,
+        video_hours: seconds / 3600.0,
+        core_seconds,
+        device_seconds,
+        estimated_from,
+    }
+}

@@ -1,0 +1,70 @@
+//! `eventide schemas`: the published contracts, generated from the Rust types.
+
+use std::{fs, path::Path, process::ExitCode};
+
+use arrow::datatypes::Schema;
+use eventide_model::manifest::Manifest;
+use eventide_schema::tables::{events_schema, runs_schema, videos_schema};
+use miette::{IntoDiagnostic, WrapErr};
+use schemars::schema_for;
+use serde_json::{Value, json};
+
+use crate::job::JobFile;
+
+/// The columns of a table, as JSON that a person can read.
+fn columns(table: &str, key: &[&str], schema: &Schema) -> Value {
+    let columns: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            json!({
+                "name": field.name(),
+                "type": field.data_type().to_string(),
+                "nullable": field.is_nullable(),
+            })
+        })
+        .collect();
+    json!({ "table": table, "key": key, "columns": columns })
+}
+
+/// Every schema under its file name.
+fn all() -> Vec<(&'static str, Value)> {
+    vec![
+        ("events.json", columns("events", &["event_id"], &events_schema())),
+        ("videos.json", columns("videos", &["video_id"], &videos_schema())),
+        ("runs.json", columns("runs", &["run_id"], &runs_schema())),
+        ("job.schema.json", schema_for!(JobFile).to_value()),
+        ("bundle.schema.json", schema_for!(Manifest).to_value()),
+    ]
+}
+
+pub(super) fn run(out: &Path) -> miette::Result<ExitCode> {
+    fs::create_dir_all(out)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot make `{}`", out.display()))?;
+    for (name, schema) in all() {
+        let path = out.join(name);
+        let text = format!("{schema:#}\n");
+        fs::write(&path, text)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("cannot write `{}`", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_schemas_are_those_of_the_code() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas");
+        for (name, schema) in all() {
+            let published = fs::read_to_string(folder.join(name)).unwrap_or_default();
+            assert!(
+                published == format!("{schema:#}\n"),
+                "schemas/{name} is stale: run `cargo xtask schemas`"
+            );
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The environment, read once: settings of the stores, folders, tools. No other file reads it.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+};
+
+use eventide_media::Tools;
+
+use crate::arguments::ToolArguments;
+
+/// A tool that the work needs is missing.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum ToolError {
+    #[error("cannot find `{name}`")]
+    #[diagnostic(help(
+        "install it (Debian: `apt install ffmpeg`), or name its folder by --tools or EVENTIDE_TOOLS; in a checkout, `cargo xtask setup` does it"
+    ))]
+    Missing { name: &'static str },
+    #[error("cannot find the ONNX Runtime library `libonnxruntime.so`")]
+    #[diagnostic(help(
+        "name it by --onnxruntime or ORT_DYLIB_PATH; it is in the PyPI package `onnxruntime`, and in a checkout `cargo xtask setup` fetches it"
+    ))]
+    MissingRuntime,
+}
+
+/// Settings of the object stores, such as `AWS_REGION`.
+pub(crate) fn store_settings() -> BTreeMap<String, String> {
+    env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect()
+}
+
+/// The folder for model bundles and the history of the shell.
+pub(crate) fn cache_folder() -> PathBuf {
+    let home = || env::home_dir().map(|home| home.join(".cache"));
+    env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(home)
+        .unwrap_or_else(env::temp_dir)
+        .join("eventide")
+}
+
+/// Host and process, for the `videos` table.
+pub(crate) fn worker_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}/{}", if host.is_empty() { "localhost" } else { host }, std::process::id())
+}
+
+/// The media tools.
+///
+/// # Errors
+/// Which one is missing.
+pub(crate) fn media_tools(arguments: &ToolArguments) -> Result<Tools, ToolError> {
+    let find = |name| {
+        in_folder(arguments.tools.as_deref(), name)
+            .or_else(|| in_path(name))
+            .ok_or(ToolError::Missing { name })
+    };
+    Ok(Tools { ffmpeg: find("ffmpeg")?, ffprobe: find("ffprobe")? })
+}
+
+/// The ONNX Runtime library.
+///
+/// # Errors
+/// When it is nowhere to be found.
+pub(crate) fn onnxruntime(arguments: &ToolArguments) -> Result<PathBuf, ToolError> {
+    arguments
+        .onnxruntime
+        .clone()
+        .or_else(|| in_folder(arguments.tools.as_deref(), "libonnxruntime.so"))
+        .or_else(|| in_folder(Some(Path::new("/usr/local/lib")), "libonnxruntime.so"))
+        .or_else(|| in_folder(Some(Path::new("/usr/lib")), "libonnxruntime.so"))
+        .ok_or(ToolError::MissingRuntime)
+}
+
+fn in_folder(folder: Option<&Path>, name: &str) -> Option<PathBuf> {
+    let path = folder?.join(name);
+    path.is_file().then(|| std::path::absolute(&path).unwrap_or(path))
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).find_map(|folder| in_folder(Some(&folder), name))
+}

@@ -1,0 +1,356 @@
+//! The job file: what it may say, and what is wrong where it says something else.
+
+use std::{
+    fs,
+    num::{NonZeroU64, NonZeroUsize},
+    path::{Path, PathBuf},
+};
+
+use bytesize::ByteSize;
+use eventide_catalog::CorpusOptions;
+use eventide_engine::{ModelOptions, Night, ShardOptions};
+use eventide_model::runtime::Device;
+use eventide_pipeline::{CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption};
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A job file. One a job, in `jobs/`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct JobFile {
+    /// What to index.
+    pub(crate) corpus: CorpusSection,
+    /// What captions it.
+    #[serde(default)]
+    pub(crate) model: ModelSection,
+    /// What is captioned and how.
+    #[serde(default)]
+    pub(crate) captioning: CaptioningOptions,
+    /// What one video may cost.
+    #[serde(default)]
+    pub(crate) limits: LimitOptions,
+    /// Where the rows go.
+    pub(crate) tables: TablesSection,
+    /// How the run is cut up and published.
+    #[serde(default)]
+    pub(crate) run: RunSection,
+}
+
+/// What to index.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct CorpusSection {
+    /// A folder or prefix: `s3://bucket/videos/`, `file:///videos/`, or a path relative to the job file.
+    pub(crate) uri: String,
+    /// Globs of the objects to index, relative to `uri`. Common video and audio extensions if empty.
+    #[serde(default)]
+    pub(crate) include: Vec<String>,
+    /// Globs of the objects to leave out, relative to `uri`.
+    #[serde(default)]
+    pub(crate) exclude: Vec<String>,
+    /// Where the words of a video may come from, in the order in which they are tried.
+    #[serde(default = "all_transcripts")]
+    pub(crate) transcripts: Vec<TranscriptOption>,
+}
+
+fn all_transcripts() -> Vec<TranscriptOption> {
+    vec![TranscriptOption::Sidecar, TranscriptOption::Embedded]
+}
+
+/// What captions the corpus.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ModelSection {
+    /// The model bundle: a folder in any store, or a path relative to the job file.
+    pub(crate) bundle: Option<String>,
+    /// Where it runs.
+    pub(crate) device: DeviceOption,
+    /// Threads of one operator; 0 is one a core.
+    pub(crate) threads: usize,
+}
+
+/// Where a model runs: `cpu`, or `cuda:N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct DeviceOption(Device);
+
+impl TryFrom<String> for DeviceOption {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "cpu" {
+            return Ok(Self(Device::Cpu));
+        }
+        text.strip_prefix("cuda:")
+            .and_then(|ordinal| ordinal.parse().ok())
+            .map(|ordinal| Self(Device::Cuda(ordinal)))
+            .ok_or_else(|| format!("expected `cpu` or `cuda:N`, not `{text}`"))
+    }
+}
+
+impl From<DeviceOption> for String {
+    fn from(device: DeviceOption) -> Self {
+        device.0.to_string()
+    }
+}
+
+impl JsonSchema for DeviceOption {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Device".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^(cpu|cuda:[0-9]+)$" })
+    }
+}
+
+/// Where the rows go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct TablesSection {
+    /// The folder of the tables `events`, `videos` and `runs`: a URI, or a path relative to the job
+    /// file.
+    pub(crate) uri: String,
+}
+
+/// How the run is cut up and published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RunSection {
+    /// Name of the job in the `runs` table; the name of the job file if not given.
+    pub(crate) name: Option<String>,
+    /// Video of one shard, about.
+    #[schemars(with = "String")]
+    pub(crate) shard_size: ByteSize,
+    /// Most videos of one shard.
+    pub(crate) shard_videos: NonZeroUsize,
+    /// Whether an empty corpus may remove every row.
+    pub(crate) allow_empty: bool,
+}
+
+impl Default for RunSection {
+    fn default() -> Self {
+        Self {
+            name: None,
+            shard_size: ByteSize::gib(4),
+            shard_videos: NonZeroUsize::new(256).expect("not zero"),
+            allow_empty: false,
+        }
+    }
+}
+
+/// What the command line and the environment set over the job file.
+#[derive(Debug, Default)]
+pub(crate) struct Overrides<'a> {
+    pub(crate) tables: Option<&'a str>,
+    pub(crate) bundle: Option<&'a str>,
+    pub(crate) allow_untrained: bool,
+}
+
+/// What is wrong with a job file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JobError {
+    #[error("cannot read the job file `{}`", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the job file `{}` is not right: {message}", path.display())]
+    Parse {
+        path: PathBuf,
+        message: String,
+        text: NamedSource<String>,
+        span: Option<SourceSpan>,
+        help: Option<String>,
+    },
+    #[error("the job file `{}` is not right: {message}", path.display())]
+    Rule { path: PathBuf, message: String, help: String },
+}
+
+impl Diagnostic for JobError {
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        match self {
+            Self::Read { .. } => Some(Box::new("give the path of a job file; examples are in jobs/")),
+            Self::Parse { help, .. } => help.as_ref().map(|help| Box::new(help) as _),
+            Self::Rule { help, .. } => Some(Box::new(help)),
+        }
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        match self {
+            Self::Parse { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        match self {
+            Self::Parse { span: Some(span), .. } => {
+                Some(Box::new(std::iter::once(LabeledSpan::underline(*span))))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl JobFile {
+    /// Reads and resolves a job file.
+    ///
+    /// # Errors
+    /// What is wrong with it, with the place and the nearest right name.
+    pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Night, JobError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| JobError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)?.resolve(path, overrides)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, JobError> {
+        toml::from_str(text).map_err(|error| {
+            let message = error.message().trim().replace('\n', "; ");
+            JobError::Parse {
+                path: path.to_owned(),
+                help: nearest(&message).map(|name| format!("did you mean `{name}`?")),
+                message,
+                text: NamedSource::new(path.display().to_string(), text.to_owned())
+                    .with_language("TOML"),
+                span: error.span().map(Into::into),
+            }
+        })
+    }
+
+    fn resolve(self, path: &Path, overrides: &Overrides) -> Result<Night, JobError> {
+        let rule = |message: &str, help: &str| JobError::Rule {
+            path: path.to_owned(),
+            message: message.to_owned(),
+            help: help.to_owned(),
+        };
+        let speech = self.captioning.source == CaptioningSource::Speech;
+        let bundle = overrides.bundle.map(ToOwned::to_owned).or(self.model.bundle);
+        let model = match bundle {
+            _ if speech => None,
+            Some(bundle) => Some(ModelOptions {
+                bundle: anchored(&bundle, path),
+                device: self.model.device.0,
+                threads: self.model.threads,
+                allow_untrained: overrides.allow_untrained,
+            }),
+            None => {
+                return Err(rule(
+                    "`captioning.source` is `vid2seq`, and there is no `model.bundle`",
+                    "name a model bundle, or set `captioning.source = \"speech\"`",
+                ));
+            }
+        };
+        if speech && self.corpus.transcripts.is_empty() {
+            return Err(rule(
+                "`captioning.source` is `speech`, and `corpus.transcripts` is empty",
+                "set `corpus.transcripts = [\"sidecar\", \"embedded\"]`",
+            ));
+        }
+        if let eventide_pipeline::WindowOption::Length(length) = self.captioning.window
+            && self.captioning.overlap >= length
+        {
+            return Err(rule(
+                "`captioning.overlap` is not shorter than `captioning.window`",
+                "an overlap of a tenth of the window is usual",
+            ));
+        }
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Night {
+            job: self.run.name.unwrap_or(stem),
+            corpus: CorpusOptions {
+                uri: anchored(&self.corpus.uri, path),
+                include: self.corpus.include,
+                exclude: self.corpus.exclude,
+                sidecars: self.corpus.transcripts.contains(&TranscriptOption::Sidecar),
+            },
+            transcripts: self.corpus.transcripts,
+            captioning: self.captioning,
+            limits: self.limits,
+            model,
+            tables: anchored(overrides.tables.unwrap_or(&self.tables.uri), path),
+            shards: ShardOptions {
+                bytes: NonZeroU64::new(self.run.shard_size.as_u64()).map_or(1, NonZeroU64::get),
+                videos: self.run.shard_videos.get(),
+            },
+            allow_empty: self.run.allow_empty,
+        })
+    }
+}
+
+/// A URI as it is; a relative path from the folder of the job file.
+fn anchored(uri: &str, job: &Path) -> String {
+    if uri.contains("://") || Path::new(uri).is_absolute() {
+        return uri.to_owned();
+    }
+    let folder = job.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let joined = folder.unwrap_or(Path::new(".")).join(uri);
+    std::path::absolute(&joined).unwrap_or(joined).to_string_lossy().into_owned()
+}
+
+/// The name among those that a parse error expects which is nearest to the one it found.
+fn nearest(message: &str) -> Option<String> {
+    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let (found, expected) = names.split_first()?;
+    if !message.starts_with("unknown") {
+        return None;
+    }
+    expected
+        .iter()
+        .map(|name| (strsim::jaro_winkler(found, name), *name))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const LEAST: &str = "[corpus]\nuri = 'videos'\n[tables]\nuri = 'lake'\n";
+
+    fn load(text: &str) -> Result<Night, JobError> {
+        let path = Path::new("/jobs/nightly.toml");
+        JobFile::parse(path, text)?.resolve(path, &Overrides::default())
+    }
+
+    #[rstest]
+    #[case::misspelt_key("[captioning]\nbeam = 4", "unknown field `beam`", Some("did you mean `beams`?"))]
+    #[case::misspelt_section("[limit]\nattempts = 4", "unknown field `limit`", Some("did you mean `limits`?"))]
+    #[case::misspelt_value("[captioning]\nsource = 'speach'", "unknown variant `speach`", Some("did you mean `speech`?"))]
+    #[case::zero_beams("[captioning]\nbeams = 0", "nonzero", None)]
+    #[case::bare_number("[limits]\nwall = 600", "expected a duration", None)]
+    #[case::wrong_unit("[limits]\nmemory = '2 GiX'", "GiX", None)]
+    #[case::bad_window("[captioning]\nwindow = 'half'", "expected `whole` or a duration", None)]
+    #[case::bad_device("[model]\ndevice = 'gpu'", "expected `cpu` or `cuda:N`", None)]
+    #[case::no_bundle("", "there is no `model.bundle`", Some("name a model bundle"))]
+    #[case::overlap("[captioning]\nsource = 'speech'\nwindow = '5m'\noverlap = '5m'", "not shorter", Some("a tenth"))]
+    fn refuses(#[case] more: &str, #[case] because: &str, #[case] hint: Option<&str>) {
+        let error = load(&format!("{LEAST}{more}")).unwrap_err();
+        assert!(error.to_string().contains(because), "{error}");
+        let help = error.help().map(|help| help.to_string()).unwrap_or_default();
+        assert!(help.contains(hint.unwrap_or_default()), "{help}");
+        assert_eq!(help.is_empty(), hint.is_none(), "{help}");
+    }
+
+    #[test]
+    fn the_least_job_has_a_corpus_and_tables() {
+        let night = load(&format!("{LEAST}[captioning]\nsource = 'speech'")).unwrap();
+        assert_eq!(night.job, "nightly");
+        assert_eq!(night.corpus.uri, "/jobs/videos");
+        assert_eq!(night.tables, "/jobs/lake");
+        assert!(night.model.is_none());
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let path = Path::new("/jobs/nightly.toml");
+        let overrides = Overrides {
+            tables: Some("s3://lake/t"),
+            bundle: Some("/b"),
+            allow_untrained: true,
+        };
+        let night = JobFile::parse(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
+        assert_eq!(night.tables, "s3://lake/t");
+        assert_eq!(night.model.unwrap().bundle, "/b");
+    }
+}

@@ -1,0 +1,129 @@
+//! Results on standard output, as text or as JSON.
+
+use std::io::{self, Write};
+
+use bytesize::ByteSize;
+use chrono::DateTime;
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use eventide_schema::tables::RunRow;
+use miette::{IntoDiagnostic, WrapErr};
+use serde_json::json;
+
+use crate::{arguments::Format, commands::plan::Forecast};
+
+/// Prints what a run has published.
+pub(crate) fn run(run: &RunRow, format: Format) -> miette::Result<()> {
+    let text = match format {
+        Format::Json => serde_json::to_string_pretty(run).into_diagnostic()?,
+        Format::Text => run_text(run),
+    };
+    print(&text).into_diagnostic().wrap_err("cannot print the result")
+}
+
+fn run_text(run: &RunRow) -> String {
+    let wall_s = (run.finished_at_ms - run.started_at_ms).max(0) / 1000;
+    let started = DateTime::from_timestamp_millis(run.started_at_ms)
+        .map(|at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+        .unwrap_or_default();
+    let mut rows = vec![
+        ("run", run.run_id.clone()),
+        ("job", run.job.clone()),
+        ("started", format!("{started}, took {wall_s} s")),
+        ("listed", run.listed.to_string()),
+        ("captioned", run.captioned.to_string()),
+        ("empty", run.empty.to_string()),
+        ("failed", run.failed.to_string()),
+        ("skipped", run.skipped.to_string()),
+        ("unchanged", run.unchanged.to_string()),
+        ("removed", run.removed.to_string()),
+        ("events", run.events.to_string()),
+        ("video", format!("{:.2} h", seconds(run.video_ms) / 3600.0)),
+        ("cost", format!("{:.1} core-s, {:.1} device-s, {} read", seconds(run.core_ms), seconds(run.device_ms), ByteSize(run.bytes_read))),
+    ];
+    let versions = (run.events_version, run.videos_version);
+    rows.push((
+        "published",
+        match versions {
+            (None, None) => "nothing had changed".to_owned(),
+            (events, videos) => format!("events {}, videos {}", version(events), version(videos)),
+        },
+    ));
+    two_columns(&rows)
+}
+
+fn version(version: Option<i64>) -> String {
+    version.map_or_else(|| "as before".to_owned(), |version| format!("version {version}"))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
+
+/// Prints what a run would do.
+pub(crate) fn forecast(forecast: &Forecast, format: Format) -> miette::Result<()> {
+    let text = match format {
+        Format::Json => serde_json::to_string_pretty(forecast).into_diagnostic()?,
+        Format::Text => forecast_text(forecast),
+    };
+    print(&text).into_diagnostic().wrap_err("cannot print the forecast")
+}
+
+fn forecast_text(forecast: &Forecast) -> String {
+    let device = forecast
+        .device_seconds
+        .map_or_else(|| "unknown".to_owned(), |seconds| format!("about {seconds:.0} s"));
+    two_columns(&[
+        ("listed", forecast.listed.to_string()),
+        ("new", forecast.new.to_string()),
+        ("changed", forecast.changed.to_string()),
+        ("other parameters", forecast.other_parameters.to_string()),
+        ("tried again", forecast.retried.to_string()),
+        ("finished before", forecast.adopted.to_string()),
+        ("skipped", forecast.skipped.to_string()),
+        ("unchanged", forecast.unchanged.to_string()),
+        ("gone", forecast.removed.to_string()),
+        ("shards", forecast.shards.to_string()),
+        ("to read", ByteSize(forecast.bytes).to_string()),
+        ("video", format!("about {:.2} h", forecast.video_hours)),
+        ("cores", format!("about {:.0} core-s", forecast.core_seconds)),
+        ("device", device),
+        ("estimated from", forecast.estimated_from.to_owned()),
+    ])
+}
+
+/// Prints what a check has found.
+pub(crate) fn findings(findings: &[(&str, String)], format: Format) -> io::Result<()> {
+    let text = match format {
+        Format::Json => {
+            let object: serde_json::Map<_, _> =
+                findings.iter().map(|(what, found)| ((*what).to_owned(), json!(found))).collect();
+            serde_json::Value::Object(object).to_string()
+        }
+        Format::Text => {
+            let rows: Vec<_> = findings.iter().map(|(what, found)| (*what, found.clone())).collect();
+            two_columns(&rows)
+        }
+    };
+    print(&text)
+}
+
+fn two_columns(rows: &[(&str, String)]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    for (name, value) in rows {
+        table.add_row([
+            Cell::new(name).set_alignment(CellAlignment::Right),
+            Cell::new(value),
+        ]);
+    }
+    table.to_string()
+}
+
+/// A closed pipe is no fault: whoever read has read enough.
+fn print(text: &str) -> io::Result<()> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}

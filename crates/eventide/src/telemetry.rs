@@ -1,0 +1,24 @@
+//! Logging, to standard error.
+
+use std::io;
+
+use miette::{IntoDiagnostic, WrapErr};
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::{Common, LogFormat};
+
+/// Starts logging as the command line wants it.
+///
+/// # Errors
+/// When the filter is not one.
+pub(crate) fn start(common: &Common) -> miette::Result<()> {
+    let filter = EnvFilter::try_new(&common.log)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("`{}` is no log filter", common.log))?;
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match common.log_format {
+        LogFormat::Text => logging.init(),
+        LogFormat::Json => logging.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

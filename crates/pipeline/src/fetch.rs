@@ -1,0 +1,300 @@
+//! Fetch: the bytes of a video as a local file.
+//!
+//! Local videos are used where they lie. Remote ones are copied by ranged reads with If-Match to
+//! scratch space, whose size is a limit over all videos in flight.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytesize::ByteSize;
+use eventide_schema::{Failure, Stage, Video};
+use futures::{StreamExt, TryStreamExt};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, path::Path as ObjectPath};
+use tempfile::NamedTempFile;
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use crate::Error;
+
+/// Bytes of one ranged read.
+const RANGE_BYTES: u64 = 8 << 20;
+/// Ranged reads of one video in flight: with [`RANGE_BYTES`], 32 MiB of memory.
+const RANGES_IN_FLIGHT: usize = 4;
+/// One permit of the scratch semaphore stands for this many bytes.
+const PERMIT_BYTES: u64 = 1 << 20;
+/// Largest side-car that is read.
+const LARGEST_SIDECAR: u64 = 64 << 20;
+
+/// An object and the store that holds it.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// The store.
+    pub store: Arc<dyn ObjectStore>,
+    /// The object's path in it.
+    pub path: ObjectPath,
+    /// Where the object lies on this machine, if it does.
+    pub local: Option<PathBuf>,
+}
+
+/// Turns the URI of a video into a store and a path.
+pub trait Sources: Send + Sync {
+    /// The store and path of `uri`.
+    ///
+    /// # Errors
+    /// What is wrong with the URI, for a person.
+    fn locate(&self, uri: &str) -> Result<Located, String>;
+}
+
+/// Disk space for copies of remote videos.
+#[derive(Debug, Clone)]
+pub struct Scratch {
+    folder: PathBuf,
+    permits: Arc<Semaphore>,
+    total: u32,
+}
+
+impl Scratch {
+    /// Scratch space of `size` bytes in `folder`, which must exist.
+    #[must_use]
+    pub fn new(folder: PathBuf, size: ByteSize) -> Self {
+        let total = u32::try_from(size.as_u64() / PERMIT_BYTES).unwrap_or(u32::MAX).max(1);
+        Self { folder, permits: Arc::new(Semaphore::new(total as usize)), total }
+    }
+
+    fn failed(&self, source: io::Error) -> Trouble {
+        Trouble::Run(Error::Scratch { folder: self.folder.display().to_string(), source })
+    }
+}
+
+/// A video on this machine. Dropping it gives its scratch space back.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes_read: u64,
+    _copy: Option<(NamedTempFile, OwnedSemaphorePermit)>,
+}
+
+/// Either a fact about the video, or trouble with the run.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    Video(Failure),
+    Run(Error),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Video(failure)
+    }
+}
+
+fn failure(reason_code: &str, reason: String) -> Failure {
+    Failure { stage: Stage::Fetch, reason_code: reason_code.to_owned(), reason }
+}
+
+/// A store's error as a fact about the video where it is one.
+fn judged(uri: &str, source: object_store::Error) -> Trouble {
+    match source {
+        object_store::Error::NotFound { .. } => {
+            failure("not_found", format!("`{uri}` was listed but is not there any more")).into()
+        }
+        object_store::Error::Precondition { .. } => changed(uri).into(),
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => {
+            failure("forbidden", format!("the store does not let `{uri}` be read")).into()
+        }
+        source => Trouble::Run(Error::Store { uri: uri.to_owned(), source }),
+    }
+}
+
+fn changed(uri: &str) -> Failure {
+    failure("changed", format!("`{uri}` was replaced after it was listed; the next run takes it"))
+}
+
+/// Brings `video` to this machine.
+pub(crate) async fn fetch(
+    video: &Video,
+    sources: &dyn Sources,
+    scratch: &Scratch,
+) -> Result<Fetched, Trouble> {
+    let located = sources
+        .locate(&video.uri)
+        .map_err(|reason| failure("bad_uri", reason))?;
+    let meta = located.store.head(&located.path).await.map_err(|e| judged(&video.uri, e))?;
+    if meta.size != video.size_bytes
+        || meta.last_modified.timestamp_millis() != video.last_modified_ms
+    {
+        return Err(changed(&video.uri).into());
+    }
+    if meta.size == 0 {
+        return Err(failure("empty_file", format!("`{}` has no bytes", video.uri)).into());
+    }
+    match located.local {
+        Some(path) => Ok(Fetched { path, bytes_read: meta.size, _copy: None }),
+        None => copy(video, &located, &meta, scratch).await,
+    }
+}
+
+/// Copies an object to scratch space, keeping the extension of its name: some formats are told by it.
+async fn copy(
+    video: &Video,
+    located: &Located,
+    meta: &ObjectMeta,
+    scratch: &Scratch,
+) -> Result<Fetched, Trouble> {
+    let permits = u32::try_from(meta.size.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
+    if permits > scratch.total {
+        let reason = format!(
+            "`{}` has {}, which is more than the scratch space holds",
+            video.uri,
+            ByteSize(meta.size)
+        );
+        return Err(failure("too_large_for_scratch", reason).into());
+    }
+    let permit = Arc::clone(&scratch.permits)
+        .acquire_many_owned(permits)
+        .await
+        .expect("the semaphore is never closed");
+    let extension = Path::new(located.path.filename().unwrap_or_default())
+        .extension()
+        .map(|e| format!(".{}", e.to_string_lossy()))
+        .unwrap_or_default();
+    let file = tempfile::Builder::new()
+        .prefix("eventide-")
+        .suffix(&extension)
+        .tempfile_in(&scratch.folder)
+        .map_err(|e| scratch.failed(e))?;
+    let reopened = file.reopen().map_err(|e| scratch.failed(e))?;
+    let mut out = tokio::fs::File::from_std(reopened);
+    let mut parts = futures::stream::iter(ranges(meta.size))
+        .map(|range| {
+            let options = GetOptions {
+                range: Some(range.into()),
+                if_match: meta.e_tag.clone(),
+                ..GetOptions::default()
+            };
+            async { located.store.get_opts(&located.path, options).await?.bytes().await }
+        })
+        .buffered(RANGES_IN_FLIGHT);
+    let mut bytes_read = 0;
+    while let Some(part) = parts.try_next().await.map_err(|e| judged(&video.uri, e))? {
+        bytes_read += part.len() as u64;
+        out.write_all(&part).await.map_err(|e| scratch.failed(e))?;
+    }
+    out.flush().await.map_err(|e| scratch.failed(e))?;
+    if bytes_read != meta.size {
+        let reason = format!("`{}` gave {bytes_read} of its {} bytes", video.uri, meta.size);
+        return Err(failure("short_read", reason).into());
+    }
+    Ok(Fetched { path: file.path().to_owned(), bytes_read, _copy: Some((file, permit)) })
+}
+
+/// The ranges that make up `size` bytes.
+fn ranges(size: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
+    (0..size.div_ceil(RANGE_BYTES)).map(move |i| {
+        i * RANGE_BYTES..((i + 1) * RANGE_BYTES).min(size)
+    })
+}
+
+/// The whole of a side-car file.
+pub(crate) async fn read_sidecar(uri: &str, sources: &dyn Sources) -> Result<Vec<u8>, Trouble> {
+    let located = sources.locate(uri).map_err(|reason| failure("bad_uri", reason))?;
+    let answer = located.store.get(&located.path).await.map_err(|e| judged(uri, e))?;
+    if answer.meta.size > LARGEST_SIDECAR {
+        let reason = format!("`{uri}` has {}: no subtitles are that long", ByteSize(answer.meta.size));
+        return Err(failure("sidecar_too_large", reason).into());
+    }
+    Ok(answer.bytes().await.map_err(|e| judged(uri, e))?.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+    use rstest::rstest;
+
+    struct Memory(Arc<InMemory>);
+
+    impl Sources for Memory {
+        fn locate(&self, uri: &str) -> Result<Located, String> {
+            let path = uri.strip_prefix("memory:///").ok_or("not in memory")?;
+            let store: Arc<dyn ObjectStore> = Arc::clone(&self.0) as _;
+            Ok(Located { store, path: ObjectPath::from(path), local: None })
+        }
+    }
+
+    async fn stored(bytes: Vec<u8>) -> (Memory, Video) {
+        let store = Arc::new(InMemory::new());
+        let path = ObjectPath::from("a.mp4");
+        store.put(&path, bytes.into()).await.unwrap();
+        let meta = store.head(&path).await.unwrap();
+        let uri = "memory:///a.mp4".to_owned();
+        let video = Video {
+            video_id: eventide_schema::video_id(&uri),
+            uri,
+            source_version: "1".to_owned(),
+            size_bytes: meta.size,
+            last_modified_ms: meta.last_modified.timestamp_millis(),
+            sidecar: None,
+        };
+        (Memory(store), video)
+    }
+
+    fn scratch(folder: &tempfile::TempDir) -> Scratch {
+        Scratch::new(folder.path().to_owned(), ByteSize::mib(64))
+    }
+
+    #[tokio::test]
+    async fn copies_every_byte_and_gives_the_space_back() {
+        let bytes: Vec<u8> = (0u32..5 << 20).flat_map(u32::to_le_bytes).collect(); // 20 MiB: 3 ranges
+        let (sources, video) = stored(bytes.clone()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = scratch(&folder);
+        let fetched = fetch(&video, &sources, &scratch).await.unwrap();
+        assert!(std::fs::read(&fetched.path).unwrap() == bytes);
+        assert_eq!(scratch.permits.available_permits(), 64 - 20);
+        drop(fetched);
+        assert_eq!(scratch.permits.available_permits(), 64);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    fn code(trouble: Trouble) -> String {
+        match trouble {
+            Trouble::Video(failure) => failure.reason_code,
+            Trouble::Run(error) => panic!("{error}"),
+        }
+    }
+
+    #[rstest]
+    #[case::no_bytes(vec![], "empty_file")]
+    #[case::too_large(vec![0; 65 << 20], "too_large_for_scratch")]
+    #[tokio::test]
+    async fn refuses(#[case] bytes: Vec<u8>, #[case] expected: &str) {
+        let (sources, video) = stored(bytes).await;
+        let folder = tempfile::tempdir().unwrap();
+        let trouble = fetch(&video, &sources, &scratch(&folder)).await.unwrap_err();
+        assert_eq!(code(trouble), expected);
+    }
+
+    #[tokio::test]
+    async fn a_replaced_object_is_left_to_the_next_run() {
+        let (sources, video) = stored(vec![1, 2, 3]).await;
+        sources.0.put(&ObjectPath::from("a.mp4"), vec![9].into()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let trouble = fetch(&video, &sources, &scratch(&folder)).await.unwrap_err();
+        assert_eq!(code(trouble), "changed");
+    }
+
+    #[tokio::test]
+    async fn a_removed_object_says_so() {
+        let (sources, video) = stored(vec![1, 2, 3]).await;
+        sources.0.delete(&ObjectPath::from("a.mp4")).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let trouble = fetch(&video, &sources, &scratch(&folder)).await.unwrap_err();
+        assert_eq!(code(trouble), "not_found");
+    }
+}

@@ -1,0 +1,167 @@
+//! What a job may say about captioning and about limits.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use bytesize::ByteSize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The section `[captioning]` of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CaptioningOptions {
+    /// What makes the events.
+    pub source: CaptioningSource,
+    /// `"whole"`, or the length of a window such as `"5m"`.
+    pub window: WindowOption,
+    /// How much of a window the next one sees again. An event found twice is kept once.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub overlap: Duration,
+    /// Hypotheses kept by the beam search; the bundle's own number if not given.
+    pub beams: Option<NonZeroU32>,
+    /// Exponent of the length in the score of a hypothesis; the bundle's own if not given.
+    pub length_penalty: Option<f32>,
+    /// Most tokens of one window's sequence; the bundle's own number if not given.
+    pub max_output_tokens: Option<NonZeroU32>,
+    /// Most events of a window: the first ones by order of generation.
+    pub max_events: NonZeroU32,
+}
+
+impl Default for CaptioningOptions {
+    fn default() -> Self {
+        Self {
+            source: CaptioningSource::Vid2Seq,
+            window: WindowOption::Whole,
+            overlap: Duration::ZERO,
+            beams: None,
+            length_penalty: None,
+            max_output_tokens: None,
+            max_events: NonZeroU32::new(100).expect("not zero"),
+        }
+    }
+}
+
+/// What makes the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CaptioningSource {
+    /// The captioning model.
+    #[default]
+    Vid2Seq,
+    /// The sentences of the transcript: the paper's pseudo events. Needs no model.
+    Speech,
+}
+
+/// How a video is cut into windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum WindowOption {
+    /// One window: the whole video, as in the paper.
+    #[default]
+    Whole,
+    /// Windows of this length, one second or more.
+    Length(Duration),
+}
+
+impl TryFrom<String> for WindowOption {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text == "whole" {
+            return Ok(Self::Whole);
+        }
+        let expected = || format!("expected `whole` or a duration such as `5m`, not `{text}`");
+        let length = text
+            .parse::<humantime_serde::re::humantime::Duration>()
+            .map_err(|_| expected())?;
+        if *length < Duration::from_secs(1) {
+            return Err(format!("a window of `{text}` is too short: 1s is the least"));
+        }
+        Ok(Self::Length(*length))
+    }
+}
+
+impl From<WindowOption> for String {
+    fn from(window: WindowOption) -> Self {
+        match window {
+            WindowOption::Whole => "whole".to_owned(),
+            WindowOption::Length(length) => {
+                humantime_serde::re::humantime::format_duration(length).to_string()
+            }
+        }
+    }
+}
+
+impl JsonSchema for WindowOption {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Window".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "`whole` or a duration" })
+    }
+}
+
+/// Where the words of a video may come from, in the order in which they are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TranscriptOption {
+    /// A subtitle file beside the video.
+    Sidecar,
+    /// A subtitle stream inside the video.
+    Embedded,
+}
+
+/// The section `[limits]` of a job: what one video may cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LimitOptions {
+    /// Address space of a media child.
+    #[schemars(with = "String")]
+    pub memory: ByteSize,
+    /// Wall-clock time of one video, from fetch to outcome.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub wall: Duration,
+    /// Processor time of a media child.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub cpu: Duration,
+    /// Objects larger than this are skipped.
+    #[schemars(with = "String")]
+    pub largest_file: ByteSize,
+    /// Tries of one version of a video before it is left alone.
+    pub attempts: NonZeroU32,
+    /// Disk space for copies of remote videos, all of them together.
+    #[schemars(with = "String")]
+    pub scratch: ByteSize,
+}
+
+impl Default for LimitOptions {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::gib(4),
+            wall: Duration::from_mins(30),
+            cpu: Duration::from_hours(1),
+            largest_file: ByteSize::gib(64),
+            attempts: NonZeroU32::new(3).expect("not zero"),
+            scratch: ByteSize::gib(64),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::whole("whole", Some(WindowOption::Whole))]
+    #[case::minutes("5m", Some(WindowOption::Length(Duration::from_mins(5))))]
+    #[case::bare_number("300", None)]
+    #[case::too_short("10ms", None)]
+    fn a_window_is_whole_or_a_duration(#[case] text: &str, #[case] window: Option<WindowOption>) {
+        assert_eq!(WindowOption::try_from(text.to_owned()).ok(), window);
+    }
+}

@@ -1,0 +1,413 @@
+//! The way of one video: fetch, probe, words, sample, encode and generate, parse.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use eventide_media::{FrameRequest, Media, Probe, parse_sidecar};
+use eventide_model::{frames, vid2seq::Window};
+use eventide_schema::{
+    Costs, Cue, Event, EventSource, Failure, MediaFacts, Outcome, Sidecar, Stage, Status,
+    TimeSpan, Transcript, TranscriptSource, Video, WorkItem,
+};
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use tracing::{debug, info, warn};
+
+use crate::{
+    CaptioningOptions, CaptioningSource, Captioner, Error, LimitOptions, Scratch, Sources,
+    TranscriptOption,
+    captioner::{Answer, Refusal, panic_text},
+    fetch::{Fetched, Trouble, fetch, read_sidecar},
+    speech,
+    window::{own_part, windows},
+};
+
+/// Windows of one video between decode and answer: the next is decoded while the model has one.
+const WINDOWS_IN_FLIGHT: usize = 2;
+
+/// Everything that takes a video to its outcome. Shared by all videos of a worker.
+pub struct Pipeline {
+    /// The media tools.
+    pub media: Media,
+    /// The model; `None` where events come from speech.
+    pub captioner: Option<Captioner>,
+    /// Where videos are read from.
+    pub sources: Arc<dyn Sources>,
+    /// Disk space for copies of remote videos.
+    pub scratch: Scratch,
+    /// What is captioned and how.
+    pub captioning: CaptioningOptions,
+    /// Where words may come from, in the order in which they are tried.
+    pub transcripts: Vec<TranscriptOption>,
+    /// What one video may cost.
+    pub limits: LimitOptions,
+}
+
+/// What is known of a video so far. Kept outside the future that follows the video, so that a
+/// video that fails or runs out of time still says how far it came.
+#[derive(Debug)]
+struct Draft {
+    stage: Stage,
+    media: MediaFacts,
+    transcript_source: TranscriptSource,
+    windows: u32,
+    frames_used: u32,
+    frames_missing: u32,
+    costs: Costs,
+    /// Something that went wrong without ending the video.
+    remark: Option<Failure>,
+}
+
+/// The notes of one video on its way.
+struct Notes(Mutex<Draft>);
+
+impl Notes {
+    fn new() -> Self {
+        Self(Mutex::new(Draft {
+            stage: Stage::Fetch,
+            media: MediaFacts::default(),
+            transcript_source: TranscriptSource::None,
+            windows: 0,
+            frames_used: 0,
+            frames_missing: 0,
+            costs: Costs::default(),
+            remark: None,
+        }))
+    }
+
+    fn note<T>(&self, change: impl FnOnce(&mut Draft) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.note(|draft| draft.stage = stage);
+    }
+
+    /// A failure in the stage that the video is in.
+    fn failure(&self, reason_code: &str, reason: String) -> Failure {
+        let stage = self.note(|draft| draft.stage);
+        Failure { stage, reason_code: reason_code.to_owned(), reason }
+    }
+}
+
+impl Pipeline {
+    /// Follows one video to its end. Dropping the future stops everything that it started.
+    ///
+    /// # Errors
+    /// Only for trouble that has nothing to do with the video; see [`Error`].
+    #[tracing::instrument(name = "video", skip_all, fields(video = %item.video.video_id, uri = %item.video.uri, attempt = item.attempt))]
+    pub async fn index(&self, item: WorkItem) -> Result<Outcome, Error> {
+        let started = Instant::now();
+        let notes = Notes::new();
+        let followed = AssertUnwindSafe(self.follow(&item.video, &notes)).catch_unwind();
+        let ended = match tokio::time::timeout(self.limits.wall, followed).await {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(panic)) => {
+                Err(notes.failure("panic", format!("a panic: {}", panic_text(panic.as_ref()))).into())
+            }
+            Err(_) => {
+                let limit = humantime_serde::re::humantime::format_duration(self.limits.wall);
+                Err(notes.failure("deadline", format!("not done within {limit}")).into())
+            }
+        };
+        let (status, failure, events) = match ended {
+            Ok(events) if events.is_empty() => {
+                (Status::Empty, notes.note(|draft| draft.remark.take()), events)
+            }
+            Ok(events) => (Status::Captioned, notes.note(|draft| draft.remark.take()), events),
+            Err(Trouble::Video(failure)) => (Status::Failed, Some(failure), Vec::new()),
+            Err(Trouble::Run(error)) => return Err(error),
+        };
+        let wall_ms = millis(started.elapsed());
+        let draft = notes.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = &failure {
+            warn!(stage = %failure.stage, code = failure.reason_code, reason = failure.reason, "{}", status.as_str());
+        }
+        info!(events = events.len(), wall_ms, "{}", status.as_str());
+        Ok(Outcome {
+            video: item.video,
+            attempts: item.attempt,
+            status,
+            failure,
+            media: draft.media,
+            transcript_source: draft.transcript_source,
+            windows: draft.windows,
+            frames_used: draft.frames_used,
+            frames_missing: draft.frames_missing,
+            events,
+            costs: Costs { wall_ms, ..draft.costs },
+        })
+    }
+
+    async fn follow(&self, video: &Video, notes: &Notes) -> Result<Vec<Event>, Trouble> {
+        let fetched = fetch(video, self.sources.as_ref(), &self.scratch).await?;
+        notes.note(|draft| draft.costs.bytes_read = fetched.bytes_read);
+
+        notes.enter(Stage::Probe);
+        let probe = self.probe(video, &fetched, notes).await?;
+
+        notes.enter(Stage::Words);
+        let transcript = self.words(video, &fetched, &probe, notes).await?;
+        notes.note(|draft| draft.transcript_source = transcript.source);
+
+        match self.captioning.source {
+            CaptioningSource::Speech => Ok(self.speech_events(&transcript, &probe, notes)),
+            CaptioningSource::Vid2Seq => {
+                self.model_events(video, &fetched, &probe, &transcript, notes).await
+            }
+        }
+    }
+
+    async fn probe(&self, video: &Video, fetched: &Fetched, notes: &Notes) -> Result<Probe, Trouble> {
+        let probed = self.media.probe(&fetched.path).await.map_err(|e| media_trouble(video, notes, e))?;
+        notes.note(|draft| draft.costs.core_ms += millis(probed.cpu));
+        let probe = probed.value;
+        notes.note(|draft| draft.media = facts(&probe));
+        probe.require_video().map_err(|e| media_trouble(video, notes, e))?;
+        Ok(probe)
+    }
+
+    /// The words of a video, from the first source that has any. A source that cannot be read is
+    /// remarked on and passed over: the pictures may still tell enough.
+    async fn words(
+        &self,
+        video: &Video,
+        fetched: &Fetched,
+        probe: &Probe,
+        notes: &Notes,
+    ) -> Result<Transcript, Trouble> {
+        for source in &self.transcripts {
+            let found = match (source, &video.sidecar) {
+                (TranscriptOption::Sidecar, Some(sidecar)) => {
+                    self.sidecar_words(video, sidecar, notes).await
+                }
+                (TranscriptOption::Sidecar, None) => continue,
+                (TranscriptOption::Embedded, _) => {
+                    self.embedded_words(video, fetched, probe, notes).await
+                }
+            };
+            match found {
+                Ok(transcript) if !transcript.cues.is_empty() => return Ok(transcript),
+                Ok(_) => {}
+                Err(Trouble::Video(failure)) => {
+                    notes.note(|draft| draft.remark = Some(failure));
+                }
+                Err(run) => return Err(run),
+            }
+        }
+        Ok(Transcript::default())
+    }
+
+    async fn sidecar_words(
+        &self,
+        video: &Video,
+        sidecar: &Sidecar,
+        notes: &Notes,
+    ) -> Result<Transcript, Trouble> {
+        let bytes = read_sidecar(&sidecar.uri, self.sources.as_ref()).await.map_err(|trouble| {
+            match trouble {
+                Trouble::Video(failure) => Failure { stage: Stage::Words, ..failure }.into(),
+                run @ Trouble::Run(_) => run,
+            }
+        })?;
+        notes.note(|draft| draft.costs.bytes_read += bytes.len() as u64);
+        parse_sidecar(&bytes, sidecar.format, sidecar.language.as_deref())
+            .map_err(|e| media_trouble(video, notes, e))
+    }
+
+    async fn embedded_words(
+        &self,
+        video: &Video,
+        fetched: &Fetched,
+        probe: &Probe,
+        notes: &Notes,
+    ) -> Result<Transcript, Trouble> {
+        let Some(stream) = probe.subtitles.iter().find(|stream| stream.is_text) else {
+            return Ok(Transcript::default());
+        };
+        let read = self
+            .media
+            .embedded_cues(&fetched.path, probe, stream.index)
+            .await
+            .map_err(|e| media_trouble(video, notes, e))?;
+        notes.note(|draft| draft.costs.core_ms += millis(read.cpu));
+        Ok(read.value)
+    }
+
+    fn speech_events(&self, transcript: &Transcript, probe: &Probe, notes: &Notes) -> Vec<Event> {
+        let mut events = speech::events(transcript, probe.duration_us);
+        events.truncate(self.captioning.max_events.get() as usize);
+        if events.is_empty() {
+            let reason = "there is no transcript, and events were to come from speech".to_owned();
+            notes.note(|draft| draft.windows = 0);
+            let failure = notes.failure("no_transcript", reason);
+            notes.note(|draft| draft.remark.get_or_insert(failure).stage);
+        }
+        events
+    }
+
+    async fn model_events(
+        &self,
+        video: &Video,
+        fetched: &Fetched,
+        probe: &Probe,
+        transcript: &Transcript,
+        notes: &Notes,
+    ) -> Result<Vec<Event>, Trouble> {
+        let captioner = self.captioner.as_ref().ok_or(Error::CaptionerStopped).map_err(Trouble::Run)?;
+        let windows = windows(probe.duration_us, &self.captioning);
+        notes.note(|draft| draft.windows = u32::try_from(windows.len()).unwrap_or(u32::MAX));
+        let answers: Vec<(TimeSpan, Answer)> = futures::stream::iter(windows.iter().copied())
+            .map(|window| async move {
+                let seen = self.see(video, fetched, probe, transcript, window, captioner, notes).await?;
+                notes.enter(Stage::Generate);
+                let answer = captioner.caption(seen).await.map_err(Trouble::Run)?;
+                let answer = answer.map_err(|refusal| refused(refusal, notes))?;
+                notes.note(|draft| draft.costs.device_ms += millis(answer.device));
+                Ok::<_, Trouble>((window, answer))
+            })
+            .buffered(WINDOWS_IN_FLIGHT)
+            .try_collect()
+            .await?;
+        notes.enter(Stage::Parse);
+        Ok(self.events_of(&windows, answers, transcript, notes))
+    }
+
+    /// What the model gets to see of one window.
+    #[expect(clippy::too_many_arguments, reason = "one call, all of it context")]
+    async fn see(
+        &self,
+        video: &Video,
+        fetched: &Fetched,
+        probe: &Probe,
+        transcript: &Transcript,
+        window: TimeSpan,
+        captioner: &Captioner,
+        notes: &Notes,
+    ) -> Result<Window, Trouble> {
+        let manifest = &captioner.info().manifest;
+        let rule = &manifest.frames;
+        let request = FrameRequest {
+            size: manifest.vision.image_size,
+            window,
+            slots: frames::pick(eventide_media::slots(window), rule),
+        };
+        notes.enter(Stage::Sample);
+        let decoded = self
+            .media
+            .frames(&fetched.path, probe, &request)
+            .await
+            .map_err(|e| media_trouble(video, notes, e))?;
+        let frames = decoded.value;
+        notes.note(|draft| {
+            draft.costs.core_ms += millis(decoded.cpu);
+            draft.frames_used += u32::try_from(frames.slots.len()).unwrap_or(u32::MAX);
+            draft.frames_missing += frames.missing;
+        });
+        debug!(frames = frames.slots.len(), missing = frames.missing, "sampled");
+        let cues = transcript
+            .cues
+            .iter()
+            .filter(|cue| cue.span.overlaps(window))
+            .map(|cue| Cue { span: cue.span.shifted(-window.start_us), text: cue.text.clone() })
+            .collect();
+        Ok(Window {
+            frame_count: frames.slots.len(),
+            frames: frames.pixels,
+            cues,
+            duration_us: window.duration_us(),
+        })
+    }
+
+    /// The events of all windows: each window's own, numbered as the model wrote them.
+    fn events_of(
+        &self,
+        windows: &[TimeSpan],
+        answers: Vec<(TimeSpan, Answer)>,
+        transcript: &Transcript,
+        notes: &Notes,
+    ) -> Vec<Event> {
+        let steps = i64::from(self.bins().saturating_sub(1).max(1));
+        let mut events = Vec::new();
+        for (index, (window, answer)) in answers.into_iter().enumerate() {
+            let own = own_part(windows, index);
+            if let Some(reason) = answer.caption.reason {
+                let failure = notes.failure(reason.code(), reason.to_string());
+                notes.note(|draft| draft.remark = Some(failure));
+            }
+            let found = answer.caption.events.into_iter().map(|event| {
+                (event.span.shifted(window.start_us), event)
+            });
+            let kept = found
+                .filter(|(span, _)| own.contains(i64::midpoint(span.start_us, span.end_us)))
+                .take(self.captioning.max_events.get() as usize);
+            for (event_index, (span, event)) in (0..).zip(kept) {
+                events.push(Event {
+                    window_index: u32::try_from(index).unwrap_or(u32::MAX),
+                    event_index,
+                    span,
+                    time_resolution_us: window.duration_us() / steps,
+                    caption: event.caption,
+                    score: Some(event.score),
+                    source: EventSource::Vid2Seq,
+                    speech: transcript.said_during(span),
+                    language: None,
+                });
+            }
+        }
+        events.sort_by_key(|event| (event.span, event.window_index, event.event_index));
+        events
+    }
+
+    fn bins(&self) -> u32 {
+        self.captioner.as_ref().map_or(1, |c| c.info().manifest.time_tokens.bins)
+    }
+}
+
+fn refused(refusal: Refusal, notes: &Notes) -> Trouble {
+    match refusal {
+        Refusal::Model(error) => {
+            let reason = chain(&error);
+            notes.failure(error.reason_code(), reason).into()
+        }
+        Refusal::Panic(text) => notes.failure("panic", format!("the model panicked: {text}")).into(),
+    }
+}
+
+/// A media error as a failure of this video, or of the run where trying again may help.
+fn media_trouble(video: &Video, notes: &Notes, source: eventide_media::Error) -> Trouble {
+    if source.is_transient() {
+        return Trouble::Run(Error::Media { uri: video.uri.clone(), source });
+    }
+    notes.failure(source.reason_code(), chain(&source)).into()
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn facts(probe: &Probe) -> MediaFacts {
+    let video = probe.video.as_ref();
+    MediaFacts {
+        duration_us: Some(probe.duration_us),
+        container: Some(probe.container.clone()),
+        video_codec: video.map(|v| v.codec.clone()),
+        width: video.map(|v| v.width),
+        height: video.map(|v| v.height),
+        fps: video.map(|v| v.fps),
+        has_audio: Some(probe.has_audio),
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
