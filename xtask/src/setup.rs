@@ -1,0 +1,184 @@
+//! `cargo xtask setup`: what building, testing and the demo need, found or installed, and linked into `target/tools`.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use crate::children;
+use crate::error::{Error, Result};
+use crate::fetch::obtain;
+use crate::parts::{self, Part};
+use crate::python::environment;
+use crate::workspace::{Workspace, create_folder, say, write};
+
+/// What to prepare for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scope {
+    /// Building the program and indexing with it.
+    Demo,
+    /// That, and the S3 server and the other readers of our tables, for tests.
+    Test,
+}
+
+/// A program that the machine should have.
+struct Required {
+    program: &'static str,
+    /// The Debian package that has it.
+    package: &'static str,
+    /// Answers whether it is there in working order.
+    works: fn() -> bool,
+    /// What to use where it cannot be installed, and the program's path in that part.
+    instead: Option<(Part, &'static str)>,
+}
+
+const REQUIRED: [Required; 5] = [
+    Required {
+        program: "c++",
+        package: "g++",
+        works: || children::find("c++").is_some(),
+        instead: None,
+    },
+    Required { program: "pip", package: "python3-pip", works: pip_works, instead: None },
+    Required {
+        program: "cmake",
+        package: "cmake",
+        works: || children::find("cmake").is_some(),
+        instead: Some((parts::CMAKE, "bin/cmake")),
+    },
+    Required {
+        program: "ffmpeg",
+        package: "ffmpeg",
+        works: || children::find("ffmpeg").is_some(),
+        instead: Some((parts::FFMPEG, "ffmpeg")),
+    },
+    Required {
+        program: "ffprobe",
+        package: "ffmpeg",
+        works: || children::find("ffprobe").is_some(),
+        instead: Some((parts::FFPROBE, "ffprobe")),
+    },
+];
+
+/// Prepares the machine and this checkout.
+pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
+    let lock = workspace.lock()?;
+    create_folder(&workspace.tools().join("t5"))?;
+    install_missing()?;
+    for required in REQUIRED {
+        link_program(workspace, &required)?;
+    }
+    link_part(workspace, &parts::ONNX_RUNTIME, "libonnxruntime.so", "libonnxruntime.so")?;
+    link_part(workspace, &parts::T5_TOKENIZER, "spiece.model", "t5/spiece.model")?;
+    if scope == Scope::Test {
+        link_part(workspace, &parts::SEAWEEDFS, "weed", "weed")?;
+        link_readers(workspace)?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Installs what is missing with apt, where that is possible, and refuses where nothing else would do.
+fn install_missing() -> Result<()> {
+    let missing: Vec<&Required> = REQUIRED.iter().filter(|required| !(required.works)()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if is_root() && children::find("apt-get").is_some() {
+        let packages = packages(&missing);
+        say("apt", &format!("install {}", packages.join(" ")));
+        children::output(apt().arg("update"))?;
+        children::output(
+            apt().args(["install", "--yes", "--no-install-recommends"]).args(packages),
+        )?;
+        return Ok(());
+    }
+    let hopeless: Vec<&Required> =
+        missing.into_iter().filter(|required| required.instead.is_none()).collect();
+    if hopeless.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Missing {
+        programs: hopeless.iter().map(|required| required.program).collect::<Vec<_>>().join(", "),
+        packages: packages(&hopeless).join(" "),
+    })
+}
+
+fn packages(missing: &[&Required]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = missing.iter().map(|required| required.package).collect();
+    packages.dedup();
+    packages
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.arg("--quiet").env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn pip_works() -> bool {
+    children::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok()
+}
+
+/// Root owns its own process folder.
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0)
+}
+
+/// Links the machine's program, or the one that stands in for it. What only the build uses (the compiler, pip) needs
+/// no link.
+fn link_program(workspace: &Workspace, required: &Required) -> Result<()> {
+    let Some((part, path)) = &required.instead else { return Ok(()) };
+    match children::find(required.program) {
+        Some(found) if !found.starts_with(workspace.tools()) => {
+            link(workspace, &found, required.program)
+        }
+        _ => link_part(workspace, part, path, required.program),
+    }
+}
+
+fn link_part(workspace: &Workspace, part: &Part, path: &str, name: &str) -> Result<()> {
+    let folder = obtain(workspace, part)?;
+    link(workspace, &folder.join(path), name)
+}
+
+/// Makes `target/tools/NAME` a link to `target`, in one step, so that nobody finds it missing.
+fn link(workspace: &Workspace, target: &Path, name: &str) -> Result<()> {
+    let place = workspace.tools().join(name);
+    if fs::read_link(&place).is_ok_and(|found| found == target) {
+        return Ok(());
+    }
+    say("link", &format!("{name} -> {}", target.display()));
+    let draft = place.with_file_name(format!(".{}.link", std::process::id()));
+    symlink(target, &draft).map_err(Error::file("link", &draft))?;
+    fs::rename(&draft, &place).map_err(Error::file("rename", &draft))
+}
+
+/// A script, since an environment's interpreter finds its packages by the path that it is started by.
+fn link_readers(workspace: &Workspace) -> Result<()> {
+    let interpreter = environment(workspace, &parts::READERS)?;
+    let place = workspace.tools().join("python");
+    let script = format!("#!/bin/sh\nexec '{}' \"$@\"\n", interpreter.display());
+    if fs::read_to_string(&place).is_ok_and(|found| found == script) {
+        return Ok(());
+    }
+    say("link", &format!("python -> {}", interpreter.display()));
+    let draft = place.with_file_name(format!(".{}.script", std::process::id()));
+    write(&draft, script)?;
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755))
+        .map_err(Error::file("make a program of", &draft))?;
+    fs::rename(&draft, &place).map_err(Error::file("rename", &draft))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_of_two_programs_is_installed_once() {
+        let missing: Vec<&Required> = REQUIRED.iter().collect();
+        assert_eq!(packages(&missing), ["g++", "python3-pip", "cmake", "ffmpeg"]);
+    }
+}
