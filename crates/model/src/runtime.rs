@@ -317,7 +317,7 @@ impl Session {
     /// [`Error::Run`] if an input is missing, unknown or of another type or shape than the graph
     /// says, or if the device fails.
     pub fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
-        let ran = if self.device == Device::Cpu || self.resident.is_empty() {
+        let ran = if self.resident.is_empty() {
             let inputs: Vec<(&str, SessionInputValue<'_>)> =
                 inputs.iter().map(|(name, tensor)| (*name, (&tensor.0).into())).collect();
             self.session.run(inputs).map(owned)

@@ -1,0 +1,127 @@
+//! What can go wrong between a checkpoint and a bundle.
+
+use std::{io, path::PathBuf};
+
+/// The result of what this crate does.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, and in which file or tensor.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// A file or folder cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The folder to be written is there already.
+    #[error("`{}` is already there", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The file is not a `PyTorch` checkpoint that we can read.
+    #[error("`{}` is not a PyTorch checkpoint", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        source: candle_core::Error,
+    },
+    /// The checkpoint holds no tensors by name.
+    #[error("`{}` holds no state dictionary", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not a safetensors file.
+    #[error("`{}` is not a safetensors file", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        source: safetensors::SafeTensorError,
+    },
+    /// A tensor that the model needs is not there.
+    #[error("the tensor `{name}` is missing")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor is there that the model has no place for.
+    #[error("the tensor `{name}` has no place in this model")]
+    Surplus {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor has another shape than the model needs.
+    #[error("the tensor `{name}` has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// The shape that fits.
+        expected: Vec<usize>,
+        /// The shape that it has.
+        found: Vec<usize>,
+    },
+    /// A tensor has another number of dimensions than the model needs.
+    #[error("the tensor `{name}` has shape {found:?}, expected {rank} dimensions")]
+    Rank {
+        /// Its name.
+        name: String,
+        /// How many dimensions it should have.
+        rank: usize,
+        /// The shape that it has.
+        found: Vec<usize>,
+    },
+    /// A tensor holds elements that are not floats.
+    #[error("the tensor `{name}` holds `{element}`, expected floats")]
+    Element {
+        /// Its name.
+        name: String,
+        /// What it holds.
+        element: String,
+    },
+    /// Two names of one tensor hold different values.
+    #[error("the tensor `{name}` differs from `{tied}`, to which it is tied")]
+    Tied {
+        /// One name.
+        name: String,
+        /// The other.
+        tied: String,
+    },
+    /// A size does not divide evenly.
+    #[error("`{part}` is {whole}, which {by} does not divide")]
+    Divide {
+        /// The size, such as `vision.width`.
+        part: &'static str,
+        /// Its value.
+        whole: usize,
+        /// What should divide it.
+        by: usize,
+    },
+    /// The positions of the vision encoder are not those of a square of patches and a class token.
+    #[error("the vision encoder has {positions} positions, expected a square and one")]
+    Square {
+        /// How many there are.
+        positions: usize,
+    },
+    /// The manifest cannot be written as JSON.
+    #[error("cannot write the manifest of `{model_id}`")]
+    Manifest {
+        /// The model.
+        model_id: String,
+        /// Where it goes wrong.
+        source: serde_json::Error,
+    },
+}

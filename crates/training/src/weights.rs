@@ -1,0 +1,155 @@
+//! The weights of a model by name, as `f32` in memory, and their files.
+//!
+//! The names and shapes are those of [`tensors`](crate::tensors): linear layers lie as `[in, out]`,
+//! which is what ONNX multiplies with.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use eventide_model::manifest::Manifest;
+
+use crate::{
+    checkpoint::Checkpoint,
+    error::{Error, Result},
+    tensors::tensors,
+};
+
+/// One tensor of floats, in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weight {
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+impl Weight {
+    /// A tensor of this shape; `None` if the number of values is another.
+    #[must_use]
+    pub fn new(shape: Vec<usize>, values: Vec<f32>) -> Option<Self> {
+        (shape.iter().product::<usize>() == values.len()).then_some(Self { shape, values })
+    }
+
+    /// Its dimensions.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Its values, the last dimension fastest.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// A tensor of values that were made for this shape.
+    pub(crate) fn filled(shape: Vec<usize>, values: Vec<f32>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), values.len());
+        Self { shape, values }
+    }
+
+    /// The same values in another shape of as many elements.
+    pub(crate) fn reshaped(self, shape: &[usize]) -> Self {
+        Self::filled(shape.to_vec(), self.values)
+    }
+
+    /// The transpose of a matrix.
+    pub(crate) fn transposed(&self) -> Self {
+        let columns = self.shape.last().copied().unwrap_or(1);
+        let rows = self.values.len() / columns.max(1);
+        let mut values = Vec::with_capacity(self.values.len());
+        for column in 0..columns {
+            values.extend((0..rows).map(|row| self.values[row * columns + column]));
+        }
+        Self { shape: vec![columns, rows], values }
+    }
+}
+
+/// All weights of a model, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Weights(BTreeMap<String, Weight>);
+
+impl Weights {
+    /// Reads a safetensors file with our names. Half-precision floats are widened.
+    ///
+    /// # Errors
+    /// [`Error::Read`], [`Error::Safetensors`], or [`Error::Element`] for a tensor without floats.
+    pub fn read(path: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::read_safetensors(path)?;
+        checkpoint.names().map(|name| Ok((name.to_owned(), checkpoint.weight(name)?))).collect()
+    }
+
+    /// Writes a safetensors file, aligned as in a bundle.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let error = |source| Error::Write { path: path.to_owned(), source };
+        let mut file = fs::File::create(path).map_err(error)?;
+        crate::layout::Layout::of(self).write(self, &mut file).map_err(error)
+    }
+
+    /// The tensor of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Weight> {
+        self.0.get(name)
+    }
+
+    /// Puts a tensor in, in place of any of that name.
+    pub fn insert(&mut self, name: String, weight: Weight) {
+        self.0.insert(name, weight);
+    }
+
+    /// All tensors, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Weight)> {
+        self.0.iter().map(|(name, weight)| (name.as_str(), weight))
+    }
+
+    /// The number of values in all tensors.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.0.values().map(|weight| weight.values.len()).sum()
+    }
+
+    /// Checks that these are exactly the tensors of the model that `manifest` describes.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Shape`] or [`Error::Surplus`], with the first such tensor.
+    pub fn check(&self, manifest: &Manifest) -> Result<()> {
+        let expected = tensors(manifest);
+        for tensor in &expected {
+            let weight = self
+                .get(&tensor.name)
+                .ok_or_else(|| Error::Missing { name: tensor.name.clone() })?;
+            if weight.shape != tensor.shape {
+                return Err(Error::Shape {
+                    name: tensor.name.clone(),
+                    expected: tensor.shape.clone(),
+                    found: weight.shape.clone(),
+                });
+            }
+        }
+        match self.0.keys().find(|name| !expected.iter().any(|tensor| tensor.name == **name)) {
+            Some(name) => Err(Error::Surplus { name: name.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromIterator<(String, Weight)> for Weights {
+    fn from_iter<I: IntoIterator<Item = (String, Weight)>>(weights: I) -> Self {
+        Self(weights.into_iter().collect())
+    }
+}
+
+impl Extend<(String, Weight)> for Weights {
+    fn extend<I: IntoIterator<Item = (String, Weight)>>(&mut self, weights: I) {
+        self.0.extend(weights);
+    }
+}
+
+impl IntoIterator for Weights {
+    type Item = (String, Weight);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Weight>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
