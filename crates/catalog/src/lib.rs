@@ -1,1 +1,29 @@
-//! .
+//! What lies in the object store: the corpus and its work list, the receipts of finished shards,
+//! and the Delta tables that readers see.
+//!
+//! A night goes [`list`] → [`plan`] → [`Tables::write_shard`] for each shard, on any number of
+//! machines → [`Tables::publish`]. [`Tables::finish_interrupted`] comes first, in case the night
+//! before was cut off.
+
+mod bundle;
+mod commit;
+mod corpus;
+mod error;
+#[cfg(test)]
+mod nights;
+mod parts;
+mod publish;
+mod receipt;
+mod store;
+mod tables;
+mod worklist;
+
+pub use bundle::fetch_bundle;
+pub use corpus::{CorpusOptions, DEFAULT_INCLUDE, Listing, list};
+pub use error::{Error, Result};
+pub use parts::PartFile;
+pub use publish::{PublishPlan, RunFacts};
+pub use receipt::{Counts, Receipt, ReceiptItem};
+pub use store::{Location, Stores};
+pub use tables::{Snapshot, Table, Tables};
+pub use worklist::{Due, Known, KnownVideo, PlanOptions, TOO_LARGE, WorkList, plan};

@@ -1,0 +1,711 @@
+//! Tests of whole nights: plan, write, publish, read, with a store that dies at every possible
+//! moment, and with others at work at the same time.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arrow::{
+    array::{AsArray, RecordBatch},
+    compute::cast,
+    datatypes::DataType,
+};
+use async_trait::async_trait;
+use datafusion::{physical_plan::collect, prelude::SessionContext};
+use eventide_schema::{
+    Event, EventSource, Failure, Outcome, Provenance, Shard, Stage, Status, TimeSpan, Video,
+    WorkItem, tables::RunRow, video_id,
+};
+use futures::{
+    StreamExt, TryStreamExt,
+    future::{join_all, try_join_all},
+    stream::{self, BoxStream},
+};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, memory::InMemory, path::Path,
+};
+use rstest::rstest;
+
+use crate::{
+    Due, Error, PlanOptions, PublishPlan, Result, RunFacts, Stores, Table, Tables, WorkList, plan,
+};
+
+/// A store that dies at its `n`th write or delete.
+#[derive(Debug, Clone)]
+struct Mortal {
+    inner: Arc<dyn ObjectStore>,
+    /// Writes before the last.
+    left: Arc<AtomicUsize>,
+    /// Whether the last write is done, and only its answer lost.
+    last_is_done: bool,
+    /// Whether only that one write fails.
+    lives_on: bool,
+}
+
+const DEAD: usize = usize::MAX;
+
+impl Mortal {
+    fn dies_after(inner: Arc<dyn ObjectStore>, writes: usize, last_is_done: bool) -> Self {
+        Self { inner, left: Arc::new(AtomicUsize::new(writes)), last_is_done, lives_on: false }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.left.load(Ordering::SeqCst) == DEAD
+    }
+
+    /// Counts a write. `Some(done)` at the last one, which may be done or not.
+    fn count(&self) -> object_store::Result<Option<bool>> {
+        self.check()?;
+        let before = self.left.fetch_sub(1, Ordering::SeqCst);
+        if before == 0 && self.lives_on {
+            self.left.store(DEAD - 1, Ordering::SeqCst);
+        }
+        Ok((before == 0).then_some(self.last_is_done)) // 0 - 1 is DEAD
+    }
+
+    fn check(&self) -> object_store::Result<()> {
+        if self.is_dead() { Err(died()) } else { Ok(()) }
+    }
+}
+
+fn died() -> object_store::Error {
+    object_store::Error::Generic { store: "Mortal", source: "the process was killed".into() }
+}
+
+impl fmt::Display for Mortal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mortal")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Mortal {
+    async fn put_opts(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        match self.count()? {
+            None => self.inner.put_opts(path, payload, options).await,
+            Some(false) => Err(died()),
+            Some(true) => {
+                self.inner.put_opts(path, payload, options).await?;
+                Err(died())
+            }
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.check()?;
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.check()?;
+        self.inner.get_opts(path, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        let this = self.clone();
+        let counted = paths.map(move |path| match this.count()? {
+            None | Some(true) => path,
+            Some(false) => Err(died()),
+        });
+        self.inner.delete_stream(counted.boxed())
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        match self.check() {
+            Ok(()) => self.inner.list(prefix),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        }
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.check()?;
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.check()?;
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn tables_in(store: Arc<dyn ObjectStore>) -> Tables {
+    let stores = Stores::new(BTreeMap::new());
+    stores.insert("memory://", store);
+    Tables::open(&stores, "memory:///lake/tables").unwrap()
+}
+
+fn video(name: &str, version: &str) -> Video {
+    let uri = format!("s3://corpus/{name}.mp4");
+    Video {
+        video_id: video_id(&uri),
+        uri,
+        source_version: version.to_owned(),
+        size_bytes: 10,
+        last_modified_ms: 1,
+        sidecar: None,
+    }
+}
+
+/// A corpus from `name@version` words.
+fn corpus(words: &str) -> Vec<Video> {
+    words
+        .split_whitespace()
+        .map(|word| {
+            let (name, version) = word.split_once('@').unwrap();
+            video(name, version)
+        })
+        .collect()
+}
+
+fn options() -> PlanOptions {
+    PlanOptions {
+        model_digest: "m".to_owned(),
+        params_digest: "p".to_owned(),
+        max_attempts: 3,
+        largest_file_bytes: 1 << 40,
+        shard_cost_bytes: 1 << 40,
+        max_shard_videos: 3,
+        allow_empty: true,
+    }
+}
+
+fn provenance(run_id: &str) -> Provenance {
+    Provenance {
+        model_id: "none".to_owned(),
+        model_digest: "m".to_owned(),
+        params_digest: "p".to_owned(),
+        run_id: run_id.to_owned(),
+        indexed_at_ms: 1,
+        worker: "w".to_owned(),
+        pipeline_version: "0".to_owned(),
+    }
+}
+
+/// What a worker makes of an item: two events that name video and version, or a failure for a
+/// name that begins with `bad`.
+fn outcome(item: &WorkItem) -> Outcome {
+    let failure =
+        Failure { stage: Stage::Probe, reason_code: "no_moov".to_owned(), reason: "x".to_owned() };
+    let mut outcome = Outcome::without_events(item.clone(), Status::Failed, failure);
+    if item.video.uri.contains("/bad") {
+        return outcome;
+    }
+    outcome.status = Status::Captioned;
+    outcome.failure = None;
+    let event = |event_index: u32| Event {
+        window_index: 0,
+        event_index,
+        span: TimeSpan::new(i64::from(event_index) * 1000, 9_000_000),
+        time_resolution_us: 1000,
+        caption: format!("{}@{}", item.video.uri, item.video.source_version),
+        score: None,
+        source: EventSource::Vid2Seq,
+        speech: None,
+        language: None,
+    };
+    outcome.events = vec![event(0), event(1)];
+    outcome
+}
+
+async fn planned(tables: &Tables, listing: &[Video]) -> Result<WorkList> {
+    let listing = stream::iter(listing.iter().cloned().map(Ok));
+    let pending = tables.pending("m", "p").await?;
+    plan(listing, tables.known().await?, pending, &options()).await
+}
+
+fn facts(run_id: &str) -> RunFacts {
+    RunFacts {
+        run_id: run_id.to_owned(),
+        job: "test".to_owned(),
+        started_at_ms: 1,
+        finished_at_ms: 2,
+        model_digest: "m".to_owned(),
+        params_digest: "p".to_owned(),
+    }
+}
+
+async fn write(tables: &Tables, run_id: &str, shard: &Shard) -> Result<crate::Receipt> {
+    let outcomes: Vec<_> = shard.items.iter().map(outcome).collect();
+    tables.write_shard(&provenance(run_id), shard, &outcomes).await
+}
+
+/// The work of a night up to its plan to publish.
+async fn worked(tables: &Tables, run_id: &str, listing: &[Video]) -> Result<PublishPlan> {
+    let list = planned(tables, listing).await?;
+    let run_id = list.resumed_run_id().unwrap_or(run_id).to_owned();
+    let mut receipts = Vec::new();
+    for shard in &list.shards {
+        receipts.push(write(tables, &run_id, shard).await?);
+    }
+    Ok(PublishPlan::new(facts(&run_id), &list, receipts))
+}
+
+async fn night(tables: &Tables, run_id: &str, listing: &str) -> Result<RunRow> {
+    tables.finish_interrupted().await?;
+    tables.publish(&worked(tables, run_id, &corpus(listing)).await?).await
+}
+
+/// `names` columns of some batches as sorted lines.
+fn lines(batches: &[RecordBatch], names: &[&str]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for batch in batches {
+        let columns: Vec<_> = names
+            .iter()
+            .map(|name| cast(batch.column_by_name(name).unwrap(), &DataType::Utf8).unwrap())
+            .collect();
+        for row in 0..batch.num_rows() {
+            let values: Vec<_> =
+                columns.iter().map(|c| c.as_string::<i32>().value(row).to_owned()).collect();
+            lines.push(values.join(" "));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// What a reader of the published versions sees, by another reader than ours.
+async fn rows(tables: &Tables, table: Table, names: &[&str]) -> Vec<String> {
+    let snapshot = tables.snapshot().await.unwrap().unwrap();
+    let version = match table {
+        Table::Events => snapshot.events_version,
+        Table::Videos => snapshot.videos_version,
+        Table::Runs => snapshot.runs_version,
+    };
+    let delta = tables.delta(table, Some(version)).await.unwrap().unwrap();
+    let (_, stream) = delta.scan_table().await.unwrap();
+    lines(&stream.try_collect::<Vec<_>>().await.unwrap(), names)
+}
+
+async fn captions(tables: &Tables) -> Vec<String> {
+    rows(tables, Table::Events, &["caption", "event_index"]).await
+}
+
+/// The captions that a corpus should have.
+fn expected(listing: &str) -> Vec<String> {
+    let mut expected: Vec<_> = corpus(listing)
+        .iter()
+        .filter(|video| !video.uri.contains("/bad"))
+        .flat_map(|v| [0, 1].map(|n| format!("{}@{} {n}", v.uri, v.source_version)))
+        .collect();
+    expected.sort();
+    expected
+}
+
+/// Every state of the tables that a reader relies on.
+async fn check(tables: &Tables, listing: &str) {
+    assert_eq!(captions(tables).await, expected(listing));
+    let mut videos: Vec<_> =
+        corpus(listing).iter().map(|v| format!("{} {}", v.uri, v.source_version)).collect();
+    videos.sort();
+    assert_eq!(rows(tables, Table::Videos, &["uri", "source_version"]).await, videos);
+    for run in tables.runs().await.unwrap() {
+        assert!(run.is_balanced(), "{run:?}");
+    }
+}
+
+/// The change feed of one version.
+async fn changes(tables: &Tables, table: Table, version: i64, names: &[&str]) -> Vec<String> {
+    let version = u64::try_from(version).unwrap();
+    let delta = tables.delta(table, None).await.unwrap().unwrap();
+    let session = SessionContext::new();
+    let plan = delta
+        .scan_cdf()
+        .with_starting_version(version)
+        .with_ending_version(version)
+        .build(&session.state(), None)
+        .await
+        .unwrap();
+    let names: Vec<_> = ["_change_type"].iter().chain(names).copied().collect();
+    lines(&collect(plan, session.task_ctx()).await.unwrap(), &names)
+}
+
+const FIRST: &str = "a@1 b@1 c@1 d@1 bad@1";
+const SECOND: &str = "a@1 b@2 d@1 e@1 bad@1";
+
+#[rstest]
+#[case::memory(false)]
+#[case::disk(true)]
+#[tokio::test]
+async fn two_nights_replace_remove_and_add_exactly(#[case] on_disk: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = if on_disk {
+        let uri = folder.path().join("my lake #1");
+        Tables::open(&Stores::new(BTreeMap::new()), uri.to_str().unwrap()).unwrap()
+    } else {
+        tables_in(Arc::new(InMemory::new()))
+    };
+    assert_eq!(tables.snapshot().await.unwrap(), None);
+    let first = night(&tables, "r1", FIRST).await.unwrap();
+    assert_eq!((first.listed, first.captioned, first.failed, first.events), (5, 4, 1, 8));
+    check(&tables, FIRST).await;
+    let before = tables.snapshot().await.unwrap().unwrap();
+
+    let second = night(&tables, "r2", SECOND).await.unwrap();
+    let counts = (second.captioned, second.failed, second.unchanged, second.removed);
+    assert_eq!(counts, (2, 1, 2, 1), "b and e, bad again, a and d, c");
+    check(&tables, SECOND).await;
+
+    let corpus_uri = |name: &str| format!("s3://corpus/{name}.mp4");
+    let change = |kind: &str, name: &str, version: &str| {
+        [0, 1].map(|n| format!("{kind} {}@{version} {n}", corpus_uri(name)))
+    };
+    let events = changes(
+        &tables,
+        Table::Events,
+        second.events_version.unwrap(),
+        &["caption", "event_index"],
+    );
+    let difference = [
+        change("delete", "b", "1"),
+        change("delete", "c", "1"),
+        change("insert", "b", "2"),
+        change("insert", "e", "1"),
+    ];
+    assert_eq!(events.await, difference.concat());
+    let videos =
+        changes(&tables, Table::Videos, second.videos_version.unwrap(), &["uri", "attempts"]);
+    let difference = [
+        ("delete", "b", 1),
+        ("delete", "bad", 1),
+        ("delete", "c", 1),
+        ("insert", "b", 1),
+        ("insert", "bad", 2),
+        ("insert", "e", 1),
+    ];
+    let difference = difference.map(|(kind, name, n)| format!("{kind} {} {n}", corpus_uri(name)));
+    assert_eq!(videos.await, difference);
+
+    let then = tables.delta(Table::Events, Some(before.events_version)).await.unwrap().unwrap();
+    let (_, rows) = then.scan_table().await.unwrap();
+    let rows: Vec<_> = rows.try_collect().await.unwrap();
+    assert_eq!(lines(&rows, &["caption", "event_index"]), expected(FIRST), "time travel");
+}
+
+#[tokio::test]
+async fn the_first_night_reads_as_inserts() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let run = night(&tables, "r1", "a@1").await.unwrap();
+    let events = changes(&tables, Table::Events, run.events_version.unwrap(), &["event_index"]);
+    assert_eq!(events.await, ["insert 0", "insert 1"]);
+}
+
+#[tokio::test]
+async fn a_night_without_change_changes_one_row_of_runs() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r1", "a@1 b@1").await.unwrap();
+    let before = tables.snapshot().await.unwrap().unwrap();
+    let run = night(&tables, "r2", "a@1 b@1").await.unwrap();
+    assert_eq!((run.unchanged, run.planned, run.events), (2, 0, 0));
+    assert_eq!((run.events_version, run.videos_version), (None, None));
+    let after = tables.snapshot().await.unwrap().unwrap();
+    assert_eq!(
+        (after.events_version, after.videos_version),
+        (before.events_version, before.videos_version)
+    );
+    assert_eq!(after.runs_version, before.runs_version + 1);
+    for (table, version) in
+        [(Table::Events, after.events_version), (Table::Videos, after.videos_version)]
+    {
+        let newest = tables.delta(table, None).await.unwrap().unwrap().version();
+        assert_eq!(newest, Some(version), "{} has no commit", table.as_str());
+    }
+    check(&tables, "a@1 b@1").await;
+}
+
+#[tokio::test]
+async fn a_poison_file_is_tried_three_times() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let mut planned = Vec::new();
+    for run in 1..=5 {
+        planned.push(night(&tables, &format!("r{run}"), "bad@1").await.unwrap().planned);
+    }
+    assert_eq!(planned, [1, 1, 1, 0, 0]);
+    assert_eq!(night(&tables, "r6", "bad@2").await.unwrap().planned, 1, "a new version");
+}
+
+#[tokio::test]
+async fn removing_everything_leaves_empty_tables() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r1", FIRST).await.unwrap();
+    let run = night(&tables, "r2", "").await.unwrap();
+    assert_eq!((run.removed, run.listed), (5, 0));
+    check(&tables, "").await;
+    let gone = changes(&tables, Table::Videos, run.videos_version.unwrap(), &["attempts"]).await;
+    assert_eq!(gone, ["delete 1"; 5]);
+}
+
+/// Everything that a reader of the store sees in its second night, and everything that the next
+/// process does about it, for a death at every single write.
+#[rstest]
+#[case::before_the_write(false)]
+#[case::after_the_write(true)]
+#[tokio::test]
+async fn whatever_write_is_the_last_the_next_night_is_right(#[case] last_is_done: bool) {
+    let base = Arc::new(InMemory::new());
+    night(&tables_in(Arc::<InMemory>::clone(&base)), "r1", FIRST).await.unwrap();
+    for writes in 0..200 {
+        let store: Arc<dyn ObjectStore> = Arc::new(base.fork());
+        let mortal = Mortal::dies_after(Arc::clone(&store), writes, last_is_done);
+        let doomed = night(&tables_in(Arc::new(mortal.clone())), "r2", SECOND).await;
+        let died = mortal.is_dead();
+        assert!(died || doomed.is_ok(), "{doomed:?}");
+        let tables = tables_in(store);
+        let seen = captions(&tables).await;
+        assert!(
+            seen == expected(FIRST) || seen == expected(SECOND),
+            "after {writes} writes a reader sees a part of a night: {seen:?}"
+        );
+
+        let next = night(&tables, "r3", SECOND).await.unwrap();
+        check(&tables, SECOND).await;
+        let runs: Vec<_> = tables.runs().await.unwrap().into_iter().map(|r| r.run_id).collect();
+        let unique: std::collections::BTreeSet<_> = runs.iter().collect();
+        assert_eq!(unique.len(), runs.len(), "{runs:?}");
+        let left = tables.list_own("runs").await.unwrap();
+        assert!(left.is_empty(), "{left:?}");
+        let receipts = tables.list_own("receipts").await.unwrap();
+        assert!(receipts.is_empty(), "{receipts:?}");
+        if !died {
+            assert!(writes > 8, "only {writes} writes in a night");
+            assert_eq!(next.planned, 1, "bad is tried a last time");
+            return;
+        }
+    }
+    panic!("a night has no end");
+}
+
+#[tokio::test]
+async fn a_cut_off_run_goes_on_with_its_finished_shards() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let listing = corpus("a@1 b@1 c@1 d@1 e@1 f@1 g@1");
+    let list = planned(&tables, &listing).await.unwrap();
+    assert_eq!(list.shards.len(), 3);
+    for shard in &list.shards[..2] {
+        write(&tables, "r1", shard).await.unwrap();
+    }
+    let again = planned(&tables, &listing).await.unwrap();
+    assert_eq!((again.adopted.len(), again.resumed_run_id()), (2, Some("r1")));
+    let left: usize = again.shards.iter().map(|shard| shard.items.len()).sum();
+    assert_eq!(left, list.shards[2].items.len(), "only the shard in flight is done again");
+    assert_eq!(again.due, Due { new: 7, ..Due::default() });
+
+    let run = night(&tables, "r2", "a@1 b@1 c@1 d@1 e@1 f@1 g@1").await.unwrap();
+    assert_eq!((run.run_id.as_str(), run.captioned), ("r1", 7));
+    check(&tables, "a@1 b@1 c@1 d@1 e@1 f@1 g@1").await;
+    let run_ids = rows(&tables, Table::Events, &["run_id"]).await;
+    assert!(run_ids.iter().all(|id| id == "r1"), "rows and runs agree");
+    assert!(tables.pending("m", "p").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_late_receipt_of_a_published_run_is_not_pending() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r1", "a@1").await.unwrap();
+    let late = planned(&tables, &corpus("a@1 b@1")).await.unwrap();
+    write(&tables, "r1", &late.shards[0]).await.unwrap();
+    assert!(tables.pending("m", "p").await.unwrap().is_empty());
+    write(&tables, "r2", &late.shards[0]).await.unwrap();
+    assert_eq!(tables.pending("m", "p").await.unwrap().len(), 1);
+    assert!(tables.pending("m", "other").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn of_eight_writers_of_a_shard_one_wins() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let list = planned(&tables, &corpus("a@1 b@1")).await.unwrap();
+    let shard = &list.shards[0];
+    let receipts = try_join_all((0..8).map(|_| write(&tables, "r1", shard))).await.unwrap();
+    assert!(receipts.iter().all(|receipt| *receipt == receipts[0]));
+    for (table, parts) in
+        [(Table::Events, &receipts[0].events), (Table::Videos, &receipts[0].videos)]
+    {
+        let folder = tables.folder(table);
+        let left: Vec<_> = folder.store.list(Some(&folder.prefix)).try_collect().await.unwrap();
+        let left: Vec<_> = left.iter().map(|object| object.location.clone()).collect();
+        assert_eq!(left, [folder.child(&parts[0].path)], "the others removed their files");
+    }
+}
+
+/// A lost answer to a receipt, a commit, an intent or a turn is recognised as one's own success;
+/// one to a part file or to the making of a table may fail the call, and the next one goes on.
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_ones_own() {
+    let fresh = tables_in(Arc::new(InMemory::new()));
+    let list = planned(&fresh, &corpus("a@1")).await.unwrap();
+    let (mut succeeded, mut failed) = (0, 0);
+    for lost in 2..20 {
+        let store =
+            Mortal { lives_on: true, ..Mortal::dies_after(Arc::new(InMemory::new()), lost, true) };
+        let tables = tables_in(Arc::new(store));
+        let receipt = write(&tables, "r1", &list.shards[0]).await.unwrap();
+        let plan = PublishPlan::new(facts("r1"), &list, vec![receipt]);
+        match tables.publish(&plan).await {
+            Ok(_) => succeeded += 1,
+            Err(error) => {
+                assert!(error.is_transient(), "{error:?}");
+                failed += 1;
+            }
+        }
+        let run = tables.publish(&plan).await.unwrap();
+        assert_eq!(run.captioned, 1);
+        check(&tables, "a@1").await;
+        assert_eq!(tables.runs().await.unwrap().len(), 1);
+    }
+    assert!(succeeded > 3 * failed, "{succeeded} recognised, {failed} not");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_that_are_published_at_once_queue() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r0", "a@1").await.unwrap();
+    let known = "a@1";
+    let plans = join_all((1..=4).map(|n| {
+        let tables = tables.clone();
+        async move {
+            let listing = corpus(&format!("{known} v{n}@1 shared@{n}"));
+            worked(&tables, &format!("r{n}"), &listing).await.unwrap()
+        }
+    }))
+    .await;
+    let published = plans.iter().map(|plan| {
+        let (tables, plan) = (tables.clone(), plan.clone());
+        tokio::spawn(async move { tables.publish(&plan).await })
+    });
+    for run in join_all(published).await {
+        run.unwrap().unwrap();
+    }
+    let runs = tables.runs().await.unwrap();
+    assert_eq!(runs.len(), 5);
+    let mut versions: Vec<_> =
+        runs.iter().map(|run| (run.events_version.unwrap(), run.videos_version.unwrap())).collect();
+    versions.sort_unstable();
+    assert!(versions.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1), "one after the other");
+    let shared: Vec<_> =
+        captions(&tables).await.into_iter().filter(|c| c.contains("shared")).collect();
+    assert_eq!(shared.len(), 2, "the rows of the last one: {shared:?}");
+    let videos = rows(&tables, Table::Videos, &["uri"]).await;
+    assert_eq!(videos.len(), 6, "{videos:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_plan_published_by_many_is_published_once() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r0", FIRST).await.unwrap();
+    let plan = worked(&tables, "r1", &corpus(SECOND)).await.unwrap();
+    let published = (0..4).map(|_| {
+        let (tables, plan) = (tables.clone(), plan.clone());
+        tokio::spawn(async move { tables.publish(&plan).await })
+    });
+    for run in join_all(published).await {
+        assert_eq!(run.unwrap().unwrap().run_id, "r1");
+    }
+    assert_eq!(tables.runs().await.unwrap().len(), 2);
+    check(&tables, SECOND).await;
+    assert_eq!(tables.publish(&plan).await.unwrap().run_id, "r1", "and again, later");
+    assert!(tables.finish_interrupted().await.unwrap().is_empty());
+    check(&tables, SECOND).await;
+}
+
+#[tokio::test]
+async fn two_processes_that_resume_one_run_do_not_mix() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let list = planned(&tables, &corpus("a@1")).await.unwrap();
+    write(&tables, "r1", &list.shards[0]).await.unwrap();
+    let one = worked(&tables, "r2", &corpus("a@1 b@1")).await.unwrap();
+    let other = worked(&tables, "r3", &corpus("a@1 b@1 c@1")).await.unwrap();
+    assert_eq!((one.run.run_id.as_str(), other.run.run_id.as_str()), ("r1", "r1"));
+    tables.publish(&one).await.unwrap();
+    let refused = tables.publish(&other).await;
+    assert!(matches!(refused, Err(Error::RunTaken { .. })), "{refused:?}");
+    check(&tables, "a@1 b@1").await;
+}
+
+#[rstest]
+#[case::listed(|plan: &mut PublishPlan| plan.run.listed += 1)]
+#[case::states(|plan: &mut PublishPlan| { plan.run.captioned -= 1; plan.run.empty += 1; })]
+#[case::lost_receipt(|plan: &mut PublishPlan| plan.receipts.clear())]
+#[case::receipt_twice(|plan: &mut PublishPlan| plan.receipts.push(plan.receipts[0].clone()))]
+#[case::removed_and_indexed(|plan: &mut PublishPlan| {
+    plan.removed.push(plan.receipts[0].items[0].video_id.clone());
+    plan.run.removed += 1;
+})]
+#[case::removed(|plan: &mut PublishPlan| plan.run.removed += 1)]
+#[tokio::test]
+async fn a_run_that_does_not_add_up_is_not_published(#[case] spoil: fn(&mut PublishPlan)) {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r1", FIRST).await.unwrap();
+    let mut plan = worked(&tables, "r2", &corpus(SECOND)).await.unwrap();
+    spoil(&mut plan);
+    let refused = tables.publish(&plan).await;
+    assert!(matches!(refused, Err(Error::Unbalanced { .. })), "{refused:?}");
+    assert!(tables.list_own("runs").await.unwrap().is_empty());
+    check(&tables, FIRST).await;
+}
+
+#[tokio::test]
+async fn outcomes_of_other_videos_are_refused() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let list = planned(&tables, &corpus("a@1 b@1")).await.unwrap();
+    let shard = &list.shards[0];
+    let good: Vec<_> = shard.items.iter().map(outcome).collect();
+    let other = outcome(&WorkItem { video: video("c", "1"), attempt: 1 });
+    let twice = vec![good[0].clone(), good[1].clone(), good[1].clone()];
+    for outcomes in [vec![good[0].clone()], vec![good[0].clone(), other], twice] {
+        let refused = tables.write_shard(&provenance("r1"), shard, &outcomes).await;
+        assert!(matches!(refused, Err(Error::WrongOutcomes { .. })), "{refused:?}");
+    }
+    assert!(tables.list_own("receipts").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_receipt_of_another_format_is_an_error_that_names_it() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let path = tables.receipt_path("r1", "s1");
+    let text = r#"{"format_version": 99}"#;
+    tables.location().store.put_opts(&path, text.into(), PutOptions::default()).await.unwrap();
+    let error = tables.pending("m", "p").await.unwrap_err().to_string();
+    assert!(error.contains("r1/s1.json") && error.contains("99"), "{error}");
+}
+
+#[tokio::test]
+async fn videos_that_are_left_out_are_rows_and_not_tried_again() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let small = PlanOptions { largest_file_bytes: 5, ..options() };
+    let listing = corpus("a@1");
+    let plan_it = async || {
+        let listing = stream::iter(listing.clone().into_iter().map(Ok));
+        plan(listing, tables.known().await.unwrap(), vec![], &small).await.unwrap()
+    };
+    let list = plan_it().await;
+    let shard = list.skipped_shard(&small).unwrap();
+    let receipt = tables.write_shard(&provenance("r1"), &shard, &list.skipped).await.unwrap();
+    let run = tables.publish(&PublishPlan::new(facts("r1"), &list, vec![receipt])).await.unwrap();
+    assert_eq!((run.skipped, run.planned), (1, 0));
+    let reasons = rows(&tables, Table::Videos, &["status", "reason_code"]).await;
+    assert_eq!(reasons, ["skipped too_large"]);
+    let list = plan_it().await;
+    assert_eq!((list.unchanged, list.skipped.len()), (1, 0));
+}
