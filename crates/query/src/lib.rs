@@ -1,1 +1,32 @@
-//! .
+//! The read side: SQL over the published tables, results in files and formats, and a shell.
+//!
+//! Cannot write tables: every statement that would is refused, and the tables are opened without
+//! the handle that a write needs. Reads neither the environment nor standard input, and prints
+//! only to the writers that it is given.
+//!
+//! * [`Session`]: `events`, `videos` and `runs` of one night, and the time functions.
+//! * [`functions`]: what `timecode`, `overlaps` and their like do.
+//! * [`write_results`], [`write_file`]: results as table, CSV, JSON or Parquet.
+//! * [`Shell`]: statements and `\` commands from a person, a file or a pipe.
+
+mod completion;
+mod error;
+pub mod functions;
+mod output;
+mod session;
+mod shell;
+mod snapshot;
+mod statements;
+mod table;
+#[cfg(test)]
+mod testing;
+
+pub use error::{Cause, Error};
+pub use output::{Format, Written, write_file, write_results};
+pub use session::{Options, Session};
+pub use shell::{Settings, Shell};
+pub use snapshot::Table;
+pub use table::{Layout, TableStyle};
+
+/// The answer or an [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;

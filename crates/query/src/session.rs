@@ -1,0 +1,388 @@
+//! A session: the query engine with the tables of one night and the time functions.
+//!
+//! `snapshot` decides which versions of the tables these are; `output` writes what a query gives.
+
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, sync::Arc};
+
+use datafusion::{
+    arrow::datatypes::SchemaRef,
+    execution::{
+        SendableRecordBatchStream,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::{FairSpillPool, TrackConsumersPool},
+        runtime_env::RuntimeEnvBuilder,
+    },
+    logical_expr::{Documentation, ScalarUDF},
+    prelude::{SQLOptions, SessionConfig, SessionContext},
+};
+use object_store::ObjectStore;
+use url::Url;
+
+use crate::{
+    Error, Result,
+    error::CauseFrom,
+    functions,
+    snapshot::{self, Table},
+};
+
+/// The catalog and schema that the tables are in, as `information_schema` shows them.
+const CATALOG: &str = "eventide";
+const SCHEMA: &str = "published";
+
+/// Consumers of memory that an error about too little of it names.
+const NAMED_CONSUMERS: NonZeroUsize = const { NonZeroUsize::new(3).unwrap() };
+
+/// What a session may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes of memory that sorts, joins and groups may hold. What does not fit is spilled.
+    pub memory_bytes: usize,
+    /// Bytes that may be spilled to disk. A query that needs more fails.
+    pub spill_bytes: u64,
+    /// Folder that is spilled to; the system's temporary folder if none.
+    pub spill_folder: Option<PathBuf>,
+    /// Partitions that are worked on at once; one a core if none.
+    pub partitions: Option<NonZeroUsize>,
+}
+
+impl Default for Options {
+    /// 2 GiB of memory, 32 GiB of spill in the temporary folder, every core.
+    fn default() -> Self {
+        Self { memory_bytes: 2 << 30, spill_bytes: 32 << 30, spill_folder: None, partitions: None }
+    }
+}
+
+/// The tables `events`, `videos` and `runs` of one night, ready for questions.
+///
+/// The versions are settled when the session opens: a run that is published later is not seen.
+pub struct Session {
+    context: SessionContext,
+    tables: Vec<Table>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Opens the tables below `uri`, such as `s3://bucket/lake`, with `store` as the whole of its
+    /// bucket, or the file system from its root.
+    ///
+    /// # Errors
+    /// [`Error::NoTables`] when nothing was published here; [`Error::Address`],
+    /// [`Error::OpenTable`], [`Error::Engine`].
+    pub async fn open(store: Arc<dyn ObjectStore>, uri: &str, options: &Options) -> Result<Self> {
+        let wrong = |source| Error::Address { uri: uri.to_owned(), source };
+        let url = Url::parse(&format!("{}/", uri.trim_end_matches('/'))).map_err(wrong)?;
+        let context = engine(options)?;
+        let tables = snapshot::register(&context, &store, &url).await?;
+        Ok(Self { context, tables })
+    }
+
+    /// Runs one statement. Its rows come as they are found; dropping the stream ends the work.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] for a wrong statement, [`Error::ReadOnly`] for one that would change
+    /// anything, be it a table, a file or a setting; [`Error::Run`] when it fails at once.
+    pub async fn query(&self, statement: &str) -> Result<SendableRecordBatchStream> {
+        let plan =
+            |source: datafusion::error::DataFusionError| Error::Plan { source: source.cause() };
+        let logical = self.context.state().create_logical_plan(statement).await.map_err(plan)?;
+        SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false)
+            .verify_plan(&logical)
+            .map_err(|source| Error::ReadOnly { source: source.cause() })?;
+        let frame = self.context.execute_logical_plan(logical).await.map_err(plan)?;
+        frame.execute_stream().await.map_err(|source| Error::Run { source: source.cause() })
+    }
+
+    /// The tables, by name.
+    #[must_use]
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// The columns of a table. `None` when there is no such table.
+    #[must_use]
+    pub fn columns(&self, table: &str) -> Option<&SchemaRef> {
+        self.tables.iter().find(|known| known.name == table).map(|known| &known.columns)
+    }
+
+    /// The names of all functions: scalar, aggregate, window. Sorted.
+    #[must_use]
+    pub fn function_names(&self) -> BTreeSet<String> {
+        let state = self.context.state();
+        let names = state.scalar_functions().keys();
+        let names = names.chain(state.aggregate_functions().keys());
+        names.chain(state.window_functions().keys()).cloned().collect()
+    }
+
+    /// What is written about a function, where something is.
+    #[must_use]
+    pub fn function_documentation(&self, name: &str) -> Option<Documentation> {
+        let state = self.context.state();
+        let scalar = state.scalar_functions().get(name).and_then(|f| f.documentation());
+        let aggregate = || state.aggregate_functions().get(name).and_then(|f| f.documentation());
+        let window = || state.window_functions().get(name).and_then(|f| f.documentation());
+        scalar.or_else(aggregate).or_else(window).cloned()
+    }
+}
+
+fn engine(options: &Options) -> Result<SessionContext> {
+    let spill = match &options.spill_folder {
+        Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
+        None => DiskManagerMode::OsTmpDirectory,
+    };
+    let memory = FairSpillPool::new(options.memory_bytes);
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(TrackConsumersPool::new(memory, NAMED_CONSUMERS)))
+        .with_disk_manager_builder(
+            DiskManagerBuilder::default()
+                .with_mode(spill)
+                .with_max_temp_directory_size(options.spill_bytes),
+        )
+        .build_arc()
+        .map_err(|source| Error::Engine { source: source.cause() })?;
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_information_schema(true);
+    if let Some(partitions) = options.partitions {
+        config = config.with_target_partitions(partitions.get());
+    }
+    let context = SessionContext::new_with_config_rt(config, runtime);
+    for function in functions::all() {
+        context.register_udf(ScalarUDF::new_from_impl(function));
+    }
+    Ok(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Format, TableStyle, Written,
+        testing::{Lake, more_events},
+        write_results,
+    };
+    use rstest::rstest;
+
+    async fn csv(session: &Session, statement: &str) -> Result<String> {
+        let mut text = Vec::new();
+        let results = session.query(statement).await?;
+        let Written { .. } =
+            write_results(results, Format::Csv, &TableStyle::default(), &mut text).await?;
+        Ok(String::from_utf8(text).unwrap())
+    }
+
+    async fn check(session: &Session, statement: &str, expected: &str) {
+        let text = csv(session, statement).await.unwrap_or_else(|e| panic!("{}", e.with_causes()));
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>().join("\n"), expected, "{statement}");
+    }
+
+    #[tokio::test]
+    async fn sees_what_was_published() {
+        let session = Lake::with_a_night().await.open().await.unwrap();
+        check(&session, "SELECT count(*) FROM events", "2").await;
+        check(&session, "SELECT status FROM videos ORDER BY uri", "captioned\nfailed").await;
+        check(&session, "SELECT run_id, events_version FROM runs", "run-1,0").await;
+        let joined =
+            "SELECT v.uri, e.start_ms FROM events e JOIN videos v USING (video_id) ORDER BY 2";
+        check(&session, joined, "file:///a.mp4,0\nfile:///a.mp4,90000").await;
+        check(
+            &session,
+            "SELECT caption FROM events WHERE start_ms > 0 AND caption LIKE 'two%'",
+            "\"two\nlines\"",
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn half_of_a_night_is_not_seen() {
+        let lake = Lake::with_a_night().await;
+        let half = lake.append("events", more_events()).await;
+        let before = lake.open().await.unwrap();
+        check(&before, "SELECT count(*) FROM events", "2").await;
+        lake.publish("run-2", Some(half), None).await;
+        check(&before, "SELECT count(*) FROM events", "2").await;
+        check(&before, "SELECT count(*) FROM runs", "1").await;
+        let after = lake.open().await.unwrap();
+        check(&after, "SELECT count(*) FROM events", "3").await;
+        check(&after, "SELECT count(*) FROM videos", "2").await;
+    }
+
+    #[tokio::test]
+    async fn a_night_without_changes_hides_nothing() {
+        let lake = Lake::with_a_night().await;
+        lake.publish("run-2", None, None).await;
+        check(&lake.open().await.unwrap(), "SELECT count(*) FROM events", "2").await;
+    }
+
+    #[tokio::test]
+    async fn before_anything_is_published_there_are_no_tables() {
+        let lake = Lake::new();
+        lake.append("events", more_events()).await;
+        let error = lake.open().await.unwrap_err();
+        assert!(matches!(error, Error::NoTables { .. }));
+        let expected = format!("no tables at `{}`: run `eventide index` first", lake.uri());
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_corpus_without_events_has_empty_tables() {
+        let lake = Lake::new();
+        lake.publish("run-1", None, None).await;
+        let session = lake.open().await.unwrap();
+        check(&session, "SELECT count(caption) FROM events", "0").await;
+        check(&session, "SELECT uri FROM videos", "").await;
+    }
+
+    #[tokio::test]
+    async fn a_table_that_has_gone_is_named() {
+        let lake = Lake::with_a_night().await;
+        std::fs::remove_dir_all(lake.file("videos")).unwrap();
+        let error = lake.open().await.unwrap_err().with_causes();
+        assert!(error.contains("/videos`") && error.contains("version 0"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_version_that_was_never_written_is_an_error() {
+        let lake = Lake::with_a_night().await;
+        lake.publish("run-2", Some(7), None).await;
+        let error = lake.open().await.unwrap_err();
+        assert!(
+            matches!(&error, Error::OpenTable { uri, .. } if uri.ends_with("events")),
+            "{error}"
+        );
+    }
+
+    #[rstest]
+    #[case::insert("INSERT INTO runs SELECT * FROM runs")]
+    #[case::insert_overwrite("INSERT OVERWRITE runs SELECT * FROM runs")]
+    #[case::delete("DELETE FROM events")]
+    #[case::update("UPDATE events SET caption = 'x'")]
+    #[case::drop("DROP TABLE events")]
+    #[case::create_table("CREATE TABLE mine AS SELECT 1")]
+    #[case::create_view("CREATE VIEW mine AS SELECT 1")]
+    #[case::create_schema("CREATE SCHEMA mine")]
+    #[case::external("CREATE EXTERNAL TABLE passwords STORED AS CSV LOCATION '/etc/passwd'")]
+    #[case::copy("COPY events TO 'FOLDER/out.csv' STORED AS CSV")]
+    #[case::explained_copy("EXPLAIN ANALYZE COPY events TO 'FOLDER/out.csv' STORED AS CSV")]
+    #[case::explained_insert("EXPLAIN ANALYZE INSERT INTO runs SELECT * FROM runs")]
+    #[case::memory_limit("SET datafusion.runtime.memory_limit = '100G'")]
+    #[case::prepare("PREPARE p AS SELECT 1")]
+    #[case::transaction("BEGIN")]
+    #[tokio::test]
+    async fn refuses_to_change(#[case] statement: &str) {
+        let lake = Lake::with_a_night().await;
+        let session = lake.open().await.unwrap();
+        let statement = statement.replace("FOLDER", lake.file("").to_str().unwrap());
+        let error = csv(&session, &statement).await.unwrap_err();
+        assert!(matches!(error, Error::ReadOnly { .. }), "{}", error.with_causes());
+        assert_eq!(lake.listing(), ["events", "runs", "videos"]);
+        let reopened = lake.open().await.unwrap();
+        check(&reopened, "SELECT count(*) FROM events", "2").await;
+        check(&reopened, "SELECT count(*) FROM runs", "1").await;
+    }
+
+    #[tokio::test]
+    async fn the_providers_cannot_write_either() {
+        let lake = Lake::with_a_night().await;
+        let session = lake.open().await.unwrap();
+        let rows = session.context.table("runs").await.unwrap();
+        let written = rows.write_table("runs", datafusion::dataframe::DataFrameWriteOptions::new());
+        let error = written.await.unwrap_err().to_string();
+        assert!(error.contains("log_store"), "{error}");
+        check(&lake.open().await.unwrap(), "SELECT count(*) FROM runs", "1").await;
+    }
+
+    #[rstest]
+    #[case::column("SELECT captoin FROM events", "caption")]
+    #[case::table("SELECT * FROM evnts", "evnts")]
+    #[case::function("SELECT timecod(1)", "timecode")]
+    #[case::syntax("SELEC 1", "SELEC")]
+    #[case::file("SELECT * FROM '/etc/passwd.csv'", "/etc/passwd.csv")]
+    #[case::two("SELECT 1; SELECT 2", "multiple")]
+    #[case::wrong_type("SELECT timecode('noon')", "noon")]
+    #[tokio::test]
+    async fn a_wrong_statement_is_explained(#[case] statement: &str, #[case] because: &str) {
+        let session = Lake::with_a_night().await.open().await.unwrap();
+        let error = csv(&session, statement).await.unwrap_err();
+        assert!(error.with_causes().contains(because), "{}", error.with_causes());
+    }
+
+    #[rstest]
+    #[case::constant("SELECT timecode(3723004)", "01:02:03.004")]
+    #[case::column(
+        "SELECT timecode(start_ms) FROM events ORDER BY start_ms",
+        "00:00:00.000\n00:01:30.000"
+    )]
+    #[case::int32("SELECT timecode(CAST(5 AS INT))", "00:00:00.005")]
+    #[case::back("SELECT parse_timecode(timecode(start_ms)) - start_ms FROM events", "0\n0")]
+    #[case::filter("SELECT start_ms FROM events WHERE start_ms >= parse_timecode('1:30')", "90000")]
+    #[case::overlaps(
+        "SELECT overlaps(start_ms, end_ms, 91499, 95000) FROM events ORDER BY start_ms",
+        "false\ntrue"
+    )]
+    #[case::overlap_ms(
+        "SELECT overlap_ms(start_ms, end_ms, 1000, 91000) FROM events ORDER BY start_ms",
+        "500\n1000"
+    )]
+    #[case::iou("SELECT iou(0, 10, 5, 15) > 0.33, iou(0, 10, 0, 10)", "true,1.0")]
+    #[case::null_constants(
+        "SELECT timecode(NULL) IS NULL, parse_timecode(NULL) IS NULL, iou(0, 1, NULL, 2) IS NULL",
+        "true,true,true"
+    )]
+    #[case::null_rows(
+        "SELECT overlaps(s, 10, 0, 5), overlap_ms(s, 10, 0, 5), timecode(s) FROM (VALUES (0), (NULL)) t(s) ORDER BY s",
+        "true,5,00:00:00.000\n,,"
+    )]
+    #[case::no_rows(
+        "SELECT timecode(start_ms), iou(start_ms, 1, 2, 3) FROM events WHERE false",
+        ""
+    )]
+    #[tokio::test]
+    async fn functions_answer_in_sql(#[case] statement: &str, #[case] expected: &str) {
+        check(&Lake::with_a_night().await.open().await.unwrap(), statement, expected).await;
+    }
+
+    #[tokio::test]
+    async fn a_bad_time_code_in_a_row_fails_the_statement() {
+        let session = Lake::with_a_night().await.open().await.unwrap();
+        let error = csv(&session, "SELECT parse_timecode(caption) FROM events").await.unwrap_err();
+        assert!(error.with_causes().contains("is not a time code"), "{}", error.with_causes());
+    }
+
+    #[tokio::test]
+    async fn memory_and_spill_have_limits() {
+        let lake = Lake::with_a_night().await;
+        let spill = lake.file("spill");
+        std::fs::create_dir(&spill).unwrap();
+        let sort = "SELECT max(length(t)) FROM (SELECT repeat(v::text, 9) t FROM generate_series(1, 300000) g(v) ORDER BY t LIMIT 299999)";
+        let small = Options {
+            memory_bytes: 16 << 20,
+            spill_folder: Some(spill),
+            partitions: NonZeroUsize::new(1),
+            ..Options::default()
+        };
+        check(&lake.open_with(&small).await.unwrap(), sort, "54").await;
+        let smaller = Options { spill_bytes: 1 << 20, ..small };
+        let session = lake.open_with(&smaller).await.unwrap();
+        let error = csv(&session, sort).await.unwrap_err();
+        assert!(matches!(error, Error::Run { .. }), "{}", error.with_causes());
+    }
+
+    #[tokio::test]
+    async fn its_functions_are_documented() {
+        let session = Lake::with_a_night().await.open().await.unwrap();
+        for function in functions::all() {
+            use datafusion::logical_expr::ScalarUDFImpl;
+            let about = session.function_documentation(function.name()).unwrap();
+            let example = about.sql_example.unwrap();
+            csv(&session, &example).await.unwrap_or_else(|e| panic!("{}", e.with_causes()));
+        }
+    }
+}

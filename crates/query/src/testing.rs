@@ -1,0 +1,169 @@
+//! Small published tables for the tests of this crate.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use deltalake_core::DeltaTableBuilder;
+use eventide_schema::{
+    Event, EventSource, Failure, Outcome, Provenance, Stage, Status, TimeSpan, Video, WorkItem,
+    tables::{RunRow, events_batch, run_batch, videos_batch},
+    video_id,
+};
+use object_store::local::LocalFileSystem;
+use tempfile::TempDir;
+use url::Url;
+
+use crate::{Options, Result, Session};
+
+/// Tables in a folder of their own.
+pub(crate) struct Lake {
+    folder: TempDir,
+}
+
+impl Lake {
+    /// No tables yet.
+    pub(crate) fn new() -> Self {
+        Self { folder: TempDir::new().unwrap() }
+    }
+
+    /// One night: two events of one video, one video that failed.
+    pub(crate) async fn with_a_night() -> Self {
+        let lake = Self::new();
+        let outcomes = [captioned(&["a man pours \"water\", slowly", "two\nlines"]), failed()];
+        let events = lake.append("events", events_batch(&outcomes, &provenance()).unwrap()).await;
+        let videos = lake.append("videos", videos_batch(&outcomes, &provenance()).unwrap()).await;
+        lake.publish("run-1", Some(events), Some(videos)).await;
+        lake
+    }
+
+    /// Where the tables are.
+    pub(crate) fn uri(&self) -> String {
+        Url::from_directory_path(self.folder.path()).unwrap().to_string()
+    }
+
+    /// A file next to the tables.
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Names of what lies next to the tables, the tables included.
+    pub(crate) fn listing(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Adds rows to a table and gives the version that it then has.
+    pub(crate) async fn append(&self, table: &str, rows: RecordBatch) -> i64 {
+        let url = Url::parse(&format!("{}{table}", self.uri())).unwrap();
+        let mut table = DeltaTableBuilder::from_url(url).unwrap().build().unwrap();
+        if table.verify_deltatable_existence().await.unwrap() {
+            table.load().await.unwrap();
+        }
+        let table = table.write(vec![rows]).await.unwrap();
+        i64::try_from(table.version().unwrap()).unwrap()
+    }
+
+    /// Adds a row to `runs`.
+    pub(crate) async fn publish(&self, run: &str, events: Option<i64>, videos: Option<i64>) {
+        let row = RunRow {
+            run_id: run.to_owned(),
+            job: "nightly".to_owned(),
+            started_at_ms: 1_700_000_000_000,
+            finished_at_ms: 1_700_000_001_500,
+            listed: 2,
+            planned: 2,
+            captioned: 1,
+            empty: 0,
+            failed: 1,
+            skipped: 0,
+            unchanged: 0,
+            removed: 0,
+            events: 2,
+            video_ms: 0,
+            core_ms: 0,
+            device_ms: 0,
+            bytes_read: 0,
+            model_digest: "none".to_owned(),
+            params_digest: "p".to_owned(),
+            events_version: events,
+            videos_version: videos,
+            receipt: "{}".to_owned(),
+        };
+        self.append("runs", run_batch(&row).unwrap()).await;
+    }
+
+    /// A session over the tables as they are now.
+    pub(crate) async fn open(&self) -> Result<Session> {
+        self.open_with(&Options::default()).await
+    }
+
+    /// The same with limits of its own.
+    pub(crate) async fn open_with(&self, options: &Options) -> Result<Session> {
+        Session::open(Arc::new(LocalFileSystem::new()), &self.uri(), options).await
+    }
+}
+
+/// More events, for a night that is still being published.
+pub(crate) fn more_events() -> RecordBatch {
+    events_batch(&[captioned(&["half of a night"])], &provenance()).unwrap()
+}
+
+fn work(uri: &str) -> WorkItem {
+    let video = Video {
+        video_id: video_id(uri),
+        uri: uri.to_owned(),
+        source_version: "v1".to_owned(),
+        size_bytes: 10,
+        last_modified_ms: 0,
+        sidecar: None,
+    };
+    WorkItem { video, attempt: 1 }
+}
+
+fn failed() -> Outcome {
+    let failure = Failure {
+        stage: Stage::Probe,
+        reason_code: "no_video_stream".to_owned(),
+        reason: "there are no pictures".to_owned(),
+    };
+    Outcome::without_events(work("file:///b.mp4"), Status::Failed, failure)
+}
+
+fn captioned(captions: &[&str]) -> Outcome {
+    let mut outcome = failed();
+    outcome.video = work("file:///a.mp4").video;
+    (outcome.status, outcome.failure) = (Status::Captioned, None);
+    outcome.events = (0_u32..)
+        .zip(captions)
+        .map(|(event_index, caption)| Event {
+            window_index: 0,
+            event_index,
+            span: TimeSpan::new(
+                i64::from(event_index) * 90_000_000,
+                i64::from(event_index) * 90_000_000 + 1_500_000,
+            ),
+            time_resolution_us: 1000,
+            caption: (*caption).to_owned(),
+            score: (event_index == 0).then_some(-0.5),
+            source: EventSource::Vid2Seq,
+            speech: None,
+            language: None,
+        })
+        .collect();
+    outcome
+}
+
+fn provenance() -> Provenance {
+    Provenance {
+        model_id: "none".to_owned(),
+        model_digest: "none".to_owned(),
+        params_digest: "p".to_owned(),
+        run_id: "run-1".to_owned(),
+        indexed_at_ms: 1_700_000_001_000,
+        worker: "w".to_owned(),
+        pipeline_version: "0".to_owned(),
+    }
+}
