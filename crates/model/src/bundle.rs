@@ -43,14 +43,22 @@ impl Bundle {
     /// [`Error::Damaged`] if a file is.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(files::MANIFEST);
-        let bytes = read(&path)?;
-        let manifest = parse(&path, &bytes)?;
-        validate(&manifest)?;
+        let manifest = Self::read_manifest(&path, &read(&path)?)?;
         for (name, expected) in &manifest.files {
             verify(&folder.join(name), expected)?;
         }
         let digest = Self::digest_of(&manifest);
         Ok(Self { folder: folder.to_owned(), manifest, digest })
+    }
+
+    /// The manifest whose bytes were read from `path`, checked by itself: no other file is looked at.
+    ///
+    /// # Errors
+    /// [`Error::FormatVersion`], [`Error::Manifest`], [`Error::Field`] and [`Error::Unlisted`].
+    pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest> {
+        let manifest = parse(path, bytes)?;
+        validate(&manifest)?;
+        Ok(manifest)
     }
 
     /// What the bundle says about itself.
@@ -309,6 +317,21 @@ mod tests {
         assert_eq!(bundle.manifest(), &manifest);
         assert_eq!(bundle.digest(), Bundle::digest_of(&manifest));
         assert_eq!(bundle.path(files::WEIGHTS), folder.path().join("model.safetensors"));
+    }
+
+    #[test]
+    fn a_manifest_can_be_read_before_its_files_are_there() {
+        let mut manifest = vid_chapters();
+        for name in REQUIRED {
+            manifest.files.insert(name.to_owned(), "0".repeat(64));
+        }
+        let read = |manifest: &Manifest| {
+            Bundle::read_manifest(Path::new("bundle.json"), &serde_json::to_vec(manifest).unwrap())
+        };
+        assert_eq!(read(&manifest).unwrap(), manifest);
+        manifest.files.remove(files::WEIGHTS);
+        let error = read(&manifest).unwrap_err();
+        assert_eq!(error.to_string(), "the bundle does not list `model.safetensors`");
     }
 
     #[test]

@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// Frames that go through the vision encoder at once. With ViT-L/14 at 224 pixels a run holds about
-/// 40 MB of activations a frame, so 650 MB.
+/// 25 MB of activations a frame, so 400 MB.
 pub const FRAMES_PER_RUN: usize = 16;
 
 /// Windows that are generated at once. With T5-base, 100 frames, 1000 tokens of speech and 4 beams a
-/// window holds 81 MB of keys and values of its memory, up to 76 MB of its past and, while its speech
-/// is encoded, 100 MB of attention: under 2.1 GB for 8.
+/// window holds 81 MB of keys and values of its memory and, at 256 tokens, 76 MB of its past, which a
+/// step has twice; while its speech is encoded, 100 MB of attention. So under 2.7 GB for 8.
 pub const WINDOWS_PER_RUN: usize = 8;
 
 /// Most hypotheses that a search may keep.

@@ -328,7 +328,7 @@ fn events_are_those_of_the_reference() {
             }
         }
     }
-    assert_eq!(found_events, 31);
+    assert_eq!(found_events, 30);
 }
 
 #[test]
