@@ -18,6 +18,14 @@ pub enum Error {
         /// Why.
         source: eventide_pipeline::Error,
     },
+    /// The manifest of the model bundle could not be read.
+    #[error("cannot read the manifest `{uri}` of the model bundle")]
+    Manifest {
+        /// Where it should be.
+        uri: String,
+        /// What the store said.
+        source: object_store::Error,
+    },
     /// The model could not be loaded.
     #[error("cannot use the model bundle `{uri}`")]
     Bundle {
@@ -59,7 +67,8 @@ impl Error {
             Self::Catalog(error) => error.is_transient(),
             Self::Pipeline { source, .. } | Self::Captioner(source) => source.is_transient(),
             Self::Media(source) => source.is_transient(),
-            Self::Bundle { .. }
+            Self::Manifest { .. }
+            | Self::Bundle { .. }
             | Self::Untrained { .. }
             | Self::Scratch { .. }
             | Self::Plan(_) => false,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eventide_catalog::{Receipt, Tables, write_shard};
+use eventide_catalog::{Receipt, Tables};
 use eventide_pipeline::Pipeline;
 use eventide_schema::{Outcome, Provenance, Shard};
 use futures::{StreamExt, TryStreamExt};
@@ -52,7 +52,7 @@ impl Indexer {
             .buffered(self.videos_per_shard)
             .try_collect()
             .await?;
-        let receipt = write_shard(&self.tables, &self.provenance, &shard, &outcomes).await?;
+        let receipt = self.tables.write_shard(&self.provenance, &shard, &outcomes).await?;
         tracing::info!(run = %self.provenance.run_id, "receipt written");
         Ok(receipt)
     }

@@ -1,12 +1,15 @@
 //! The model of a job: its bundle brought here, checked and opened.
 
-use eventide_catalog::{Stores, fetch_bundle, read_manifest};
+use std::path::Path;
+
+use eventide_catalog::{Stores, fetch_bundle};
 use eventide_model::{
     Bundle,
-    manifest::Decoding,
+    manifest::{Decoding, files},
     runtime::{Device, Runtime, SessionOptions},
 };
 use eventide_pipeline::CaptioningOptions;
+use object_store::ObjectStoreExt;
 
 use crate::{Error, Worker};
 
@@ -29,8 +32,14 @@ impl ModelOptions {
     /// # Errors
     /// When the manifest cannot be read, or says that the weights are random and that will not do.
     pub async fn identity(&self, stores: &Stores) -> Result<(String, String), Error> {
-        let bytes = read_manifest(stores, &self.bundle).await?;
-        let manifest = Bundle::parse_manifest(&bytes).map_err(|source| self.unusable(source))?;
+        let bundle = stores.open(&self.bundle)?;
+        let path = bundle.child(files::MANIFEST);
+        let unreadable =
+            |source| Error::Manifest { uri: bundle.uri_of(&path), source };
+        let read = bundle.store.get(&path).await.map_err(unreadable)?;
+        let bytes = read.bytes().await.map_err(unreadable)?;
+        let manifest = Bundle::read_manifest(Path::new(path.as_ref()), &bytes)
+            .map_err(|source| self.unusable(source))?;
         if !manifest.trained && !self.allow_untrained {
             return Err(Error::Untrained { uri: self.bundle.clone() });
         }

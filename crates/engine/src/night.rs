@@ -11,15 +11,17 @@ use datafusion::{
     prelude::SessionConfig,
 };
 use eventide_catalog::{
-    CorpusOptions, PlanOptions, PublishPlan, Receipt, Stores, Tables, WorkList, list, plan,
+    CorpusOptions, Counts, PlanOptions, PublishPlan, Receipt, RunFacts, Stores, Tables, WorkList,
+    list, plan,
 };
-use eventide_media::Media;
+use eventide_media::{Media, Tools};
 use eventide_pipeline::{
     CaptioningOptions, Captioner, LimitOptions, Pipeline, Scratch, TranscriptOption,
 };
 use eventide_schema::{Provenance, tables::RunRow};
 use futures::TryStreamExt;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use crate::{
     Error, IndexExec, IndexOptions, Indexer, Progress,
@@ -64,7 +66,9 @@ pub struct ShardOptions {
 /// What a worker process has.
 #[derive(Debug, Clone)]
 pub struct Worker {
-    /// The media tools, with their limits.
+    /// The media tools.
+    pub tools: Tools,
+    /// What runs them, with their limits.
     pub media: Media,
     /// Folder for copies of remote videos; it exists.
     pub scratch: PathBuf,
@@ -83,14 +87,14 @@ pub struct Worker {
 pub struct Planned {
     /// What is due.
     pub work: WorkList,
-    /// The run.
-    pub run_id: String,
+    /// What earlier runs with the same model and parameters cost, all together.
+    pub history: Counts,
     /// Runs that were cut off while they published, and were completed first.
     pub completed: Vec<RunRow>,
+    options: PlanOptions,
     started_at_ms: i64,
+    run_id: String,
     model_id: String,
-    model_digest: String,
-    params_digest: String,
     tables: Tables,
 }
 
@@ -103,37 +107,38 @@ impl Night {
     ///
     /// # Errors
     /// When the store, the tables or the bundle cannot be read.
-    pub async fn plan(&self, stores: &Stores, complete: bool) -> Result<Planned, Error> {
+    pub async fn plan(&self, stores: &Arc<Stores>, complete: bool) -> Result<Planned, Error> {
         let started_at_ms = now_ms();
-        let tables = Tables::open(stores.open(&self.tables)?).await?;
+        let tables = Tables::open(stores, &self.tables)?;
         let completed = if complete { tables.finish_interrupted().await? } else { Vec::new() };
         let (model_id, model_digest) = match &self.model {
             Some(model) => model.identity(stores).await?,
             None => ("none".to_owned(), "none".to_owned()),
         };
-        let params_digest = params_digest(&self.captioning, &self.transcripts);
         let options = PlanOptions {
-            model_digest: model_digest.clone(),
-            params_digest: params_digest.clone(),
+            model_digest,
+            params_digest: params_digest(&self.captioning, &self.transcripts),
             max_attempts: self.limits.attempts.get(),
             largest_file_bytes: self.limits.largest_file.as_u64(),
-            shard_bytes: self.shards.bytes,
+            shard_cost_bytes: self.shards.bytes,
             max_shard_videos: self.shards.videos,
             allow_empty: self.allow_empty,
         };
         let known = tables.known().await?;
-        let pending = tables.pending(&model_digest, &params_digest).await?;
-        let listing = list(&stores.open(&self.corpus.uri)?, &self.corpus)?;
+        let history = history(&tables, &options).await?;
+        let pending = tables.pending(&options.model_digest, &options.params_digest).await?;
+        let listing = list(stores, &self.corpus)?;
         let work = plan(listing, known, pending, &options).await?;
-        let run_id = work.run_id().map_or_else(eventide_catalog::new_run_id, ToOwned::to_owned);
+        let run_id =
+            work.resumed_run_id().map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned);
         Ok(Planned {
             work,
-            run_id,
+            history,
             completed,
+            options,
             started_at_ms,
+            run_id,
             model_id,
-            model_digest,
-            params_digest,
             tables,
         })
     }
@@ -146,29 +151,43 @@ impl Night {
     pub async fn run(
         &self,
         planned: Planned,
-        stores: &Stores,
+        stores: &Arc<Stores>,
         worker: &Worker,
         progress: &Arc<Progress>,
     ) -> Result<RunRow, Error> {
-        progress.plan(planned.work.due() as u64);
-        let mut receipts = planned.work.adopted.clone();
-        if !planned.work.shards.is_empty() {
+        let shards = &planned.work.shards;
+        progress.plan(shards.iter().map(|shard| shard.items.len() as u64).sum());
+        let mut receipts = Vec::new();
+        if let Some(shard) = planned.work.skipped_shard(&planned.options) {
+            let by = planned.provenance(&worker.name);
+            receipts.push(planned.tables.write_shard(&by, &shard, &planned.work.skipped).await?);
+        }
+        if !shards.is_empty() {
             receipts.extend(self.index(&planned, stores, worker, progress).await?);
         }
-        self.publish(planned, receipts).await
+        let facts = RunFacts {
+            run_id: planned.run_id,
+            job: self.job.clone(),
+            started_at_ms: planned.started_at_ms,
+            finished_at_ms: now_ms(),
+            model_digest: planned.options.model_digest,
+            params_digest: planned.options.params_digest,
+        };
+        let publication = PublishPlan::new(facts, &planned.work, receipts);
+        Ok(planned.tables.publish(&publication).await?)
     }
 
     async fn index(
         &self,
         planned: &Planned,
-        stores: &Stores,
+        stores: &Arc<Stores>,
         worker: &Worker,
         progress: &Arc<Progress>,
     ) -> Result<Vec<Receipt>, Error> {
         let indexer = self.indexer(planned, stores, worker, progress).await?;
         let options = IndexOptions {
             model_id: planned.model_id.clone(),
-            params_digest: planned.params_digest.clone(),
+            params_digest: planned.options.params_digest.clone(),
         };
         let scan = shards_scan(&planned.work.shards).map_err(Error::Plan)?;
         let plan: Arc<dyn ExecutionPlan> = Arc::new(IndexExec::new(scan, Arc::new(options)));
@@ -186,7 +205,7 @@ impl Night {
     async fn indexer(
         &self,
         planned: &Planned,
-        stores: &Stores,
+        stores: &Arc<Stores>,
         worker: &Worker,
         progress: &Arc<Progress>,
     ) -> Result<Indexer, Error> {
@@ -197,7 +216,7 @@ impl Night {
         let pipeline = Pipeline {
             media: worker.media.clone(),
             captioner,
-            sources: Arc::new(StoreSources(stores.clone())),
+            sources: Arc::new(StoreSources(Arc::clone(stores))),
             scratch: Scratch::new(worker.scratch.clone(), self.limits.scratch),
             captioning: self.captioning.clone(),
             transcripts: self.transcripts.clone(),
@@ -206,15 +225,7 @@ impl Night {
         Ok(Indexer {
             pipeline,
             tables: planned.tables.clone(),
-            provenance: Provenance {
-                model_id: planned.model_id.clone(),
-                model_digest: planned.model_digest.clone(),
-                params_digest: planned.params_digest.clone(),
-                run_id: planned.run_id.clone(),
-                indexed_at_ms: planned.started_at_ms,
-                worker: worker.name.clone(),
-                pipeline_version: PIPELINE_VERSION.to_owned(),
-            },
+            provenance: planned.provenance(&worker.name),
             videos_in_flight: Arc::new(Semaphore::new(worker.videos_in_flight)),
             // Two, so that the next shard starts while the last videos of the present one end.
             shards_in_flight: Arc::new(Semaphore::new(2)),
@@ -226,7 +237,7 @@ impl Night {
     async fn captioner(
         &self,
         options: &ModelOptions,
-        stores: &Stores,
+        stores: &Arc<Stores>,
         worker: &Worker,
     ) -> Result<Captioner, Error> {
         let model = Model::load(options, stores, worker).await?;
@@ -235,21 +246,35 @@ impl Night {
             .await
             .map_err(Error::Captioner)
     }
+}
 
-    async fn publish(&self, planned: Planned, receipts: Vec<Receipt>) -> Result<RunRow, Error> {
-        let publication = PublishPlan {
-            run_id: planned.run_id,
-            job: self.job.clone(),
-            started_at_ms: planned.started_at_ms,
-            model_digest: planned.model_digest,
-            params_digest: planned.params_digest,
-            listed: planned.work.listed,
-            unchanged: planned.work.unchanged,
-            removed: planned.work.removed,
-            receipts,
-        };
-        Ok(planned.tables.publish(publication).await?)
+impl Planned {
+    /// Who makes the rows of this run.
+    fn provenance(&self, worker: &str) -> Provenance {
+        Provenance {
+            model_id: self.model_id.clone(),
+            model_digest: self.options.model_digest.clone(),
+            params_digest: self.options.params_digest.clone(),
+            run_id: self.run_id.clone(),
+            indexed_at_ms: self.started_at_ms,
+            worker: worker.to_owned(),
+            pipeline_version: PIPELINE_VERSION.to_owned(),
+        }
     }
+}
+
+/// What the published runs with this model and these parameters cost.
+async fn history(tables: &Tables, options: &PlanOptions) -> Result<Counts, Error> {
+    let mut history = Counts::default();
+    for run in tables.runs().await? {
+        if (&run.model_digest, &run.params_digest) == (&options.model_digest, &options.params_digest) {
+            history.video_ms += run.video_ms;
+            history.core_ms += run.core_ms;
+            history.device_ms += run.device_ms;
+            history.bytes_read += run.bytes_read;
+        }
+    }
+    Ok(history)
 }
 
 fn now_ms() -> i64 {

@@ -1,20 +1,18 @@
 //! Videos by their URI, out of the stores of the catalog.
 
+use std::sync::Arc;
+
 use eventide_catalog::Stores;
 use eventide_pipeline::{Located, Sources};
-use url::Url;
 
 /// The stores of the catalog, as the pipeline wants them.
 #[derive(Debug, Clone)]
-pub(crate) struct StoreSources(pub(crate) Stores);
+pub(crate) struct StoreSources(pub(crate) Arc<Stores>);
 
 impl Sources for StoreSources {
     fn locate(&self, uri: &str) -> Result<Located, String> {
         let location = self.0.open(uri).map_err(|error| error.to_string())?;
-        let local = Url::parse(uri)
-            .ok()
-            .filter(|url| url.scheme() == "file")
-            .and_then(|url| url.to_file_path().ok());
+        let local = location.local_path(&location.prefix);
         Ok(Located { store: location.store, path: location.prefix, local })
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod plan;
 mod schemas;
 pub(crate) mod sql;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use eventide_catalog::Stores;
@@ -100,7 +100,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     if let Command::Schemas { out } = &arguments.command {
         return schemas::run(out).map_err(Stop::failed);
     }
-    let stores = Stores::new(environment::store_settings());
+    let stores = Arc::new(Stores::new(environment::store_settings()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -151,8 +151,10 @@ fn worker(
         memory: night.limits.memory.as_u64(),
         ..Limits::default()
     };
+    let media_tools = environment::media_tools(tools).map_err(Stop::bad_job)?;
     Ok(Worker {
-        media: Media::new(environment::media_tools(tools).map_err(Stop::bad_job)?, limits),
+        media: Media::new(media_tools.clone(), limits),
+        tools: media_tools,
         scratch,
         cache,
         onnxruntime,

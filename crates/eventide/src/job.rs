@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use eventide_catalog::CorpusOptions;
+use eventide_catalog::{CorpusOptions, DEFAULT_INCLUDE};
 use eventide_engine::{ModelOptions, Night, ShardOptions};
 use eventide_model::runtime::Device;
 use eventide_pipeline::{CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption};
@@ -258,7 +258,11 @@ impl JobFile {
             job: self.run.name.unwrap_or(stem),
             corpus: CorpusOptions {
                 uri: anchored(&self.corpus.uri, path),
-                include: self.corpus.include,
+                include: if self.corpus.include.is_empty() {
+                    DEFAULT_INCLUDE.map(str::to_owned).to_vec()
+                } else {
+                    self.corpus.include
+                },
                 exclude: self.corpus.exclude,
                 sidecars: self.corpus.transcripts.contains(&TranscriptOption::Sidecar),
             },

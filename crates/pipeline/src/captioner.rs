@@ -12,11 +12,13 @@ use std::{
 };
 
 use eventide_model::{
-    Bundle,
-    manifest::Decoding,
+    Bundle, NoEvents, Parsed, Vid2Seq, WindowInput,
+    input::input_ids,
+    manifest::{Decoding, Manifest},
     runtime::{Runtime, SessionOptions},
-    vid2seq::{Caption, Vid2Seq, Window},
 };
+use eventide_schema::Cue;
+use ndarray::Array2;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
@@ -37,7 +39,7 @@ pub struct ModelInfo {
     /// Whether its words mean anything.
     pub trained: bool,
     /// Sizes and rules.
-    pub manifest: eventide_model::manifest::Manifest,
+    pub manifest: Manifest,
 }
 
 impl ModelInfo {
@@ -53,14 +55,30 @@ impl ModelInfo {
     }
 }
 
+/// What the model gets to see of one window.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Window {
+    /// RGB pictures of the bundle's image size, one after another.
+    pub(crate) frames: Vec<u8>,
+    /// The row of each picture's features, increasing. Rows without a picture stay zero, so that
+    /// a lost picture does not move the later ones to another time.
+    pub(crate) rows: Vec<usize>,
+    /// Rows in all.
+    pub(crate) row_count: usize,
+    /// What is said, in times of the window.
+    pub(crate) cues: Vec<Cue>,
+    /// Length of the window.
+    pub(crate) duration_us: i64,
+}
+
 /// Anything that captions windows; in tests, not a model.
 pub(crate) trait CaptionModel {
-    /// One caption for each window, in order. `should_stop` is looked at often.
+    /// The events of each window, in order. `should_stop` is looked at often.
     fn caption(
         &mut self,
         windows: &[Window],
         should_stop: &dyn Fn() -> bool,
-    ) -> Result<Vec<Caption>, eventide_model::Error>;
+    ) -> Result<Vec<Parsed>, eventide_model::Error>;
 }
 
 struct Network {
@@ -68,20 +86,49 @@ struct Network {
     decoding: Decoding,
 }
 
+impl Network {
+    fn input(
+        &mut self,
+        window: &Window,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<WindowInput, eventide_model::Error> {
+        let encoded =
+            self.model.encode_frames(&window.frames, window.rows.len(), should_stop)?;
+        let mut features = Array2::zeros((window.row_count, encoded.ncols()));
+        for (&row, feature) in window.rows.iter().zip(encoded.rows()) {
+            features.row_mut(row).assign(&feature);
+        }
+        let ids = input_ids(self.model.tokenizer(), &window.cues, window.duration_us)?;
+        Ok(WindowInput { features: Some(features), input_ids: Some(ids) })
+    }
+}
+
 impl CaptionModel for Network {
     fn caption(
         &mut self,
         windows: &[Window],
         should_stop: &dyn Fn() -> bool,
-    ) -> Result<Vec<Caption>, eventide_model::Error> {
-        self.model.caption(windows, &self.decoding, should_stop)
+    ) -> Result<Vec<Parsed>, eventide_model::Error> {
+        let inputs = windows
+            .iter()
+            .map(|window| self.input(window, should_stop))
+            .collect::<Result<Vec<_>, _>>()?;
+        let found = self.model.generate(&inputs, &self.decoding, should_stop)?;
+        windows
+            .iter()
+            .zip(&found)
+            .map(|(window, hypotheses)| match hypotheses.first() {
+                Some(best) => self.model.parse(best, window.duration_us),
+                None => Ok(Parsed::Nothing(NoEvents::Silent)),
+            })
+            .collect()
     }
 }
 
 /// What the model said of one window.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {
-    pub(crate) caption: Caption,
+    pub(crate) parsed: Parsed,
     /// The window's share of the time that its batch took.
     pub(crate) device: Duration,
 }
@@ -212,11 +259,11 @@ fn guarded(
 ) -> Result<Vec<Answer>, Refusal> {
     let started = Instant::now();
     let all_gone = || replies.iter().all(oneshot::Sender::is_closed);
-    let captions = catch_unwind(AssertUnwindSafe(|| model.caption(windows, &all_gone)))
+    let parsed = catch_unwind(AssertUnwindSafe(|| model.caption(windows, &all_gone)))
         .map_err(|panic| Refusal::Panic(panic_text(panic.as_ref())))?
         .map_err(Refusal::Model)?;
     let share = started.elapsed() / u32::try_from(windows.len().max(1)).unwrap_or(1);
-    Ok(captions.into_iter().map(|caption| Answer { caption, device: share }).collect())
+    Ok(parsed.into_iter().map(|parsed| Answer { parsed, device: share }).collect())
 }
 
 /// What a panic said.
@@ -226,4 +273,137 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eventide_model::ParsedEvent;
+    use eventide_schema::TimeSpan;
+    use std::sync::mpsc;
+
+    /// Says of each window how long it is; waits for a word before each batch; panics at a length
+    /// of 13.
+    struct Echo {
+        go: mpsc::Receiver<()>,
+        batches: mpsc::Sender<Vec<i64>>,
+    }
+
+    fn echo(duration_us: i64) -> Parsed {
+        let span = TimeSpan::new(0, duration_us);
+        Parsed::Events(vec![ParsedEvent { span, caption: duration_us.to_string(), score: 0.0 }])
+    }
+
+    impl CaptionModel for Echo {
+        fn caption(
+            &mut self,
+            windows: &[Window],
+            _: &dyn Fn() -> bool,
+        ) -> Result<Vec<Parsed>, eventide_model::Error> {
+            let lengths: Vec<_> = windows.iter().map(|window| window.duration_us).collect();
+            assert!(!lengths.contains(&13), "thirteen");
+            self.batches.send(lengths.clone()).unwrap();
+            self.go.recv().unwrap();
+            Ok(lengths.into_iter().map(echo).collect())
+        }
+    }
+
+    fn window(duration_us: i64) -> Window {
+        Window { duration_us, ..Window::default() }
+    }
+
+    struct Held {
+        captioner: Captioner,
+        go: mpsc::Sender<()>,
+        batches: mpsc::Receiver<Vec<i64>>,
+    }
+
+    async fn held() -> Held {
+        let (go, wait) = mpsc::channel();
+        let (batches, seen) = mpsc::channel();
+        let info = ModelInfo {
+            model_id: "echo".to_owned(),
+            digest: "0".to_owned(),
+            trained: false,
+            manifest: crate::testing::manifest(),
+        };
+        let captioner =
+            Captioner::start_with(info, move || Ok(Echo { go: wait, batches })).await.unwrap();
+        Held { captioner, go, batches: seen }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_window_gets_its_own_answer_whatever_shares_its_batch() {
+        let Held { captioner, go, batches } = held().await;
+        let asked: Vec<_> = (100..200)
+            .map(|length| {
+                let captioner = captioner.clone();
+                tokio::spawn(async move { (length, captioner.caption(window(length)).await) })
+            })
+            .collect();
+        for _ in 0..100 {
+            go.send(()).unwrap(); // at most as many batches as windows
+        }
+        for answer in asked {
+            let (length, answer) = answer.await.unwrap();
+            assert_eq!(answer.unwrap().unwrap().parsed, echo(length));
+        }
+        drop(captioner);
+        let sizes: Vec<_> = batches.into_iter().map(|batch| batch.len()).collect();
+        assert_eq!(sizes.iter().sum::<usize>(), 100);
+        assert!(sizes.iter().all(|size| (1..=BATCH).contains(size)), "{sizes:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_window_that_panics_takes_none_with_it() {
+        let Held { captioner, go, batches } = held().await;
+        let first = tokio::spawn({
+            let captioner = captioner.clone();
+            async move { captioner.caption(window(1)).await }
+        });
+        let batches = tokio::task::spawn_blocking(move || {
+            assert_eq!(batches.recv().unwrap(), [1]); // the model is busy: what follows waits together
+            batches
+        })
+        .await
+        .unwrap();
+        let good = captioner.caption(window(2));
+        let bad = captioner.caption(window(13));
+        let also_good = captioner.caption(window(3));
+        for _ in 0..3 {
+            go.send(()).unwrap();
+        }
+        let (good, bad, also_good) = tokio::join!(good, bad, also_good);
+        assert_eq!(good.unwrap().unwrap().parsed, echo(2));
+        assert_eq!(also_good.unwrap().unwrap().parsed, echo(3));
+        match bad.unwrap() {
+            Err(Refusal::Panic(text)) => assert!(text.contains("thirteen"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(first.await.unwrap().unwrap().unwrap().parsed, echo(1));
+        drop(batches);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_nobody_waits_for_is_not_done() {
+        let Held { captioner, go, batches } = held().await;
+        let first = tokio::spawn({
+            let captioner = captioner.clone();
+            async move { captioner.caption(window(1)).await }
+        });
+        let batches = tokio::task::spawn_blocking(move || {
+            assert_eq!(batches.recv().unwrap(), [1]);
+            batches
+        })
+        .await
+        .unwrap();
+        let cancelled = captioner.caption(window(2));
+        tokio::select! { biased; _ = cancelled => unreachable!("the model is held"), () = tokio::task::yield_now() => {} }
+        go.send(()).unwrap();
+        first.await.unwrap().unwrap().unwrap();
+        go.send(()).unwrap();
+        captioner.caption(window(3)).await.unwrap().unwrap();
+        drop(captioner);
+        assert_eq!(batches.into_iter().collect::<Vec<_>>(), [[3]]);
+    }
 }

@@ -11,6 +11,8 @@ mod error;
 mod fetch;
 mod options;
 mod speech;
+#[cfg(test)]
+mod testing;
 mod video;
 mod window;
 

@@ -6,8 +6,8 @@ use std::{
     time::Instant,
 };
 
-use eventide_media::{FrameRequest, Media, Probe, parse_sidecar};
-use eventide_model::{frames, vid2seq::Window};
+use eventide_media::{FrameRequest, Frames, Media, Probe, parse_sidecar};
+use eventide_model::{Parsed, frames, manifest::Manifest};
 use eventide_schema::{
     Costs, Cue, Event, EventSource, Failure, MediaFacts, Outcome, Sidecar, Stage, Status,
     TimeSpan, Transcript, TranscriptSource, Video, WorkItem,
@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use crate::{
     CaptioningOptions, CaptioningSource, Captioner, Error, LimitOptions, Scratch, Sources,
     TranscriptOption,
-    captioner::{Answer, Refusal, panic_text},
+    captioner::{Answer, Refusal, Window, panic_text},
     fetch::{Fetched, Trouble, fetch, read_sidecar},
     speech,
     window::{own_part, windows},
@@ -101,7 +101,9 @@ impl Pipeline {
     pub async fn index(&self, item: WorkItem) -> Result<Outcome, Error> {
         let started = Instant::now();
         let notes = Notes::new();
-        let followed = AssertUnwindSafe(self.follow(&item.video, &notes)).catch_unwind();
+        let media = self.media.metered();
+        let way = Way { pipeline: self, media: &media, video: &item.video, notes: &notes };
+        let followed = AssertUnwindSafe(way.follow()).catch_unwind();
         let ended = match tokio::time::timeout(self.limits.wall, followed).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(panic)) => {
@@ -112,6 +114,7 @@ impl Pipeline {
                 Err(notes.failure("deadline", format!("not done within {limit}")).into())
             }
         };
+        notes.note(|draft| draft.costs.core_ms = media.core_ms());
         let (status, failure, events) = match ended {
             Ok(events) if events.is_empty() => {
                 (Status::Empty, notes.note(|draft| draft.remark.take()), events)
@@ -140,59 +143,53 @@ impl Pipeline {
             costs: Costs { wall_ms, ..draft.costs },
         })
     }
+}
 
-    async fn follow(&self, video: &Video, notes: &Notes) -> Result<Vec<Event>, Trouble> {
-        let fetched = fetch(video, self.sources.as_ref(), &self.scratch).await?;
-        notes.note(|draft| draft.costs.bytes_read = fetched.bytes_read);
+/// One video on its way, and all that it needs.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    pipeline: &'a Pipeline,
+    /// The media tools, with a meter for this video.
+    media: &'a Media,
+    video: &'a Video,
+    notes: &'a Notes,
+}
 
-        notes.enter(Stage::Probe);
-        let probe = self.probe(video, &fetched, notes).await?;
+impl Way<'_> {
+    async fn follow(self) -> Result<Vec<Event>, Trouble> {
+        let Pipeline { sources, scratch, captioning, .. } = self.pipeline;
+        let fetched = fetch(self.video, sources.as_ref(), scratch).await?;
+        self.notes.note(|draft| draft.costs.bytes_read = fetched.bytes_read);
 
-        notes.enter(Stage::Words);
-        let transcript = self.words(video, &fetched, &probe, notes).await?;
-        notes.note(|draft| draft.transcript_source = transcript.source);
+        self.notes.enter(Stage::Probe);
+        let probe = self.media.probe(&fetched.path).await.map_err(|e| self.media_trouble(e))?.value;
+        self.notes.note(|draft| draft.media = probe.facts());
+        probe.require_video(&fetched.path).map_err(|e| self.media_trouble(e))?;
 
-        match self.captioning.source {
-            CaptioningSource::Speech => Ok(self.speech_events(&transcript, &probe, notes)),
-            CaptioningSource::Vid2Seq => {
-                self.model_events(video, &fetched, &probe, &transcript, notes).await
-            }
+        self.notes.enter(Stage::Words);
+        let transcript = self.words(&fetched, &probe).await?;
+        self.notes.note(|draft| draft.transcript_source = transcript.source);
+
+        match captioning.source {
+            CaptioningSource::Speech => Ok(self.speech_events(&transcript, &probe)),
+            CaptioningSource::Vid2Seq => self.model_events(&fetched, &probe, &transcript).await,
         }
-    }
-
-    async fn probe(&self, video: &Video, fetched: &Fetched, notes: &Notes) -> Result<Probe, Trouble> {
-        let probed = self.media.probe(&fetched.path).await.map_err(|e| media_trouble(video, notes, e))?;
-        notes.note(|draft| draft.costs.core_ms += millis(probed.cpu));
-        let probe = probed.value;
-        notes.note(|draft| draft.media = facts(&probe));
-        probe.require_video().map_err(|e| media_trouble(video, notes, e))?;
-        Ok(probe)
     }
 
     /// The words of a video, from the first source that has any. A source that cannot be read is
     /// remarked on and passed over: the pictures may still tell enough.
-    async fn words(
-        &self,
-        video: &Video,
-        fetched: &Fetched,
-        probe: &Probe,
-        notes: &Notes,
-    ) -> Result<Transcript, Trouble> {
-        for source in &self.transcripts {
-            let found = match (source, &video.sidecar) {
-                (TranscriptOption::Sidecar, Some(sidecar)) => {
-                    self.sidecar_words(video, sidecar, notes).await
-                }
+    async fn words(self, fetched: &Fetched, probe: &Probe) -> Result<Transcript, Trouble> {
+        for source in &self.pipeline.transcripts {
+            let found = match (source, &self.video.sidecar) {
+                (TranscriptOption::Sidecar, Some(sidecar)) => self.sidecar_words(sidecar).await,
                 (TranscriptOption::Sidecar, None) => continue,
-                (TranscriptOption::Embedded, _) => {
-                    self.embedded_words(video, fetched, probe, notes).await
-                }
+                (TranscriptOption::Embedded, _) => self.embedded_words(fetched, probe).await,
             };
             match found {
                 Ok(transcript) if !transcript.cues.is_empty() => return Ok(transcript),
                 Ok(_) => {}
                 Err(Trouble::Video(failure)) => {
-                    notes.note(|draft| draft.remark = Some(failure));
+                    self.notes.note(|draft| draft.remark = Some(failure));
                 }
                 Err(run) => return Err(run),
             }
@@ -200,169 +197,155 @@ impl Pipeline {
         Ok(Transcript::default())
     }
 
-    async fn sidecar_words(
-        &self,
-        video: &Video,
-        sidecar: &Sidecar,
-        notes: &Notes,
-    ) -> Result<Transcript, Trouble> {
-        let bytes = read_sidecar(&sidecar.uri, self.sources.as_ref()).await.map_err(|trouble| {
-            match trouble {
-                Trouble::Video(failure) => Failure { stage: Stage::Words, ..failure }.into(),
-                run @ Trouble::Run(_) => run,
-            }
+    async fn sidecar_words(self, sidecar: &Sidecar) -> Result<Transcript, Trouble> {
+        let read = read_sidecar(&sidecar.uri, self.pipeline.sources.as_ref()).await;
+        let bytes = read.map_err(|trouble| match trouble {
+            Trouble::Video(failure) => Failure { stage: Stage::Words, ..failure }.into(),
+            run @ Trouble::Run(_) => run,
         })?;
-        notes.note(|draft| draft.costs.bytes_read += bytes.len() as u64);
+        self.notes.note(|draft| draft.costs.bytes_read += bytes.len() as u64);
         parse_sidecar(&bytes, sidecar.format, sidecar.language.as_deref())
-            .map_err(|e| media_trouble(video, notes, e))
+            .map_err(|e| self.media_trouble(e))
     }
 
-    async fn embedded_words(
-        &self,
-        video: &Video,
-        fetched: &Fetched,
-        probe: &Probe,
-        notes: &Notes,
-    ) -> Result<Transcript, Trouble> {
+    async fn embedded_words(self, fetched: &Fetched, probe: &Probe) -> Result<Transcript, Trouble> {
         let Some(stream) = probe.subtitles.iter().find(|stream| stream.is_text) else {
             return Ok(Transcript::default());
         };
-        let read = self
-            .media
-            .embedded_cues(&fetched.path, probe, stream.index)
-            .await
-            .map_err(|e| media_trouble(video, notes, e))?;
-        notes.note(|draft| draft.costs.core_ms += millis(read.cpu));
-        Ok(read.value)
+        let read = self.media.embedded_cues(&fetched.path, probe, stream.index).await;
+        Ok(read.map_err(|e| self.media_trouble(e))?.value)
     }
 
-    fn speech_events(&self, transcript: &Transcript, probe: &Probe, notes: &Notes) -> Vec<Event> {
+    fn speech_events(self, transcript: &Transcript, probe: &Probe) -> Vec<Event> {
         let mut events = speech::events(transcript, probe.duration_us);
-        events.truncate(self.captioning.max_events.get() as usize);
+        events.truncate(self.pipeline.captioning.max_events.get() as usize);
         if events.is_empty() {
             let reason = "there is no transcript, and events were to come from speech".to_owned();
-            notes.note(|draft| draft.windows = 0);
-            let failure = notes.failure("no_transcript", reason);
-            notes.note(|draft| draft.remark.get_or_insert(failure).stage);
+            let failure = self.notes.failure("no_transcript", reason);
+            self.notes.note(|draft| {
+                draft.remark.get_or_insert(failure);
+            });
         }
         events
     }
 
     async fn model_events(
-        &self,
-        video: &Video,
+        self,
         fetched: &Fetched,
         probe: &Probe,
         transcript: &Transcript,
-        notes: &Notes,
     ) -> Result<Vec<Event>, Trouble> {
-        let captioner = self.captioner.as_ref().ok_or(Error::CaptionerStopped).map_err(Trouble::Run)?;
-        let windows = windows(probe.duration_us, &self.captioning);
-        notes.note(|draft| draft.windows = u32::try_from(windows.len()).unwrap_or(u32::MAX));
-        let answers: Vec<(TimeSpan, Answer)> = futures::stream::iter(windows.iter().copied())
-            .map(|window| async move {
-                let seen = self.see(video, fetched, probe, transcript, window, captioner, notes).await?;
-                notes.enter(Stage::Generate);
-                let answer = captioner.caption(seen).await.map_err(Trouble::Run)?;
-                let answer = answer.map_err(|refusal| refused(refusal, notes))?;
-                notes.note(|draft| draft.costs.device_ms += millis(answer.device));
-                Ok::<_, Trouble>((window, answer))
+        let captioner =
+            self.pipeline.captioner.as_ref().ok_or(Trouble::Run(Error::CaptionerStopped))?;
+        let manifest = &captioner.info().manifest;
+        let windows = windows(probe.duration_us, &self.pipeline.captioning);
+        self.notes.note(|draft| draft.windows = u32::try_from(windows.len()).unwrap_or(u32::MAX));
+        let answers: Vec<Answer> = futures::stream::iter(windows.iter().copied())
+            .map(|span| async move {
+                let (frames, slots) = self.sample(fetched, probe, span, manifest).await?;
+                let window = seen(frames, &slots, transcript, span);
+                self.notes.enter(Stage::Generate);
+                let answer = captioner.caption(window).await.map_err(Trouble::Run)?;
+                let answer = answer.map_err(|refusal| refused(refusal, self.notes))?;
+                self.notes.note(|draft| draft.costs.device_ms += millis(answer.device));
+                Ok::<_, Trouble>(answer)
             })
             .buffered(WINDOWS_IN_FLIGHT)
             .try_collect()
             .await?;
-        notes.enter(Stage::Parse);
-        Ok(self.events_of(&windows, answers, transcript, notes))
+        self.notes.enter(Stage::Parse);
+        let mut events = Vec::new();
+        for (index, answer) in answers.into_iter().enumerate() {
+            events.extend(self.window_events(&windows, index, answer.parsed, transcript, manifest));
+        }
+        events.sort_by_key(|event| (event.span, event.window_index, event.event_index));
+        Ok(events)
     }
 
-    /// What the model gets to see of one window.
-    #[expect(clippy::too_many_arguments, reason = "one call, all of it context")]
-    async fn see(
-        &self,
-        video: &Video,
+    /// The frames of one window that the model will look at, and the slots where they should be.
+    async fn sample(
+        self,
         fetched: &Fetched,
         probe: &Probe,
-        transcript: &Transcript,
         window: TimeSpan,
-        captioner: &Captioner,
-        notes: &Notes,
-    ) -> Result<Window, Trouble> {
-        let manifest = &captioner.info().manifest;
-        let rule = &manifest.frames;
-        let request = FrameRequest {
-            size: manifest.vision.image_size,
-            window,
-            slots: frames::pick(eventide_media::slots(window), rule),
-        };
-        notes.enter(Stage::Sample);
-        let decoded = self
-            .media
-            .frames(&fetched.path, probe, &request)
-            .await
-            .map_err(|e| media_trouble(video, notes, e))?;
-        let frames = decoded.value;
-        notes.note(|draft| {
-            draft.costs.core_ms += millis(decoded.cpu);
+        manifest: &Manifest,
+    ) -> Result<(Frames, Vec<usize>), Trouble> {
+        let slots = frames::pick(eventide_media::slots(window), &manifest.frames);
+        let request =
+            FrameRequest { size: manifest.vision.image_size, window, slots: &slots };
+        self.notes.enter(Stage::Sample);
+        let decoded = self.media.frames(&fetched.path, probe, &request).await;
+        let frames = decoded.map_err(|e| self.media_trouble(e))?.value;
+        self.notes.note(|draft| {
             draft.frames_used += u32::try_from(frames.slots.len()).unwrap_or(u32::MAX);
             draft.frames_missing += frames.missing;
         });
         debug!(frames = frames.slots.len(), missing = frames.missing, "sampled");
-        let cues = transcript
-            .cues
-            .iter()
-            .filter(|cue| cue.span.overlaps(window))
-            .map(|cue| Cue { span: cue.span.shifted(-window.start_us), text: cue.text.clone() })
-            .collect();
-        Ok(Window {
-            frame_count: frames.slots.len(),
-            frames: frames.pixels,
-            cues,
-            duration_us: window.duration_us(),
-        })
+        Ok((frames, slots))
     }
 
-    /// The events of all windows: each window's own, numbered as the model wrote them.
-    fn events_of(
-        &self,
+    /// The events of one window that are its own, numbered as the model wrote them.
+    fn window_events(
+        self,
         windows: &[TimeSpan],
-        answers: Vec<(TimeSpan, Answer)>,
+        index: usize,
+        parsed: Parsed,
         transcript: &Transcript,
-        notes: &Notes,
+        manifest: &Manifest,
     ) -> Vec<Event> {
-        let steps = i64::from(self.bins().saturating_sub(1).max(1));
-        let mut events = Vec::new();
-        for (index, (window, answer)) in answers.into_iter().enumerate() {
-            let own = own_part(windows, index);
-            if let Some(reason) = answer.caption.reason {
-                let failure = notes.failure(reason.code(), reason.to_string());
-                notes.note(|draft| draft.remark = Some(failure));
+        let found = match parsed {
+            Parsed::Events(events) => events,
+            Parsed::Nothing(reason) => {
+                let failure = self.notes.failure(reason.code(), reason.to_string());
+                self.notes.note(|draft| draft.remark = Some(failure));
+                return Vec::new();
             }
-            let found = answer.caption.events.into_iter().map(|event| {
-                (event.span.shifted(window.start_us), event)
-            });
-            let kept = found
-                .filter(|(span, _)| own.contains(i64::midpoint(span.start_us, span.end_us)))
-                .take(self.captioning.max_events.get() as usize);
-            for (event_index, (span, event)) in (0..).zip(kept) {
-                events.push(Event {
-                    window_index: u32::try_from(index).unwrap_or(u32::MAX),
-                    event_index,
-                    span,
-                    time_resolution_us: window.duration_us() / steps,
-                    caption: event.caption,
-                    score: Some(event.score),
-                    source: EventSource::Vid2Seq,
-                    speech: transcript.said_during(span),
-                    language: None,
-                });
-            }
-        }
-        events.sort_by_key(|event| (event.span, event.window_index, event.event_index));
-        events
+        };
+        let (window, own) = (windows[index], own_part(windows, index));
+        let steps = i64::from(manifest.time_tokens.bins.saturating_sub(1).max(1));
+        found
+            .into_iter()
+            .map(|event| (event.span.shifted(window.start_us), event))
+            .filter(|(span, _)| own.contains(i64::midpoint(span.start_us, span.end_us)))
+            .take(self.pipeline.captioning.max_events.get() as usize)
+            .zip(0..)
+            .map(|((span, event), event_index)| Event {
+                window_index: u32::try_from(index).unwrap_or(u32::MAX),
+                event_index,
+                span,
+                time_resolution_us: window.duration_us() / steps,
+                caption: event.caption,
+                score: Some(event.score),
+                source: EventSource::Vid2Seq,
+                speech: transcript.said_during(span),
+                language: None,
+            })
+            .collect()
     }
 
-    fn bins(&self) -> u32 {
-        self.captioner.as_ref().map_or(1, |c| c.info().manifest.time_tokens.bins)
+    /// A media error as a failure of this video, or of the run where trying again may help.
+    fn media_trouble(self, source: eventide_media::Error) -> Trouble {
+        if source.is_transient() {
+            return Trouble::Run(Error::Media { uri: self.video.uri.clone(), source });
+        }
+        self.notes.failure(source.reason_code(), chain(&source)).into()
+    }
+}
+
+/// What the model gets to see of one window.
+fn seen(frames: Frames, slots: &[usize], transcript: &Transcript, window: TimeSpan) -> Window {
+    let cues = transcript
+        .cues
+        .iter()
+        .filter(|cue| cue.span.overlaps(window))
+        .map(|cue| Cue { span: cue.span.shifted(-window.start_us), text: cue.text.clone() })
+        .collect();
+    Window {
+        rows: frames.slots.iter().filter_map(|slot| slots.binary_search(slot).ok()).collect(),
+        row_count: slots.len(),
+        frames: frames.pixels,
+        cues,
+        duration_us: window.duration_us(),
     }
 }
 
@@ -376,14 +359,6 @@ fn refused(refusal: Refusal, notes: &Notes) -> Trouble {
     }
 }
 
-/// A media error as a failure of this video, or of the run where trying again may help.
-fn media_trouble(video: &Video, notes: &Notes, source: eventide_media::Error) -> Trouble {
-    if source.is_transient() {
-        return Trouble::Run(Error::Media { uri: video.uri.clone(), source });
-    }
-    notes.failure(source.reason_code(), chain(&source)).into()
-}
-
 /// An error and its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -393,19 +368,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-fn facts(probe: &Probe) -> MediaFacts {
-    let video = probe.video.as_ref();
-    MediaFacts {
-        duration_us: Some(probe.duration_us),
-        container: Some(probe.container.clone()),
-        video_codec: video.map(|v| v.codec.clone()),
-        width: video.map(|v| v.width),
-        height: video.map(|v| v.height),
-        fps: video.map(|v| v.fps),
-        has_audio: Some(probe.has_audio),
-    }
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

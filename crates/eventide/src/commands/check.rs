@@ -1,6 +1,6 @@
 //! `eventide check`: is a job ready to run?
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use eventide_catalog::{Stores, Tables, list};
 use futures::TryStreamExt;
@@ -9,17 +9,17 @@ use miette::IntoDiagnostic;
 use super::{Stop, explained, night, worker};
 use crate::{arguments::JobArguments, report};
 
-pub(super) async fn run(arguments: &JobArguments, stores: &Stores) -> Result<ExitCode, Stop> {
+pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Result<ExitCode, Stop> {
     let night = night(arguments)?;
     let worker = worker(&night, &arguments.tools, None)?;
     let mut findings = vec![("job", night.job.clone())];
 
     let versions = worker
-        .media
+        .tools
         .check()
         .await
         .map_err(|e| Stop::bad_job(explained(eventide_engine::Error::Media(e))))?;
-    findings.push(("media tools", versions));
+    findings.push(("media tools", format!("ffmpeg {}, ffprobe {}", versions.ffmpeg, versions.ffprobe)));
 
     if let Some(model) = &night.model {
         let (name, digest) =
@@ -30,14 +30,14 @@ pub(super) async fn run(arguments: &JobArguments, stores: &Stores) -> Result<Exi
 
     let catalog = |e: eventide_catalog::Error| Stop::bad_job(explained(e.into()));
     let corpus = stores.open(&night.corpus.uri).map_err(catalog)?;
-    let listing = list(&corpus, &night.corpus).map_err(catalog)?;
-    let first = std::pin::pin!(listing).try_next().await.map_err(catalog)?;
+    let mut listing = list(stores, &night.corpus).map_err(catalog)?;
+    let first = listing.try_next().await.map_err(catalog)?;
     let found = first.map_or_else(|| "nothing to index".to_owned(), |video| video.uri);
     findings.push(("corpus", format!("{} (first: {found})", corpus.uri)));
 
-    let tables = Tables::open(stores.open(&night.tables).map_err(catalog)?).await.map_err(catalog)?;
-    let state = match tables.snapshot().await.map_err(catalog)? {
-        Some(snapshot) => format!("published by {}", snapshot.run_id),
+    let tables = Tables::open(stores, &night.tables).map_err(catalog)?;
+    let state = match tables.runs().await.map_err(catalog)?.last() {
+        Some(run) => format!("last published by run {}", run.run_id),
         None => "not yet there; `eventide index` makes them".to_owned(),
     };
     findings.push(("tables", format!("{} ({state})", night.tables)));

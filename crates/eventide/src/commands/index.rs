@@ -16,7 +16,7 @@ use crate::{
 pub(super) async fn run(
     arguments: &IndexArguments,
     common: &Common,
-    stores: &Stores,
+    stores: &Arc<Stores>,
 ) -> Result<ExitCode, Stop> {
     let night = night(&arguments.job)?;
     let worker = worker(&night, &arguments.job.tools, arguments.workers.map(usize::from))?;

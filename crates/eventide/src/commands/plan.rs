@@ -1,8 +1,8 @@
 //! `eventide plan`: what `index` would do, and what it would cost.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
-use eventide_catalog::Stores;
+use eventide_catalog::{Counts, Stores};
 use eventide_engine::{Night, Planned};
 use eventide_pipeline::CaptioningSource;
 use serde::Serialize;
@@ -52,32 +52,11 @@ pub(crate) struct Forecast {
     pub(crate) estimated_from: &'static str,
 }
 
-pub(super) async fn run(arguments: &JobArguments, stores: &Stores) -> Result<ExitCode, Stop> {
+pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Result<ExitCode, Stop> {
     let night = night(arguments)?;
     let planned = night.plan(stores, false).await.map_err(|e| Stop::bad_job(explained(e)))?;
-    let past = past(&night, &planned);
-    report::forecast(&forecast(&night, &planned, past), arguments.format).map_err(Stop::failed)?;
+    report::forecast(&forecast(&night, &planned), arguments.format).map_err(Stop::failed)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What the tables tell of the cost of indexing with these parameters.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Past {
-    bytes: f64,
-    seconds: f64,
-    core_seconds: f64,
-    device_seconds: f64,
-}
-
-fn past(night: &Night, planned: &Planned) -> Option<Past> {
-    let _ = night;
-    let totals = planned.work.history?;
-    (totals.bytes > 0 && totals.video_ms > 0).then(|| Past {
-        bytes: float(totals.bytes),
-        seconds: float(totals.video_ms) / 1000.0,
-        core_seconds: float(totals.core_ms) / 1000.0,
-        device_seconds: float(totals.device_ms) / 1000.0,
-    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -85,33 +64,40 @@ fn float(value: u64) -> f64 {
     value as f64
 }
 
-fn forecast(night: &Night, planned: &Planned, past: Option<Past>) -> Forecast {
+/// Seconds of video, core-seconds and device-seconds that indexing `bytes` of `videos` takes.
+fn estimate(night: &Night, history: &Counts, bytes: u64, videos: u64) -> (f64, f64, Option<f64>) {
+    if history.bytes_read > 0 && history.video_ms > 0 {
+        let share = float(bytes) / float(history.bytes_read) / 1000.0;
+        let of = |milliseconds: u64| float(milliseconds) * share;
+        return (of(history.video_ms), of(history.core_ms), Some(of(history.device_ms)));
+    }
+    let seconds = float(bytes) / BYTES_A_SECOND;
+    let cores = match night.captioning.source {
+        CaptioningSource::Vid2Seq => seconds / 3600.0 * CORE_SECONDS_AN_HOUR,
+        CaptioningSource::Speech => float(videos) * CORE_SECONDS_A_TRANSCRIPT,
+    };
+    (seconds, cores, None)
+}
+
+fn forecast(night: &Night, planned: &Planned) -> Forecast {
     let work = &planned.work;
-    let items = work.shards.iter().flat_map(|shard| &shard.items);
-    let bytes: u64 = items.map(|item| item.video.size_bytes).sum();
-    let (seconds, core_seconds, device_seconds, estimated_from) = match past {
-        Some(past) => {
-            let share = float(bytes) / past.bytes;
-            let device = past.device_seconds * share;
-            (past.seconds * share, past.core_seconds * share, Some(device), "the videos table")
-        }
-        None => {
-            let seconds = float(bytes) / BYTES_A_SECOND;
-            let cores = match night.captioning.source {
-                CaptioningSource::Vid2Seq => seconds / 3600.0 * CORE_SECONDS_AN_HOUR,
-                CaptioningSource::Speech => float(work.due() as u64) * CORE_SECONDS_A_TRANSCRIPT,
-            };
-            (seconds, cores, None, "rules of thumb: 4 Mbit/s, 700 core-seconds an hour")
-        }
+    let items = || work.shards.iter().flat_map(|shard| &shard.items);
+    let bytes = items().map(|item| item.video.size_bytes).sum();
+    let videos = items().count() as u64;
+    let (seconds, core_seconds, device_seconds) =
+        estimate(night, &planned.history, bytes, videos);
+    let estimated_from = match device_seconds {
+        Some(_) => "what earlier runs with this model and these parameters cost",
+        None => "rules of thumb: 4 Mbit/s, 700 core-seconds an hour",
     };
     Forecast {
         listed: work.listed,
-        new: work.new,
-        changed: work.changed,
-        other_parameters: work.other_parameters,
-        retried: work.retried,
+        new: work.due.new,
+        changed: work.due.changed,
+        other_parameters: work.due.params_changed,
+        retried: work.due.retried,
         adopted: work.adopted.iter().map(|receipt| receipt.items.len() as u64).sum(),
-        skipped: work.skipped,
+        skipped: work.skipped.len() as u64,
         unchanged: work.unchanged,
         removed: work.removed.len() as u64,
         shards: work.shards.len() as u64,
