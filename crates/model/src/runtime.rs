@@ -224,7 +224,7 @@ impl Runtime {
             outputs: names(session.outputs()),
             device: options.device,
             resident: Vec::new(),
-            session,
+            native: session,
         })
     }
 
@@ -273,7 +273,7 @@ pub struct Session {
     outputs: Vec<String>,
     device: Device,
     resident: Vec<String>,
-    session: ort::session::Session,
+    native: ort::session::Session,
 }
 
 impl Session {
@@ -320,7 +320,7 @@ impl Session {
         let ran = if self.resident.is_empty() {
             let inputs: Vec<(&str, SessionInputValue<'_>)> =
                 inputs.iter().map(|(name, tensor)| (*name, (&tensor.0).into())).collect();
-            self.session.run(inputs).map(owned)
+            self.native.run(inputs).map(owned)
         } else {
             self.run_bound(inputs)
         };
@@ -333,7 +333,7 @@ impl Session {
     /// As `run`, with the resident outputs left in device memory. A binding reuses its output
     /// buffers from run to run, so each run has its own.
     fn run_bound(&mut self, inputs: &[(&str, &Tensor)]) -> ort::Result<Vec<(String, Tensor)>> {
-        let mut binding = self.session.create_binding()?;
+        let mut binding = self.native.create_binding()?;
         for (name, tensor) in inputs {
             binding.bind_input(*name, &tensor.0)?;
         }
@@ -344,7 +344,7 @@ impl Session {
             binding.bind_output_to_device(name, memory)?;
         }
         binding.synchronize_inputs()?;
-        let outputs = self.session.run_binding(&binding).map(owned)?;
+        let outputs = self.native.run_binding(&binding).map(owned)?;
         binding.synchronize_outputs()?;
         Ok(outputs)
     }
@@ -504,8 +504,7 @@ mod tests {
     #[case::transposed(true)]
     fn arrays_come_back_as_they_went_in(#[case] transposed: bool) {
         Runtime::load(&library()).unwrap();
-        let mut array =
-            Array2::from_shape_fn((2, 3), |(row, column)| row as i64 * 3 + column as i64);
+        let mut array = Array2::from_shape_vec((2, 3), (0..6_i64).collect()).unwrap();
         if transposed {
             array = array.reversed_axes();
         }

@@ -295,18 +295,6 @@ pub(crate) fn biased_block(
     stream.add(graph, narrow);
 }
 
-/// A slice of `value` along one axis, from `start` to `end` (both lists of one integer).
-pub(crate) fn slice(
-    graph: &mut Graph<'_>,
-    value: &str,
-    start: &str,
-    end: &str,
-    axis: i64,
-) -> String {
-    let axes = graph.integers(&[axis]);
-    graph.node("Slice", &[value, start, end, &axes])
-}
-
 /// Scale of attention that divides the scores by the root of the width of a head.
 pub(crate) fn usual_scale(width: usize) -> f32 {
     #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]

@@ -2,7 +2,6 @@
 //! The folder appears whole, or not at all.
 
 use std::{
-    fmt::Write as _,
     fs::{self, File, Permissions},
     io::{self, BufWriter, Write},
     os::unix::fs::PermissionsExt as _,
@@ -133,17 +132,9 @@ fn write(
         content(&mut hashed)?;
         hashed.file.flush()?;
         hashed.file.get_ref().sync_all()?;
-        Ok(hexadecimal(&hashed.hash.finalize()))
+        Ok(format!("{:x}", hashed.hash.finalize()))
     };
     written().map_err(|source| Error::Write { path: path.to_owned(), source })
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// A file whose bytes are hashed as they pass.

@@ -44,14 +44,14 @@ pub(crate) enum Size {
 pub(crate) struct Graph<'a> {
     layout: &'a Layout,
     style: Style,
-    graph: GraphProto,
+    body: GraphProto,
     missing: Option<String>,
 }
 
 impl<'a> Graph<'a> {
     pub(crate) fn new(name: &str, layout: &'a Layout, style: Style) -> Self {
-        let graph = GraphProto { name: Some(name.to_owned()), ..GraphProto::default() };
-        Self { layout, style, graph, missing: None }
+        let body = GraphProto { name: Some(name.to_owned()), ..GraphProto::default() };
+        Self { layout, style, body, missing: None }
     }
 
     pub(crate) fn fused(&self) -> bool {
@@ -60,29 +60,29 @@ impl<'a> Graph<'a> {
 
     /// Declares an input.
     pub(crate) fn input(&mut self, name: &str, element: DataType, shape: &[Size]) -> String {
-        self.graph.input.push(value_info(name, element, shape));
+        self.body.input.push(value_info(name, element, shape));
         name.to_owned()
     }
 
     /// Declares `value` to be the output `name`. The value takes that name.
     pub(crate) fn output(&mut self, value: &str, name: &str, shape: &[Size]) {
-        let values = self.graph.node.iter_mut().flat_map(|node| {
+        let values = self.body.node.iter_mut().flat_map(|node| {
             let NodeProto { input, output, .. } = node;
             input.iter_mut().chain(output)
         });
         for used in values.filter(|used| *used == value) {
             name.clone_into(used);
         }
-        self.graph.output.push(value_info(name, DataType::Float, shape));
+        self.body.output.push(value_info(name, DataType::Float, shape));
     }
 
     /// The weight of this name, where it lies in `model.safetensors`.
     pub(crate) fn weight(&mut self, name: &str) -> String {
-        if self.graph.initializer.iter().any(|tensor| tensor.name.as_deref() == Some(name)) {
+        if self.body.initializer.iter().any(|tensor| tensor.name.as_deref() == Some(name)) {
             return name.to_owned();
         }
         match self.layout.entry(name) {
-            Some(entry) => self.graph.initializer.push(TensorProto {
+            Some(entry) => self.body.initializer.push(TensorProto {
                 dims: entry.shape.iter().map(|&size| signed(size)).collect(),
                 data_type: Some(DataType::Float as i32),
                 name: Some(name.to_owned()),
@@ -129,7 +129,7 @@ impl<'a> Graph<'a> {
 
     fn constant(&mut self, element: DataType, shape: &[usize], bytes: Vec<u8>) -> String {
         let dims: Vec<i64> = shape.iter().map(|&size| signed(size)).collect();
-        let same = self.graph.initializer.iter().find(|tensor| {
+        let same = self.body.initializer.iter().find(|tensor| {
             tensor.raw_data.as_ref() == Some(&bytes)
                 && tensor.dims == dims
                 && tensor.data_type == Some(element as i32)
@@ -137,8 +137,8 @@ impl<'a> Graph<'a> {
         if let Some(name) = same.and_then(|tensor| tensor.name.clone()) {
             return name;
         }
-        let name = format!("constant_{}", self.graph.initializer.len());
-        self.graph.initializer.push(TensorProto {
+        let name = format!("constant_{}", self.body.initializer.len());
+        self.body.initializer.push(TensorProto {
             dims,
             data_type: Some(element as i32),
             name: Some(name.clone()),
@@ -186,7 +186,7 @@ impl<'a> Graph<'a> {
     }
 
     fn fresh(&self, operator: &str, index: usize) -> String {
-        format!("{operator}_{}_{index}", self.graph.node.len())
+        format!("{operator}_{}_{index}", self.body.node.len())
     }
 
     fn push(
@@ -197,8 +197,8 @@ impl<'a> Graph<'a> {
         output: Vec<String>,
         attribute: Vec<AttributeProto>,
     ) {
-        let name = format!("{operator}_{}", self.graph.node.len());
-        self.graph.node.push(NodeProto {
+        let name = format!("{operator}_{}", self.body.node.len());
+        self.body.node.push(NodeProto {
             input: inputs.iter().map(|&input| input.to_owned()).collect(),
             output,
             name: Some(name),
@@ -254,7 +254,7 @@ impl<'a> Graph<'a> {
         let model = ModelProto {
             ir_version: Some(IR_VERSION),
             producer_name: Some("eventide".to_owned()),
-            graph: Some(self.graph),
+            graph: Some(self.body),
             opset_import: opset_import.collect(),
         };
         Ok(model.encode_to_vec())

@@ -1,4 +1,4 @@
-//! From released checkpoints to our weights: `VidChapters`' Vid2Seq and OpenAI's CLIP.
+//! From released checkpoints to our weights: `VidChapters`' Vid2Seq and `OpenAI`'s CLIP.
 //!
 //! Sizes are read from the tensors; what tensors do not tell is given. It is strict: a tensor that
 //! is missing, left over or of another shape is an error that names it. Only CLIP's text tower,

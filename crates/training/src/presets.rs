@@ -5,9 +5,9 @@ use eventide_model::manifest::{
     Quantise, Scoring, T5, Temporal, TextRule, TimeTokens, Vision,
 };
 
-/// The mean of each colour that OpenAI's CLIP is trained with.
+/// The mean of each colour that `OpenAI`'s CLIP is trained with.
 pub(crate) const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-/// The standard deviation of each colour that OpenAI's CLIP is trained with.
+/// The standard deviation of each colour that `OpenAI`'s CLIP is trained with.
 pub(crate) const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// A model of half a million parameters for tests and demonstrations: two layers of width 64, a

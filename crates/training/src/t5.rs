@@ -5,7 +5,7 @@ use eventide_model::manifest::{FeedForward, T5};
 use crate::{
     blocks::{
         Heads, Norm, Scores, Stream, attention, attention_over, attention_step, gelu, key_mask,
-        linear, slice, split_heads,
+        linear, split_heads,
     },
     error::Result,
     graph::{Graph, Size, Style, float_attribute, integer_attribute, signed},
@@ -296,7 +296,8 @@ fn decoder_bias(
     let nearest = graph.integers(&[-1]);
     let start = graph.node("Sub", &[&nearest, &past]);
     let end = graph.integers(&[i64::from(positions)]);
-    let bias = slice(graph, &table, &start, &end, 1);
+    let distances = graph.integers(&[1]);
+    let bias = graph.node("Slice", &[&table, &start, &end, &distances]);
     let axes = graph.integers(&[0, 2]);
     graph.node("Unsqueeze", &[&bias, &axes])
 }

@@ -34,7 +34,7 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
     /// How it starts before training.
     pub start: Start,
-    /// Its name in the released checkpoints (`VidChapters`, OpenAI's CLIP).
+    /// Its name in the released checkpoints (`VidChapters`, `OpenAI`'s CLIP).
     pub source: String,
     /// Its shape there.
     pub source_shape: Vec<usize>,

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use eventide_model::manifest::{Manifest, files};
+use eventide_model::{
+    manifest::{Manifest, files},
+    runtime::SessionOptions,
+};
 use eventide_training::{
     Error, Style,
     bundle::write_bundle,
@@ -37,9 +40,7 @@ fn the_manifest_lists_every_other_file_by_its_digest() {
     assert_eq!(manifest.files.keys().cloned().collect::<Vec<_>>(), names);
     for (name, digest) in &manifest.files {
         let bytes = fs::read(bundle.path().join(name)).unwrap();
-        let found: String =
-            Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(&found, digest, "{name}");
+        assert_eq!(format!("{:x}", Sha256::digest(&bytes)), *digest, "{name}");
     }
     manifest.files.clear();
     assert_eq!(manifest, presets::tiny());
@@ -56,7 +57,7 @@ fn graphs_hold_no_weights(#[values(Style::Fused, Style::Portable)] style: Style)
     }
     fs::remove_file(bundle.path().join(files::WEIGHTS)).unwrap();
     let error = crate::support::runtime()
-        .open(&bundle.path().join(files::DECODER), &Default::default())
+        .open(&bundle.path().join(files::DECODER), &SessionOptions::default())
         .unwrap_err();
     assert!(error.to_string().contains(files::DECODER), "{error}");
 }

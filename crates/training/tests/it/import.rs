@@ -63,7 +63,8 @@ fn a_missing_tensor_is_named() {
 fn a_surplus_tensor_is_named() {
     refused(
         |weights| {
-            weights.insert("adapter.weight".to_owned(), Weight::new(vec![2], vec![0.0; 2]).unwrap())
+            let weight = Weight::new(vec![2], vec![0.0; 2]).unwrap();
+            weights.insert("adapter.weight".to_owned(), weight);
         },
         "the tensor `t5_model.adapter.weight` has no place in this model",
     );

@@ -184,14 +184,14 @@ impl Decoder {
     /// One step with the past as it is; `tokens` are one a row.
     pub(crate) fn step(&mut self, tokens: Array1<i64>) -> ArrayD<f32> {
         let rows = i64::try_from(tokens.len()).unwrap();
-        self.step_from(tokens, Array1::from_iter(0..rows))
+        self.step_from(tokens, &Array1::from_iter(0..rows))
     }
 
     /// One step, each row going on from the row of the past that `from` says.
-    pub(crate) fn step_from(&mut self, tokens: Array1<i64>, from: Array1<i64>) -> ArrayD<f32> {
+    pub(crate) fn step_from(&mut self, tokens: Array1<i64>, from: &Array1<i64>) -> ArrayD<f32> {
         let rows = tokens.len() / self.beams;
         let tokens = tensor(&tokens.into_shape_with_order((rows, self.beams)).unwrap());
-        let from = tensor(&from);
+        let from = tensor(from);
         let mut inputs =
             vec![("tokens", &tokens), ("memory_mask", &self.mask), ("beam_index", &from)];
         inputs.extend(self.cross.iter().map(|(name, tensor)| (name.as_str(), tensor)));

@@ -101,8 +101,8 @@ fn beams_follow_their_own_past(
         let mut said = Array2::from_elem((videos, 2), 7_i64);
         said.column_mut(place).assign(&tokens.column(step));
         let from = (0..videos).flat_map(|video| [2 * video + 1, 2 * video]);
-        let from = from.map(|row| i64::try_from(row).unwrap()).collect();
-        let found = decoder.step_from(Array1::from_iter(said), from);
+        let from: Array1<i64> = from.map(|row| i64::try_from(row).unwrap()).collect();
+        let found = decoder.step_from(Array1::from_iter(said), &from);
         let ours: Vec<usize> = (0..videos).map(|video| 2 * video + place).collect();
         let reference = logits.index_axis(Axis(1), step).to_owned();
         assert_close(&found.select(Axis(0), &ours), &reference, TOLERANCE);

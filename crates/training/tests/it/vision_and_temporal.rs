@@ -1,4 +1,4 @@
-//! The vision encoder against OpenAI's CLIP, the temporal encoder against `VidChapters`.
+//! The vision encoder against `OpenAI`'s CLIP, the temporal encoder against `VidChapters`.
 
 use eventide_model::manifest::files;
 use eventide_training::Style;
