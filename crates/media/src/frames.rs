@@ -392,6 +392,7 @@ fn selection(slots: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{grid::TimeBase, pictures::Packet};
     use rstest::rstest;
 
     #[rstest]
@@ -443,5 +444,35 @@ mod tests {
 
     fn stream(width: u32, height: u32, rotation: i32) -> VideoStream {
         VideoStream { index: 0, codec: "h264".to_owned(), width, height, fps: 25.0, rotation }
+    }
+
+    #[rstest]
+    #[case::neighbours_share_a_run(&[0, 1, 2], true, vec![(None, vec![0, 1, 2])])]
+    #[case::far_ones_start_at_their_key(&[0, 20, 21, 60], true, vec![(None, vec![0]), (Some(20_000), vec![20, 21]), (Some(60_000), vec![60])])]
+    #[case::the_first_may_be_far(&[40], true, vec![(Some(40_000), vec![40])])]
+    #[case::no_index(&[0, 20, 60], false, vec![(None, vec![0, 20, 60])])]
+    fn decodes_no_more_than_it_must(
+        #[case] slots: &[usize],
+        #[case] seekable: bool,
+        #[case] expected: Vec<(Option<i64>, Vec<usize>)>,
+    ) {
+        let base = TimeBase { numerator: 1, denominator: 1000 };
+        let packet =
+            |i: i64| Packet { ticks: i * 40, duration: 40, key: i % 50 == 0, damaged: false };
+        let pictures = Pictures::new(base, (0..2500).map(packet).collect(), false).unwrap();
+        let job = Job {
+            tools: &Tools { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into() },
+            limits: &Limits::default(),
+            file: Path::new("a"),
+            stream: &stream(320, 180, 0),
+            pictures: &pictures,
+            filters: String::new(),
+            size: 224,
+            origin: 0,
+            is_short: false,
+        };
+        let runs = job.plan(slots, seekable);
+        let runs: Vec<_> = runs.into_iter().map(|run| (run.from, run.slots)).collect();
+        assert_eq!(runs, expected);
     }
 }

@@ -115,6 +115,20 @@ async fn files_are_out_of_reach(#[case] script: &str) {
 }
 
 #[tokio::test]
+async fn the_network_is_out_of_reach() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let script = format!("exec 3<>/dev/tcp/{}/{}", address.ip(), address.port());
+    let launch = Launch { tool: Path::new("/bin/bash"), ..sh(&script) };
+    let limits = Limits::default();
+    let mut budget = Budget::new(&limits, Arc::default());
+    let exit = run(launch, &limits, &mut budget, &mut |_| Ok(()), &mut |_| ()).await.unwrap();
+    assert!(exit.said(&["Operation not permitted"]), "{}", exit.detail());
+    assert_eq!(listener.accept().map(drop).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn endless_messages_keep_their_end() {
     let script = "i=0; while [ $i -lt 5000 ]; do i=$((i+1)); echo \"$i /secret/place/a.mp4\" >&2; \
         done; printf '\\033[31m%s' end >&2; exit 1";
