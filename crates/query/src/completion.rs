@@ -209,7 +209,7 @@ mod tests {
     #[case::commands("\\d", 0, &["\\d", "\\df"])]
     #[case::table_of_a_command("\\d e", 3, &["events"])]
     #[case::format("\\format n", 8, &["ndjson"])]
-    #[case::not_ascii("SELECT 'é' AS é", 14, &[])]
+    #[case::not_ascii("SELECT 'é' AS é", 15, &[])]
     fn completes(#[case] line: &str, #[case] start: usize, #[case] expected: &[&str]) {
         let (from, found) = names().complete_word(line);
         assert_eq!((from, found), (start, expected.iter().map(|n| (*n).to_owned()).collect()));

@@ -559,7 +559,8 @@ mod tests {
 
     #[tokio::test]
     async fn two_columns_of_a_name_are_not_lost_in_json() {
-        let session = Lake::with_a_night().await.open().await.unwrap();
+        let lake = Lake::with_a_night().await;
+        let session = lake.open().await.unwrap();
         let twice = "SELECT a.uri, b.uri FROM videos a JOIN videos b USING (video_id)";
         let results = session.query(twice).await.unwrap();
         let error =

@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_wide_table() {
-        insta::assert_snapshot!(rendered(&TableStyle::default()), @"");
+        insta::assert_snapshot!(rendered(&TableStyle::default()));
     }
 
     #[test]
@@ -171,19 +171,19 @@ mod tests {
         let style = TableStyle { width: Some(40), ..TableStyle::default() };
         let text = rendered(&style);
         assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text);
     }
 
     #[test]
     fn columns_that_do_not_fit_are_turned_into_lines() {
         let style = TableStyle { width: Some(20), ..TableStyle::default() };
-        insta::assert_snapshot!(rendered(&style), @"");
+        insta::assert_snapshot!(rendered(&style));
     }
 
     #[test]
     fn no_rows_leave_the_header() {
         let schema = rows().schema();
-        insta::assert_snapshot!(render(&schema, &[], &TableStyle::default()).unwrap(), @"");
+        insta::assert_snapshot!(render(&schema, &[], &TableStyle::default()).unwrap());
     }
 
     #[test]
