@@ -76,6 +76,14 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// A bundle of random weights cannot be written.
+    #[error("cannot write the bundle `{}`", path.display())]
+    Bundle {
+        /// Its folder.
+        path: PathBuf,
+        /// What training says.
+        source: Box<eventide_training::Error>,
+    },
     /// A client for the test's own S3 server cannot be made.
     #[error("cannot open the bucket of the test server")]
     Store {

@@ -3,6 +3,7 @@
 //!
 //! Nothing here sleeps in place of a condition; each wait has a deadline and says what it waited for.
 
+pub mod bundles;
 pub mod error;
 pub mod faulty;
 pub mod footage;

@@ -1,0 +1,58 @@
+//! Model bundles of random weights: real graphs of real sizes, whose captions mean nothing.
+
+use std::fs;
+use std::path::Path;
+
+use eventide_model::manifest::Manifest;
+use eventide_training::Style;
+use eventide_training::bundle::write_bundle;
+use eventide_training::presets;
+use eventide_training::seeded::seeded;
+
+use crate::error::{Error, Result};
+use crate::tools::Tools;
+
+/// The tokenizer of 200 pieces that belongs to [`presets::tiny`].
+const TINY_TOKENIZER: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/golden/vid2seq-tiny/spiece.model");
+
+/// Writes a model of half a million parameters to `folder`, which must not be there yet; its parent must be. The same
+/// seed gives the same model.
+///
+/// # Errors
+/// [`Error::File`] where the tokenizer cannot be read, [`Error::Bundle`].
+pub fn tiny(folder: &Path, seed: u64) -> Result<()> {
+    write(folder, &presets::tiny(), Path::new(TINY_TOKENIZER), seed)
+}
+
+/// Writes a model of the sizes of the released Vid2Seq, some 2.5 GB, likewise.
+///
+/// # Errors
+/// [`Error::MissingTool`] where T5's tokenizer is missing, [`Error::File`], [`Error::Bundle`].
+pub fn base(tools: &Tools, folder: &Path, seed: u64) -> Result<()> {
+    write(folder, &presets::base(), &tools.t5_tokenizer()?, seed)
+}
+
+fn write(folder: &Path, manifest: &Manifest, tokenizer: &Path, seed: u64) -> Result<()> {
+    let tokenizer = fs::read(tokenizer).map_err(Error::file("read", tokenizer))?;
+    write_bundle(folder, manifest, &seeded(manifest, seed), &tokenizer, Style::default())
+        .map_err(|source| Error::Bundle { path: folder.to_path_buf(), source: Box::new(source) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_decides_the_weights() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = |name: &str, seed| {
+            let bundle = folder.path().join(name);
+            tiny(&bundle, seed).unwrap();
+            fs::read(bundle.join("bundle.json")).unwrap()
+        };
+        let first = weights("first", 1);
+        assert_eq!(first, weights("same", 1), "the manifest holds the digests of all files");
+        assert_ne!(first, weights("other", 2));
+    }
+}

@@ -1,0 +1,88 @@
+//! Makes what tests make, for a person who tries things out by hand.
+
+use std::error::Error as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use eventide_testkit::{Hostile, Result, bundles, footage, tools};
+
+/// Makes model bundles of random weights and test videos.
+#[derive(Debug, Parser)]
+#[command(name = "eventide-testkit")]
+struct Arguments {
+    #[command(subcommand)]
+    product: Product,
+}
+
+#[derive(Debug, Subcommand)]
+enum Product {
+    /// A model bundle of random weights. Its captions mean nothing.
+    SeededBundle {
+        /// The bundle's folder, which must not be there yet.
+        #[arg(long)]
+        out: PathBuf,
+        /// The model's sizes.
+        #[arg(long, value_enum, default_value_t = Size::Tiny)]
+        size: Size,
+        /// Decides the weights.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// One video of every bad kind.
+    Hostile {
+        /// The folder to fill, which must be there.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// A film of 1920 x 1080 pixels with sound, of any length.
+    Film {
+        /// The film's file, `.mp4` or `.mkv`.
+        #[arg(long)]
+        out: PathBuf,
+        /// Its length in minutes.
+        #[arg(long, default_value_t = 120)]
+        minutes: u64,
+    },
+}
+
+/// The sizes of a model.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Size {
+    /// Half a million parameters.
+    Tiny,
+    /// As the released Vid2Seq.
+    Base,
+}
+
+fn main() -> ExitCode {
+    match make(Arguments::parse().product) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut cause = error.source();
+            while let Some(inner) = cause {
+                eprintln!("  because: {inner}");
+                cause = inner.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make(product: Product) -> Result<()> {
+    match product {
+        Product::SeededBundle { out, size: Size::Tiny, seed } => bundles::tiny(&out, seed),
+        Product::SeededBundle { out, size: Size::Base, seed } => {
+            bundles::base(&tools()?, &out, seed)
+        }
+        Product::Hostile { out } => {
+            let tools = tools()?;
+            Hostile::ALL.into_iter().try_for_each(|kind| kind.make(&tools, &out).map(|_| ()))
+        }
+        Product::Film { out, minutes } => {
+            footage::full_hd(&tools()?, Duration::from_mins(minutes), &out)
+        }
+    }
+}
