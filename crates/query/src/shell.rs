@@ -57,6 +57,8 @@ pub struct Settings {
     pub style: TableStyle,
     /// The file that the next result goes to.
     pub file: Option<PathBuf>,
+    /// The format of files; if none, what the name of the file says, else the format of results.
+    pub file_format: Option<Format>,
     /// Whether to say how long statements take.
     pub timing: bool,
     /// Whether to leave out notes, such as the number of rows.
@@ -250,14 +252,14 @@ impl<R: Write + Send, N: Write + Send> Shell<R, N> {
     }
 
     async fn results_of(&mut self, statement: &str, file: Option<&Path>) -> Result<Written> {
-        let Settings { format, style, .. } = &self.settings;
+        let Settings { format, file_format, style, .. } = &self.settings;
         if file.is_none() && *format == Format::Parquet {
             return Err(Error::NeedsFile { format: *format });
         }
         let results = self.session.query(statement).await?;
         match file {
             Some(path) => {
-                let format = Format::of_path(path).unwrap_or(*format);
+                let format = file_format.or_else(|| Format::of_path(path)).unwrap_or(*format);
                 write_file(results, format, style, path).await
             }
             None => write_results(results, *format, style, &mut self.results).await,
@@ -285,7 +287,10 @@ impl<R: Write + Send, N: Write + Send> Shell<R, N> {
             ("limit", rows) => {
                 self.settings.style.max_rows = rows.parse().map_err(|_| unknown())?;
             }
-            ("o", file) if !file.is_empty() => self.settings.file = Some(PathBuf::from(file)),
+            ("o", file) if !file.is_empty() => {
+                self.settings.file = Some(PathBuf::from(file));
+                self.settings.file_format = None;
+            }
             ("timing", _) => {
                 self.settings.timing = !self.settings.timing;
                 let state = if self.settings.timing { "on" } else { "off" };
@@ -546,6 +551,20 @@ mod tests {
         shell.run("SELECT 2 AS b;").await.unwrap();
         assert_eq!(std::fs::read_to_string(lake.file("out.ndjson")).unwrap(), "{\"a\":1}\n");
         assert_eq!(results(&shell), "b\n2\n");
+    }
+
+    #[tokio::test]
+    async fn a_format_that_was_asked_for_goes_before_the_name_of_the_file() {
+        let lake = Lake::with_a_night().await;
+        let (file, file_format) = (Some(lake.file("out.txt")), Some(Format::Csv));
+        let settings = Settings { file, file_format, ..Settings::default() };
+        let mut shell = shell(&lake, settings).await;
+        shell.run("SELECT 1 AS a").await.unwrap();
+        assert_eq!(std::fs::read_to_string(lake.file("out.txt")).unwrap(), "a\n1\n");
+        assert_eq!(
+            notes(&shell),
+            format!("1 row written to `{}`\n", lake.file("out.txt").display())
+        );
     }
 
     #[tokio::test]

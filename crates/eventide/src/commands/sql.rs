@@ -1,0 +1,153 @@
+//! `eventide sql`: questions about the tables, from the command line, a file, a pipe or a person.
+
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use bytesize::ByteSize;
+use clap::Args;
+use eventide_catalog::Stores;
+use eventide_query::{Error, Format, Options, Session, Settings, Shell, TableStyle};
+use miette::{IntoDiagnostic, WrapErr};
+use tokio::sync::Notify;
+
+use super::Stop;
+use crate::{arguments::Common, environment};
+
+/// Arguments of `sql`.
+#[derive(Debug, Args)]
+pub(crate) struct SqlArguments {
+    /// What to run: one or more statements. Without it, statements come from standard input; from
+    /// a terminal, that is a shell.
+    #[arg(value_name = "SQL")]
+    statements: Option<String>,
+    /// Where the tables are.
+    #[arg(long, env = "EVENTIDE_TABLES", value_name = "URI")]
+    tables: String,
+    /// Run the statements in a file.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "statements")]
+    file: Option<PathBuf>,
+    /// How results are written: table, csv, json, ndjson, or, with --out, parquet. If not given,
+    /// what the name of the file says, else table.
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// Write the result of one statement to a file, which is there whole or not at all.
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Rows that a table shows. The other formats write all rows.
+    #[arg(long, value_name = "ROWS", default_value_t = TableStyle::default().max_rows)]
+    limit: usize,
+    /// Say how long statements take.
+    #[arg(long)]
+    timing: bool,
+    /// Memory that sorts, joins and groups may hold; what does not fit is spilled to disk.
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    memory: ByteSize,
+    /// What may be spilled to disk. A statement that needs more fails.
+    #[arg(long, value_name = "SIZE", default_value = "32GiB")]
+    spill: ByteSize,
+}
+
+/// Runs the statements. 1 if one of them failed, 2 if there are no tables to ask.
+pub(super) async fn run(
+    arguments: &SqlArguments,
+    common: &Common,
+    stores: &Stores,
+) -> Result<ExitCode, Stop> {
+    let mut shell = shell(arguments, common, stores).await?;
+    let asked = match (&arguments.statements, &arguments.file) {
+        (Some(statements), _) => shell.run(statements).await,
+        (None, Some(file)) => {
+            let statements = std::fs::read(file)
+                .into_diagnostic()
+                .wrap_err_with(|| format!("cannot read `{}`", file.display()))
+                .map_err(Stop::bad_job)?;
+            shell.run_lines(statements.as_slice()).await
+        }
+        (None, None) if io::stdin().is_terminal() => {
+            let folder = environment::cache_folder();
+            let kept = std::fs::create_dir_all(&folder).is_ok();
+            shell.interact(kept.then(|| folder.join("sql_history")).as_deref()).await
+        }
+        (None, None) => shell.run_lines(io::stdin().lock()).await,
+    };
+    match asked {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.is_closed_pipe() => Ok(ExitCode::SUCCESS), // whoever reads has enough
+        Err(error) => Err(stop(error)),
+    }
+}
+
+async fn shell(
+    arguments: &SqlArguments,
+    common: &Common,
+    stores: &Stores,
+) -> Result<Shell<io::Stdout, io::Stderr>, Stop> {
+    let location = stores
+        .open(&absolute(&arguments.tables)?)
+        .map_err(|error| Stop::bad_job(miette::miette!("{}", super::chain(&error))))?;
+    let options = Options {
+        memory_bytes: usize::try_from(arguments.memory.as_u64()).unwrap_or(usize::MAX),
+        spill_bytes: arguments.spill.as_u64(),
+        ..Options::default()
+    };
+    let session = Session::open(location.store, &location.uri, &options).await.map_err(stop)?;
+    let settings = Settings {
+        format: arguments.format.unwrap_or_default(),
+        style: TableStyle {
+            width: comfy_table::Table::new().width(), // of the terminal, if it is one
+            max_rows: arguments.limit,
+            ..TableStyle::default()
+        },
+        file: arguments.out.clone(),
+        file_format: arguments.format,
+        timing: arguments.timing,
+        quiet: common.quiet,
+    };
+    let interrupt = Arc::new(Notify::new());
+    let is_piped_in = arguments.statements.is_none() && arguments.file.is_none();
+    if !is_piped_in || io::stdin().is_terminal() {
+        tokio::spawn(pass_on_interrupts(Arc::clone(&interrupt)));
+    } // else Ctrl-C ends the program as it does by itself, also while it waits for a line
+    Ok(Shell::new(session, settings, io::stdout(), io::stderr(), interrupt))
+}
+
+/// From now on Ctrl-C stops the statement that runs, not the program.
+async fn pass_on_interrupts(interrupt: Arc<Notify>) {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        interrupt.notify_waiters();
+    }
+}
+
+/// A path is relative to the current folder; an address is what it is.
+fn absolute(tables: &str) -> Result<String, Stop> {
+    if tables.contains("://") {
+        return Ok(tables.to_owned());
+    }
+    let path = std::path::absolute(tables)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("`{tables}` is not a path"))
+        .map_err(Stop::bad_job)?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Stop::bad_job(miette::miette!("{path:?} is not Unicode")))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "this is what `map_err` calls")]
+fn stop(error: Error) -> Stop {
+    let text = super::chain(&error);
+    let report = match error.help() {
+        Some(help) => miette::miette!(help = help, "{text}"),
+        None => miette::miette!("{text}"),
+    };
+    match error {
+        Error::Interrupted => Stop::interrupted(report),
+        Error::NoTables { .. } | Error::Address { .. } | Error::OpenTable { .. } => {
+            Stop::bad_job(report)
+        }
+        _ => Stop::failed(report),
+    }
+}
