@@ -24,6 +24,14 @@ order = [(name, 'ascending') for name in sys.argv[2].split(',')]
 print(json.dumps(table.sort_by(order).to_pylist(), default=str))
 ";
 
+/// Prints what a Delta table's change data feed says from a version on, likewise.
+const READ_CHANGES: &str = "
+import json, sys, pyarrow
+from deltalake import DeltaTable
+feed = DeltaTable(sys.argv[1]).load_cdf(starting_version=int(sys.argv[2]))
+print(json.dumps(pyarrow.table(feed.read_all()).to_pylist(), default=str))
+";
+
 /// A corpus, a job and tables.
 #[derive(Debug)]
 pub(crate) struct Trial {
@@ -44,6 +52,21 @@ impl Trial {
         let job = format!("[corpus]\nuri = \"corpus\"\n\n[tables]\nuri = \"lake\"\n\n{sections}");
         fs::write(folder.path().join("night.toml"), job).unwrap();
         Self { folder, tools: tools().unwrap() }
+    }
+
+    /// The folder of the trial.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder of the tables, which is there only after a run.
+    pub(crate) fn lake(&self) -> PathBuf {
+        self.folder.path().join("lake")
+    }
+
+    /// Writes another job under the same name.
+    pub(crate) fn write_job(&self, text: &str) {
+        fs::write(self.folder.path().join("night.toml"), text).unwrap();
     }
 
     /// The folder of the corpus.
@@ -93,6 +116,30 @@ impl Trial {
         finished.assert_code(0);
         serde_json::from_str(&finished.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", finished.stdout))
+    }
+
+    /// What the program says that it would do.
+    pub(crate) fn planned(&self) -> Value {
+        let finished =
+            self.program(["plan", "night.toml", "--format", "json"]).run(LIMIT).unwrap();
+        finished.assert_code(0);
+        serde_json::from_str(&finished.stdout).unwrap()
+    }
+
+    /// How many different values a column of text has.
+    pub(crate) fn distinct(&self, table: &str, column: &str) -> usize {
+        let rows = self.rows(table, column);
+        let values: std::collections::BTreeSet<_> =
+            rows.iter().filter_map(|row| row[column].as_str()).collect();
+        values.len()
+    }
+
+    /// The change data feed of a table from one version on, as `deltalake` for Python reads it.
+    pub(crate) fn changes(&self, table: &str, version: u64) -> Vec<Value> {
+        let place = self.table(table).display().to_string();
+        let version = version.to_string();
+        let answer = self.tools.run_python(READ_CHANGES, [&*place, &*version]).unwrap();
+        serde_json::from_str(&answer).unwrap()
     }
 
     /// The rows of a table in the order of these columns, as `deltalake` for Python reads them.

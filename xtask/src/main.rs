@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod arrows;
+mod bench;
 mod children;
 mod corpus;
 mod debian;
@@ -67,6 +68,19 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Measure, beside a peer, in one run on this machine.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Video-hours a core-hour of a whole run over the demo corpus, and where the time goes.
+    Night {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -95,6 +109,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Demo => demo::run(&workspace),
         Chore::Test { arguments } => suite::run(&workspace, &arguments),
         Chore::Arrows => arrows::run(&workspace),
+        Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
         Chore::Schemas { check } => schemas::run(&workspace, check),
     }
 }

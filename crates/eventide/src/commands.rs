@@ -112,7 +112,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Index(index) => index::run(&index, &common, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
-            Command::Sql(sql) => sql::run(&sql, &stores).await,
+            Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
             Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }
     })

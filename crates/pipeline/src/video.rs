@@ -3,7 +3,7 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use eventide_media::{FrameRequest, Frames, Media, Probe, parse_sidecar};
@@ -26,6 +26,8 @@ use crate::{
 
 /// Windows of one video between decode and answer: the next is decoded while the model has one.
 const WINDOWS_IN_FLIGHT: usize = 2;
+/// Stages on the way of a video.
+const STAGES: usize = Stage::Parse as usize + 1;
 
 /// Everything that takes a video to its outcome. Shared by all videos of a worker.
 pub struct Pipeline {
@@ -56,6 +58,8 @@ struct Draft {
     frames_used: u32,
     frames_missing: u32,
     costs: Costs,
+    /// Wall time of each stage. Stages of different windows overlap.
+    stages: [Duration; STAGES],
     /// Something that went wrong without ending the video.
     remark: Option<Failure>,
 }
@@ -73,6 +77,7 @@ impl Notes {
             frames_used: 0,
             frames_missing: 0,
             costs: Costs::default(),
+            stages: [Duration::ZERO; STAGES],
             remark: None,
         }))
     }
@@ -83,6 +88,15 @@ impl Notes {
 
     fn enter(&self, stage: Stage) {
         self.note(|draft| draft.stage = stage);
+    }
+
+    /// Does the work of a stage, and notes how long it took.
+    async fn during<T>(&self, stage: Stage, work: impl Future<Output = T>) -> T {
+        self.enter(stage);
+        let started = Instant::now();
+        let done = work.await;
+        self.note(|draft| draft.stages[stage as usize] += started.elapsed());
+        done
     }
 
     /// A failure in the stage that the video is in.
@@ -128,7 +142,18 @@ impl Pipeline {
         if let Some(failure) = &failure {
             warn!(stage = %failure.stage, code = failure.reason_code, reason = failure.reason, "{}", status.as_str());
         }
-        info!(events = events.len(), wall_ms, "{}", status.as_str());
+        let stage_ms = |stage: Stage| millis(draft.stages[stage as usize]);
+        info!(
+            events = events.len(),
+            wall_ms,
+            fetch_ms = stage_ms(Stage::Fetch),
+            probe_ms = stage_ms(Stage::Probe),
+            words_ms = stage_ms(Stage::Words),
+            sample_ms = stage_ms(Stage::Sample),
+            generate_ms = stage_ms(Stage::Generate),
+            "{}",
+            status.as_str()
+        );
         Ok(Outcome {
             video: item.video,
             attempts: item.attempt,
@@ -158,16 +183,16 @@ struct Way<'a> {
 impl Way<'_> {
     async fn follow(self) -> Result<Vec<Event>, Trouble> {
         let Pipeline { sources, scratch, captioning, .. } = self.pipeline;
-        let fetched = fetch(self.video, sources.as_ref(), scratch).await?;
+        let fetching = fetch(self.video, sources.as_ref(), scratch);
+        let fetched = self.notes.during(Stage::Fetch, fetching).await?;
         self.notes.note(|draft| draft.costs.bytes_read = fetched.bytes_read);
 
-        self.notes.enter(Stage::Probe);
-        let probe = self.media.probe(&fetched.path).await.map_err(|e| self.media_trouble(e))?.value;
+        let probed = self.notes.during(Stage::Probe, self.media.probe(&fetched.path)).await;
+        let probe = probed.map_err(|e| self.media_trouble(e))?.value;
         self.notes.note(|draft| draft.media = probe.facts());
         probe.require_video(&fetched.path).map_err(|e| self.media_trouble(e))?;
 
-        self.notes.enter(Stage::Words);
-        let transcript = self.words(&fetched, &probe).await?;
+        let transcript = self.notes.during(Stage::Words, self.words(&fetched, &probe)).await?;
         self.notes.note(|draft| draft.transcript_source = transcript.source);
 
         match captioning.source {
@@ -244,8 +269,8 @@ impl Way<'_> {
             .map(|span| async move {
                 let (frames, slots) = self.sample(fetched, probe, span, manifest).await?;
                 let window = seen(frames, &slots, transcript, span);
-                self.notes.enter(Stage::Generate);
-                let answer = captioner.caption(window).await.map_err(Trouble::Run)?;
+                let asked = self.notes.during(Stage::Generate, captioner.caption(window)).await;
+                let answer = asked.map_err(Trouble::Run)?;
                 let answer = answer.map_err(|refusal| refused(refusal, self.notes))?;
                 self.notes.note(|draft| draft.costs.device_ms += millis(answer.device));
                 Ok::<_, Trouble>(answer)
@@ -273,8 +298,8 @@ impl Way<'_> {
         let slots = frames::pick(eventide_media::slots(window), &manifest.frames);
         let request =
             FrameRequest { size: manifest.vision.image_size, window, slots: &slots };
-        self.notes.enter(Stage::Sample);
-        let decoded = self.media.frames(&fetched.path, probe, &request).await;
+        let decoding = self.media.frames(&fetched.path, probe, &request);
+        let decoded = self.notes.during(Stage::Sample, decoding).await;
         let frames = decoded.map_err(|e| self.media_trouble(e))?.value;
         self.notes.note(|draft| {
             draft.frames_used += u32::try_from(frames.slots.len()).unwrap_or(u32::MAX);
@@ -370,6 +395,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,0 +1,89 @@
+//! A night with a captioning model: a bundle of random weights, so its words mean nothing, but every step of the way
+//! is the real one.
+
+use eventide_testkit::bundles;
+
+use crate::trial::{LIMIT, Trial};
+
+fn trial(captioning: &str) -> Trial {
+    let trial = Trial::with_job(&format!(
+        "[model]\nbundle = \"bundle\"\nthreads = 1\n[captioning]\nmax-output-tokens = 40\n{captioning}"
+    ));
+    bundles::tiny(&trial.folder().join("bundle"), 7).unwrap();
+    trial
+}
+
+#[test]
+fn random_weights_are_refused() {
+    let trial = trial("");
+    trial.add_narrated(1);
+    let finished = trial.index().run(LIMIT).unwrap();
+    finished.assert_code(2);
+    assert!(finished.stderr.contains("--allow-untrained"), "{}", finished.stderr);
+    assert!(!trial.lake().exists());
+}
+
+#[test]
+fn every_video_is_looked_at_and_ends_in_one_state() {
+    let trial = trial("");
+    for number in 1..=3 {
+        trial.add_narrated(number);
+    }
+    let finished = trial.index().arguments(["--allow-untrained"]).run(LIMIT).unwrap();
+    finished.assert_code(0);
+    let videos = trial.rows("videos", "uri");
+    assert_eq!(videos.len(), 3);
+    for video in &videos {
+        assert_eq!(video["frames_used"], 5, "one a second: {video:#}");
+        assert_eq!(video["windows"], 1);
+        assert_eq!(video["transcript_source"], "sidecar");
+        assert_ne!(video["model_digest"], "none");
+        let events = video["event_count"].as_u64().unwrap();
+        match video["status"].as_str().unwrap() {
+            "captioned" => assert!(events > 0),
+            "empty" => assert!(video["reason_code"].is_string(), "{video:#}"),
+            other => panic!("{other}: {video:#}"),
+        }
+    }
+}
+
+#[test]
+fn the_rows_do_not_depend_on_how_many_are_worked_on_at_once() {
+    let rows = |workers: &str| {
+        let trial = trial("window = \"2s\"\noverlap = \"1s\"\nbeams = 2\n");
+        for number in 1..=4 {
+            trial.add_narrated(number);
+        }
+        let program = trial.index().arguments(["--allow-untrained", "--workers", workers]);
+        program.run(LIMIT).unwrap().assert_code(0);
+        let videos = trial.rows("videos", "uri");
+        assert!(videos.iter().all(|video| video["windows"] == 4), "{videos:#?}");
+        (trial.events(), trial.videos())
+    };
+    assert_eq!(rows("1"), rows("4"));
+}
+
+#[test]
+fn another_model_captions_everything_anew() {
+    let trial = trial("");
+    trial.add_narrated(1);
+    trial.index().arguments(["--allow-untrained"]).run(LIMIT).unwrap().assert_code(0);
+    bundles::tiny(&trial.folder().join("other"), 8).unwrap();
+    let other = trial.folder().join("other").display().to_string();
+    let arguments = ["--allow-untrained", "--bundle", other.as_str()];
+    let finished = trial.index().arguments(arguments).run(LIMIT).unwrap();
+    finished.assert_code(0);
+    let run: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!((&run["planned"], &run["unchanged"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn a_damaged_bundle_is_refused() {
+    let trial = trial("");
+    trial.add_narrated(1);
+    std::fs::write(trial.folder().join("bundle/decoder.onnx"), "not a graph").unwrap();
+    let finished = trial.index().arguments(["--allow-untrained"]).run(LIMIT).unwrap();
+    assert_ne!(finished.status.code(), Some(0));
+    assert!(finished.stderr.contains("decoder.onnx"), "{}", finished.stderr);
+    assert!(!trial.table("runs").exists(), "nothing was published");
+}
