@@ -504,8 +504,10 @@ async fn a_cut_off_run_goes_on_with_its_finished_shards() {
     let list = planned(&tables, &listing).await.unwrap();
     assert_eq!(list.shards.len(), 3);
     for shard in &list.shards[..2] {
-        write(&tables, "r1", shard).await.unwrap();
+        let receipt = write(&tables, "r1", shard).await.unwrap();
+        assert_eq!(tables.receipt("r1", &shard.shard_id).await.unwrap(), Some(receipt));
     }
+    assert_eq!(tables.receipt("r1", &list.shards[2].shard_id).await.unwrap(), None);
     let again = planned(&tables, &listing).await.unwrap();
     assert_eq!((again.adopted.len(), again.resumed_run_id()), (2, Some("r1")));
     let left: usize = again.shards.iter().map(|shard| shard.items.len()).sum();

@@ -258,12 +258,14 @@ impl Tables {
         let change = |table, parts| Change { table, run_id, parts, replaced: &replaced };
         let events = plan.receipts.iter().flat_map(|receipt| &receipt.events).collect();
         let videos = plan.receipts.iter().flat_map(|receipt| &receipt.videos).collect();
-        let run = RunRow {
-            events_version: self.commit(&change(Table::Events, events)).await?,
-            videos_version: self.commit(&change(Table::Videos, videos)).await?,
-            ..plan.run.clone()
-        };
+        tracing::info!(run_id, "publishing");
+        let events_version = self.commit(&change(Table::Events, events)).await?;
+        tracing::info!(run_id, version = events_version, "events published");
+        let videos_version = self.commit(&change(Table::Videos, videos)).await?;
+        tracing::info!(run_id, version = videos_version, "videos published");
+        let run = RunRow { events_version, videos_version, ..plan.run.clone() };
         self.commit_run(&run).await?;
+        tracing::info!(run_id, "run published");
         Ok(run)
     }
 

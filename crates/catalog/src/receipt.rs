@@ -173,6 +173,14 @@ impl Tables {
         Ok(winner)
     }
 
+    /// The receipt of a shard in a run, if it is done: whoever is about to do it need not.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being read.
+    pub async fn receipt(&self, run_id: &str, shard_id: &str) -> Result<Option<Receipt>> {
+        read_document(self.location(), &self.receipt_path(run_id, shard_id)).await
+    }
+
     /// The receipts of runs that were not published, made with the same model and parameters.
     ///
     /// # Errors
