@@ -24,7 +24,7 @@ mod testing;
 pub use error::{Cause, Error};
 pub use output::{Format, Written, write_file, write_results};
 pub use session::{Options, Session};
-pub use shell::{Settings, Shell};
+pub use shell::{LineEditor, Settings, Shell};
 pub use snapshot::Table;
 pub use table::{Layout, TableStyle};
 

@@ -65,6 +65,10 @@ pub struct Settings {
     pub quiet: bool,
 }
 
+/// Reads lines from a person: history, completion, editing.
+#[derive(Debug)]
+pub struct LineEditor(Editor<Names, FileHistory>);
+
 /// Whether to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -125,15 +129,30 @@ impl<R: Write + Send, N: Write + Send> Shell<R, N> {
         }
     }
 
+    /// A line editor for [`Shell::interact`] that knows the names of this session.
+    ///
+    /// Making it takes Ctrl-C away from whoever listens for it, so listen only afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Terminal`] when there is none to talk at.
+    pub fn editor(&self) -> Result<LineEditor> {
+        let terminal = |source| Error::Terminal { source };
+        let config = Config::builder().auto_add_history(false).build();
+        let mut editor = Editor::with_config(config).map_err(terminal)?;
+        editor.set_max_history_size(HISTORY).map_err(terminal)?;
+        editor.set_helper(Some(Names::of(&self.session)));
+        Ok(LineEditor(editor))
+    }
+
     /// Talks with a person at the terminal until they leave. Errors are shown and forgotten.
     ///
     /// `history` is the file that statements are kept in from one time to the next; where it
     /// cannot be read or written there is none, and a note says so.
     ///
     /// # Errors
-    /// [`Error::Terminal`] when there is none to talk at, [`Error::Write`] when it goes away.
-    pub async fn interact(&mut self, history: Option<&Path>) -> Result<()> {
-        let mut editor = self.editor()?;
+    /// [`Error::Terminal`] when the terminal fails, [`Error::Write`] when it goes away.
+    pub async fn interact(&mut self, editor: LineEditor, history: Option<&Path>) -> Result<()> {
+        let LineEditor(mut editor) = editor;
         if let Some(path) = history.filter(|path| path.exists()) {
             let loaded = editor.load_history(path);
             self.note_failure("cannot read the history", path, loaded)?;
@@ -146,7 +165,8 @@ impl<R: Write + Send, N: Write + Send> Shell<R, N> {
             editor = returned;
             let text = match line {
                 Ok(text) => text,
-                Err(ReadlineError::Interrupted) => continue,
+                // A signal that came while a statement ran has had its effect already.
+                Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => continue,
                 Err(ReadlineError::Eof) => return Ok(()),
                 Err(source) => return Err(Error::Terminal { source }),
             };
@@ -160,15 +180,6 @@ impl<R: Write + Send, N: Write + Send> Shell<R, N> {
                 Err(error) => self.complain(&error)?,
             }
         }
-    }
-
-    fn editor(&self) -> Result<Editor<Names, FileHistory>> {
-        let terminal = |source| Error::Terminal { source };
-        let mut editor = Editor::with_config(Config::builder().auto_add_history(false).build())
-            .map_err(terminal)?;
-        editor.set_max_history_size(HISTORY).map_err(terminal)?;
-        editor.set_helper(Some(Names::of(&self.session)));
-        Ok(editor)
     }
 
     fn remember(

@@ -57,21 +57,29 @@ pub(super) async fn run(
     common: &Common,
     stores: &Stores,
 ) -> Result<ExitCode, Stop> {
-    let mut shell = shell(arguments, common, stores).await?;
+    let (mut shell, interrupt) = shell(arguments, common, stores).await?;
+    let listen = || tokio::spawn(pass_on_interrupts(interrupt));
     let asked = match (&arguments.statements, &arguments.file) {
-        (Some(statements), _) => shell.run(statements).await,
+        (Some(statements), _) => {
+            listen();
+            shell.run(statements).await
+        }
         (None, Some(file)) => {
             let statements = std::fs::read(file)
                 .into_diagnostic()
                 .wrap_err_with(|| format!("cannot read `{}`", file.display()))
                 .map_err(Stop::bad_job)?;
+            listen();
             shell.run_lines(statements.as_slice()).await
         }
         (None, None) if io::stdin().is_terminal() => {
+            let editor = shell.editor().map_err(stop)?;
+            listen();
             let folder = environment::cache_folder();
             let kept = std::fs::create_dir_all(&folder).is_ok();
-            shell.interact(kept.then(|| folder.join("sql_history")).as_deref()).await
+            shell.interact(editor, kept.then(|| folder.join("sql_history")).as_deref()).await
         }
+        // Here Ctrl-C ends the program as it does by itself, also while it waits for a line.
         (None, None) => shell.run_lines(io::stdin().lock()).await,
     };
     match asked {
@@ -85,7 +93,7 @@ async fn shell(
     arguments: &SqlArguments,
     common: &Common,
     stores: &Stores,
-) -> Result<Shell<io::Stdout, io::Stderr>, Stop> {
+) -> Result<(Shell<io::Stdout, io::Stderr>, Arc<Notify>), Stop> {
     let location = stores
         .open(&absolute(&arguments.tables)?)
         .map_err(|error| Stop::bad_job(miette::miette!("{}", super::chain(&error))))?;
@@ -98,7 +106,7 @@ async fn shell(
     let settings = Settings {
         format: arguments.format.unwrap_or_default(),
         style: TableStyle {
-            width: comfy_table::Table::new().width(), // of the terminal, if it is one
+            width: comfy_table::Table::new().width().filter(|width| *width > 0), // of the terminal
             max_rows: arguments.limit,
             ..TableStyle::default()
         },
@@ -108,11 +116,8 @@ async fn shell(
         quiet: common.quiet,
     };
     let interrupt = Arc::new(Notify::new());
-    let is_piped_in = arguments.statements.is_none() && arguments.file.is_none();
-    if !is_piped_in || io::stdin().is_terminal() {
-        tokio::spawn(pass_on_interrupts(Arc::clone(&interrupt)));
-    } // else Ctrl-C ends the program as it does by itself, also while it waits for a line
-    Ok(Shell::new(session, settings, io::stdout(), io::stderr(), interrupt))
+    let stop_statement = Arc::clone(&interrupt);
+    Ok((Shell::new(session, settings, io::stdout(), io::stderr(), stop_statement), interrupt))
 }
 
 /// From now on Ctrl-C stops the statement that runs, not the program.
