@@ -65,15 +65,16 @@ fn a_night_without_a_change_decodes_nothing_and_changes_no_version() {
     let finished = trial.index().arguments(["--log", "debug"]).run(LIMIT).unwrap();
     finished.assert_code(0);
     let run: Value = serde_json::from_str(&finished.stdout).unwrap();
-    assert_eq!((&run["unchanged"], &run["planned"], &run["core_ms"]), (&1.into(), &0.into(), &0.into()));
+    assert_eq!(
+        (&run["unchanged"], &run["planned"], &run["core_ms"]),
+        (&1.into(), &0.into(), &0.into())
+    );
     assert!(run["events_version"].is_null() && run["videos_version"].is_null(), "{run:#}");
 }
 
 #[test]
 fn a_video_that_fails_is_tried_as_often_as_the_job_says_and_a_new_version_starts_anew() {
-    let trial = Trial::with_job(
-        "[captioning]\nsource = \"speech\"\n[limits]\nattempts = 2\n",
-    );
+    let trial = Trial::with_job("[captioning]\nsource = \"speech\"\n[limits]\nattempts = 2\n");
     trial.add_narrated(1);
     let bad = trial.corpus().join("bad.mp4");
     fs::write(&bad, "no video at all, but long enough to look at").unwrap();

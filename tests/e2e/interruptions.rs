@@ -61,8 +61,7 @@ fn killed_at_each_step_of_publishing_it_is_published_once() {
 #[test]
 fn asked_to_stop_it_says_how_to_go_on() {
     let trial = trial();
-    let running =
-        trial.index().arguments(["--log", "info", "--workers", "1"]).start().unwrap();
+    let running = trial.index().arguments(["--log", "info", "--workers", "1"]).start().unwrap();
     running.await_line("receipt written", LIMIT).unwrap();
     running.interrupt().unwrap();
     let finished = running.wait(Duration::from_secs(30)).unwrap();

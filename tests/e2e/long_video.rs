@@ -45,7 +45,20 @@ fn two_hours_fit_in_memory() {
     let job = trial.folder().join("night.toml").display().to_string();
     let program = env!("CARGO_BIN_EXE_eventide");
     let said = tools
-        .run_python(PEAKS, [program, "index", &job, "--allow-untrained", "--workers", "1", "--quiet", "--format", "json"])
+        .run_python(
+            PEAKS,
+            [
+                program,
+                "index",
+                &job,
+                "--allow-untrained",
+                "--workers",
+                "1",
+                "--quiet",
+                "--format",
+                "json",
+            ],
+        )
         .unwrap();
     let last = said.lines().last().unwrap_or_default();
     let (code, peak_kib) = last.split_once(' ').unwrap();
@@ -54,7 +67,11 @@ fn two_hours_fit_in_memory() {
     assert!(peak_kib < 1_500_000, "{peak_kib} KiB");
 
     let video = &trial.rows("videos", "uri")[0];
-    assert_eq!((&video["frames_used"], &video["frames_missing"]), (&100.into(), &0.into()), "{video:#}");
+    assert_eq!(
+        (&video["frames_used"], &video["frames_missing"]),
+        (&100.into(), &0.into()),
+        "{video:#}"
+    );
     let duration = video["duration_ms"].as_u64().unwrap();
     assert!(duration.abs_diff(7_200_000) < 1_000, "{duration}");
 }

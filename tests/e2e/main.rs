@@ -1,5 +1,7 @@
 //! The real program, over real files and real servers. One test binary; what each module tests is in its name.
 
+#![expect(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
+
 mod bad_jobs;
 mod command_line;
 mod difference;

@@ -55,9 +55,8 @@ async fn a_night_in_a_bucket() {
     assert_eq!((&third["removed"], &third["unchanged"]), (&1.into(), &1.into()));
 
     let question = "SELECT uri, start_ms, caption FROM events ORDER BY start_ms";
-    let rows = answer(&at_home(trial.program([
-        "sql", "--tables", &lake, "--format", "json", question,
-    ])));
+    let rows =
+        answer(&at_home(trial.program(["sql", "--tables", &lake, "--format", "json", question])));
     let captions: Vec<_> =
         rows.as_array().unwrap().iter().map(|row| row["caption"].as_str().unwrap()).collect();
     assert_eq!(captions, ["talk-2 begins.", "talk-2 ends."]);

@@ -1,7 +1,5 @@
 //! A trial: a corpus, a job and tables in a folder of their own, and the program to run on them.
 
-#![expect(clippy::unwrap_used, reason = "a trial that cannot be set up fails its test")]
-
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -120,8 +118,7 @@ impl Trial {
 
     /// What the program says that it would do.
     pub(crate) fn planned(&self) -> Value {
-        let finished =
-            self.program(["plan", "night.toml", "--format", "json"]).run(LIMIT).unwrap();
+        let finished = self.program(["plan", "night.toml", "--format", "json"]).run(LIMIT).unwrap();
         finished.assert_code(0);
         serde_json::from_str(&finished.stdout).unwrap()
     }

@@ -114,10 +114,13 @@ fn index(
         child.map_err(Error::file("run", program))
     })?;
     if !output.status.success() {
-        return Err(Error::Bench { what: format!("`eventide index` failed; see {}", log.display()) });
+        return Err(Error::Bench {
+            what: format!("`eventide index` failed; see {}", log.display()),
+        });
     }
-    let run: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| Error::Bench { what: format!("`eventide index` printed no run: {error}") })?;
+    let run: Value = serde_json::from_slice(&output.stdout).map_err(|error| Error::Bench {
+        what: format!("`eventide index` printed no run: {error}"),
+    })?;
     let log = fs::read_to_string(&log).map_err(Error::file("read", &log))?;
     let video_hours = run["video_ms"].as_f64().unwrap_or(0.0) / 3_600_000.0;
     Ok(row(name, video_hours, wall, cores, stage_seconds(&log)))
@@ -197,7 +200,8 @@ fn children_ticks(stat: &str) -> f64 {
 
 /// Seconds of each stage over all videos of a log of JSON lines.
 fn stage_seconds(log: &str) -> Vec<(&'static str, f64)> {
-    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines: Vec<Value> =
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     STAGES
         .into_iter()
         .map(|stage| {
@@ -246,6 +250,9 @@ mod tests {
     fn stages_are_summed_over_videos() {
         let log = "{\"sample_ms\":1500,\"probe_ms\":500}\nnot json\n{\"sample_ms\":500}\n";
         let stages = stage_seconds(log);
-        assert!(stages.contains(&("sample", 2.0)) && stages.contains(&("probe", 0.5)), "{stages:?}");
+        assert!(
+            stages.contains(&("sample", 2.0)) && stages.contains(&("probe", 0.5)),
+            "{stages:?}"
+        );
     }
 }

@@ -34,8 +34,7 @@ impl ModelOptions {
     pub async fn identity(&self, stores: &Stores) -> Result<(String, String), Error> {
         let bundle = stores.open(&self.bundle)?;
         let path = bundle.child(files::MANIFEST);
-        let unreadable =
-            |source| Error::Manifest { uri: bundle.uri_of(&path), source };
+        let unreadable = |source| Error::Manifest { uri: bundle.uri_of(&path), source };
         let read = bundle.store.get(&path).await.map_err(unreadable)?;
         let bytes = read.bytes().await.map_err(unreadable)?;
         let manifest = Bundle::read_manifest(Path::new(path.as_ref()), &bytes)
@@ -71,8 +70,8 @@ impl Model {
             .await
             .expect("opening a bundle does not panic")
             .map_err(|source| options.unusable(source))?;
-        let runtime = Runtime::load(&worker.onnxruntime)
-            .map_err(|source| options.unusable(source.into()))?;
+        let runtime =
+            Runtime::load(&worker.onnxruntime).map_err(|source| options.unusable(source.into()))?;
         let session = SessionOptions { device: options.device, threads: options.threads };
         Ok(Self { bundle, runtime, session })
     }

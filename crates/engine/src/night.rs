@@ -16,7 +16,7 @@ use eventide_catalog::{
 };
 use eventide_media::{Media, Tools};
 use eventide_pipeline::{
-    CaptioningOptions, Captioner, LimitOptions, Pipeline, Scratch, TranscriptOption,
+    Captioner, CaptioningOptions, LimitOptions, Pipeline, Scratch, TranscriptOption,
 };
 use eventide_schema::{Provenance, tables::RunRow};
 use futures::TryStreamExt;
@@ -131,16 +131,7 @@ impl Night {
         let work = plan(listing, known, pending, &options).await?;
         let run_id =
             work.resumed_run_id().map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned);
-        Ok(Planned {
-            work,
-            history,
-            completed,
-            options,
-            started_at_ms,
-            run_id,
-            model_id,
-            tables,
-        })
+        Ok(Planned { work, history, completed, options, started_at_ms, run_id, model_id, tables })
     }
 
     /// Does what is planned and publishes it. Dropping the future stops everything; what has a
@@ -267,7 +258,9 @@ impl Planned {
 async fn history(tables: &Tables, options: &PlanOptions) -> Result<Counts, Error> {
     let mut history = Counts::default();
     for run in tables.runs().await? {
-        if (&run.model_digest, &run.params_digest) == (&options.model_digest, &options.params_digest) {
+        if (&run.model_digest, &run.params_digest)
+            == (&options.model_digest, &options.params_digest)
+        {
             history.video_ms += run.video_ms;
             history.core_ms += run.core_ms;
             history.device_ms += run.device_ms;

@@ -63,7 +63,8 @@ pub fn shards_scan(shards: &[Shard]) -> Result<Arc<dyn ExecutionPlan>> {
     let partitions = shards
         .iter()
         .map(|shard| {
-            let text = serde_json::to_string(shard).map_err(|e| DataFusionError::External(e.into()))?;
+            let text =
+                serde_json::to_string(shard).map_err(|e| DataFusionError::External(e.into()))?;
             let column = Arc::new(StringArray::from(vec![text]));
             Ok(vec![RecordBatch::try_new(Arc::clone(&schema), vec![column])?])
         })

@@ -11,8 +11,9 @@ const RULES_VERSION: u32 = 1;
 #[must_use]
 pub fn params_digest(captioning: &CaptioningOptions, transcripts: &[TranscriptOption]) -> String {
     let text = serde_json::json!([RULES_VERSION, captioning, transcripts]).to_string();
-    let digest = Sha256::digest(text.as_bytes());
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = format!("{:x}", Sha256::digest(text.as_bytes()));
+    digits.truncate(16);
+    digits
 }
 
 #[cfg(test)]

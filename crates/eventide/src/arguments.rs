@@ -29,7 +29,13 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// Which messages are logged, to standard error: a level, or `target=level,...`.
-    #[arg(long, global = true, env = "EVENTIDE_LOG", default_value = "warn", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "EVENTIDE_LOG",
+        default_value = "warn",
+        value_name = "FILTER"
+    )]
     pub(crate) log: String,
     /// How messages are logged.
     #[arg(long, global = true, env = "EVENTIDE_LOG_FORMAT", default_value = "text")]

@@ -64,11 +64,14 @@ impl Stop {
 }
 
 /// An error of the engine with what to do about it.
-pub(crate) fn explained(error: eventide_engine::Error) -> miette::Report {
+pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
     use eventide_engine::Error;
-    let help = match &error {
+    let help = match error {
         Error::Untrained { .. } => {
             Some("train or import a model, or pass --allow-untrained to see it run all the same")
+        }
+        Error::Catalog(eventide_catalog::Error::EmptyListing { .. }) => {
+            Some("check `corpus.uri`; if everything has really gone, set `run.allow-empty = true`")
         }
         Error::Bundle { .. } => Some("check that the folder is a whole bundle of this version"),
         error if error.is_transient() => {
@@ -76,10 +79,9 @@ pub(crate) fn explained(error: eventide_engine::Error) -> miette::Report {
         }
         _ => None,
     };
-    let report = Err::<(), _>(error).into_diagnostic().unwrap_err();
     match help {
-        Some(help) => miette::miette!(help = help, "{}", chain(report.as_ref())),
-        None => miette::miette!("{}", chain(report.as_ref())),
+        Some(help) => miette::miette!(help = help, "{}", chain(error)),
+        None => miette::miette!("{}", chain(error)),
     }
 }
 
@@ -107,7 +109,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
         .into_diagnostic()
         .wrap_err("cannot start the runtime")
         .map_err(Stop::failed)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match arguments.command {
             Command::Index(index) => index::run(&index, &common, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
@@ -115,7 +117,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
             Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }
-    })
+    });
+    runtime.shutdown_background(); // what still computes was cancelled, and nobody waits for it
+    ended
 }
 
 /// The job that the command line names.

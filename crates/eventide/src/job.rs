@@ -157,7 +157,7 @@ pub(crate) enum JobError {
     Parse {
         path: PathBuf,
         message: String,
-        text: NamedSource<String>,
+        text: Box<NamedSource<String>>,
         span: Option<SourceSpan>,
         help: Option<String>,
     },
@@ -168,7 +168,9 @@ pub(crate) enum JobError {
 impl Diagnostic for JobError {
     fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
         match self {
-            Self::Read { .. } => Some(Box::new("give the path of a job file; examples are in jobs/")),
+            Self::Read { .. } => {
+                Some(Box::new("give the path of a job file; examples are in jobs/"))
+            }
             Self::Parse { help, .. } => help.as_ref().map(|help| Box::new(help) as _),
             Self::Rule { help, .. } => Some(Box::new(help)),
         }
@@ -176,7 +178,7 @@ impl Diagnostic for JobError {
 
     fn source_code(&self) -> Option<&dyn miette::SourceCode> {
         match self {
-            Self::Parse { text, .. } => Some(text),
+            Self::Parse { text, .. } => Some(text.as_ref()),
             _ => None,
         }
     }
@@ -209,8 +211,10 @@ impl JobFile {
                 path: path.to_owned(),
                 help: nearest(&message).map(|name| format!("did you mean `{name}`?")),
                 message,
-                text: NamedSource::new(path.display().to_string(), text.to_owned())
-                    .with_language("TOML"),
+                text: Box::new(
+                    NamedSource::new(path.display().to_string(), text.to_owned())
+                        .with_language("TOML"),
+                ),
                 span: error.span().map(Into::into),
             }
         })
@@ -318,16 +322,32 @@ mod tests {
     }
 
     #[rstest]
-    #[case::misspelt_key("[captioning]\nbeam = 4", "unknown field `beam`", Some("did you mean `beams`?"))]
-    #[case::misspelt_section("[limit]\nattempts = 4", "unknown field `limit`", Some("did you mean `limits`?"))]
-    #[case::misspelt_value("[captioning]\nsource = 'speach'", "unknown variant `speach`", Some("did you mean `speech`?"))]
+    #[case::misspelt_key(
+        "[captioning]\nbeam = 4",
+        "unknown field `beam`",
+        Some("did you mean `beams`?")
+    )]
+    #[case::misspelt_section(
+        "[limit]\nattempts = 4",
+        "unknown field `limit`",
+        Some("did you mean `limits`?")
+    )]
+    #[case::misspelt_value(
+        "[captioning]\nsource = 'speach'",
+        "unknown variant `speach`",
+        Some("did you mean `speech`?")
+    )]
     #[case::zero_beams("[captioning]\nbeams = 0", "nonzero", None)]
     #[case::bare_number("[limits]\nwall = 600", "expected a duration", None)]
     #[case::wrong_unit("[limits]\nmemory = '2 GiX'", "GiX", None)]
     #[case::bad_window("[captioning]\nwindow = 'half'", "expected `whole` or a duration", None)]
     #[case::bad_device("[model]\ndevice = 'gpu'", "expected `cpu` or `cuda:N`", None)]
     #[case::no_bundle("", "there is no `model.bundle`", Some("name a model bundle"))]
-    #[case::overlap("[captioning]\nsource = 'speech'\nwindow = '5m'\noverlap = '5m'", "not shorter", Some("a tenth"))]
+    #[case::overlap(
+        "[captioning]\nsource = 'speech'\nwindow = '5m'\noverlap = '5m'",
+        "not shorter",
+        Some("a tenth")
+    )]
     fn refuses(#[case] more: &str, #[case] because: &str, #[case] hint: Option<&str>) {
         let error = load(&format!("{LEAST}{more}")).unwrap_err();
         assert!(error.to_string().contains(because), "{error}");
@@ -348,11 +368,8 @@ mod tests {
     #[test]
     fn flags_win_over_the_file() {
         let path = Path::new("/jobs/nightly.toml");
-        let overrides = Overrides {
-            tables: Some("s3://lake/t"),
-            bundle: Some("/b"),
-            allow_untrained: true,
-        };
+        let overrides =
+            Overrides { tables: Some("s3://lake/t"), bundle: Some("/b"), allow_untrained: true };
         let night = JobFile::parse(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
         assert_eq!(night.tables, "s3://lake/t");
         assert_eq!(night.model.unwrap().bundle, "/b");

@@ -38,7 +38,15 @@ fn run_text(run: &RunRow) -> String {
         ("removed", run.removed.to_string()),
         ("events", run.events.to_string()),
         ("video", format!("{:.2} h", seconds(run.video_ms) / 3600.0)),
-        ("cost", format!("{:.1} core-s, {:.1} device-s, {} read", seconds(run.core_ms), seconds(run.device_ms), ByteSize(run.bytes_read))),
+        (
+            "cost",
+            format!(
+                "{:.1} core-s, {:.1} device-s, {} read",
+                seconds(run.core_ms),
+                seconds(run.device_ms),
+                ByteSize(run.bytes_read)
+            ),
+        ),
     ];
     let versions = (run.events_version, run.videos_version);
     rows.push((
@@ -101,7 +109,8 @@ pub(crate) fn findings(findings: &[(&str, String)], format: Format) -> io::Resul
             serde_json::Value::Object(object).to_string()
         }
         Format::Text => {
-            let rows: Vec<_> = findings.iter().map(|(what, found)| (*what, found.clone())).collect();
+            let rows: Vec<_> =
+                findings.iter().map(|(what, found)| (*what, found.clone())).collect();
             two_columns(&rows)
         }
     };
@@ -112,10 +121,7 @@ fn two_columns(rows: &[(&str, String)]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     for (name, value) in rows {
-        table.add_row([
-            Cell::new(name).set_alignment(CellAlignment::Right),
-            Cell::new(value),
-        ]);
+        table.add_row([Cell::new(name).set_alignment(CellAlignment::Right), Cell::new(value)]);
     }
     table.to_string()
 }

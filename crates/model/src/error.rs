@@ -165,4 +165,41 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Runtime(runtime::Error::Run { .. }))
     }
+
+    /// A stable word in `snake_case` for what is wrong with one window; `None` where the model, its
+    /// settings or its device are to blame, and every window would fail alike.
+    #[must_use]
+    pub fn reason_code(&self) -> Option<&'static str> {
+        match self {
+            Self::Encode { .. } => Some("untokenisable_words"),
+            Self::Decode { .. } => Some("unreadable_tokens"),
+            Self::FrameBytes { .. } | Self::Features { .. } => Some("wrong_frames"),
+            Self::InputLength { .. } | Self::Token { .. } => Some("wrong_input"),
+            Self::EmptyWindow { .. } => Some("nothing_to_see_or_hear"),
+            Self::Logits { .. } => Some("bad_logits"),
+            Self::Cancelled => Some("cancelled"),
+            Self::Read { .. }
+            | Self::Manifest { .. }
+            | Self::FormatVersion { .. }
+            | Self::Field { .. }
+            | Self::Unlisted { .. }
+            | Self::Damaged { .. }
+            | Self::Tokenizer { .. }
+            | Self::Decoding { .. }
+            | Self::Shape { .. }
+            | Self::Runtime(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_not_blamed_for_the_model() {
+        assert_eq!(Error::EmptyWindow { window: 0 }.reason_code(), Some("nothing_to_see_or_hear"));
+        let setting = Error::Decoding { setting: "beams", value: 0.0, range: "1..".to_owned() };
+        assert_eq!(setting.reason_code(), None);
+    }
 }

@@ -92,8 +92,7 @@ impl Network {
         window: &Window,
         should_stop: &dyn Fn() -> bool,
     ) -> Result<WindowInput, eventide_model::Error> {
-        let encoded =
-            self.model.encode_frames(&window.frames, window.rows.len(), should_stop)?;
+        let encoded = self.model.encode_frames(&window.frames, window.rows.len(), should_stop)?;
         let mut features = Array2::zeros((window.row_count, encoded.ncols()));
         for (&row, feature) in window.rows.iter().zip(encoded.rows()) {
             features.row_mut(row).assign(&feature);
@@ -204,10 +203,7 @@ impl Captioner {
     /// Captions one window; waits while the queue is full. Dropping the future cancels it.
     pub(crate) async fn caption(&self, window: Window) -> Result<Result<Answer, Refusal>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.requests
-            .send(Request { window, reply })
-            .await
-            .map_err(|_| Error::CaptionerStopped)?;
+        self.requests.send(Request { window, reply }).await.map_err(|_| Error::CaptionerStopped)?;
         answer.await.map_err(|_| Error::CaptionerStopped)
     }
 }

@@ -29,6 +29,14 @@ pub enum Error {
         /// What happened.
         source: eventide_media::Error,
     },
+    /// The model failed, and not because of the video.
+    #[error("the model cannot caption `{uri}`, nor would it any other video")]
+    Inference {
+        /// The video that it was at.
+        uri: String,
+        /// What happened.
+        source: eventide_model::Error,
+    },
     /// The thread that owns the model has ended.
     #[error("the captioner has stopped")]
     CaptionerStopped,
@@ -49,6 +57,7 @@ impl Error {
             Self::Scratch { source, .. } | Self::Thread(source) => {
                 source.kind() != io::ErrorKind::PermissionDenied
             }
+            Self::Inference { source, .. } => source.is_transient(),
             Self::CaptionerStopped | Self::Model(_) => false,
         }
     }

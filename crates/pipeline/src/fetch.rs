@@ -121,9 +121,7 @@ pub(crate) async fn fetch(
     sources: &dyn Sources,
     scratch: &Scratch,
 ) -> Result<Fetched, Trouble> {
-    let located = sources
-        .locate(&video.uri)
-        .map_err(|reason| failure("bad_uri", reason))?;
+    let located = sources.locate(&video.uri).map_err(|reason| failure("bad_uri", reason))?;
     let meta = located.store.head(&located.path).await.map_err(|e| judged(&video.uri, e))?;
     if meta.size != video.size_bytes
         || meta.last_modified.timestamp_millis() != video.last_modified_ms
@@ -195,9 +193,7 @@ async fn copy(
 
 /// The ranges that make up `size` bytes.
 fn ranges(size: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
-    (0..size.div_ceil(RANGE_BYTES)).map(move |i| {
-        i * RANGE_BYTES..((i + 1) * RANGE_BYTES).min(size)
-    })
+    (0..size.div_ceil(RANGE_BYTES)).map(move |i| i * RANGE_BYTES..((i + 1) * RANGE_BYTES).min(size))
 }
 
 /// The whole of a side-car file.
@@ -205,7 +201,8 @@ pub(crate) async fn read_sidecar(uri: &str, sources: &dyn Sources) -> Result<Vec
     let located = sources.locate(uri).map_err(|reason| failure("bad_uri", reason))?;
     let answer = located.store.get(&located.path).await.map_err(|e| judged(uri, e))?;
     if answer.meta.size > LARGEST_SIDECAR {
-        let reason = format!("`{uri}` has {}: no subtitles are that long", ByteSize(answer.meta.size));
+        let reason =
+            format!("`{uri}` has {}: no subtitles are that long", ByteSize(answer.meta.size));
         return Err(failure("sidecar_too_large", reason).into());
     }
     Ok(answer.bytes().await.map_err(|e| judged(uri, e))?.to_vec())

@@ -72,9 +72,8 @@ impl TryFrom<String> for WindowOption {
             return Ok(Self::Whole);
         }
         let expected = || format!("expected `whole` or a duration such as `5m`, not `{text}`");
-        let length = text
-            .parse::<humantime_serde::re::humantime::Duration>()
-            .map_err(|_| expected())?;
+        let length =
+            text.parse::<humantime_serde::re::humantime::Duration>().map_err(|_| expected())?;
         if *length < Duration::from_secs(1) {
             return Err(format!("a window of `{text}` is too short: 1s is the least"));
         }

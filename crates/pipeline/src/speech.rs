@@ -17,8 +17,7 @@ const LONGEST_SENTENCE_US: i64 = 30_000_000;
 pub fn sentences(transcript: &Transcript, duration_us: i64) -> Vec<Cue> {
     let mut sentences: Vec<Cue> = Vec::new();
     for cue in &transcript.cues {
-        let span =
-            TimeSpan::new(cue.span.start_us.max(0), cue.span.end_us.min(duration_us));
+        let span = TimeSpan::new(cue.span.start_us.max(0), cue.span.end_us.min(duration_us));
         if span.duration_us() == 0 {
             continue;
         }

@@ -9,14 +9,14 @@ use std::{
 use eventide_media::{FrameRequest, Frames, Media, Probe, parse_sidecar};
 use eventide_model::{Parsed, frames, manifest::Manifest};
 use eventide_schema::{
-    Costs, Cue, Event, EventSource, Failure, MediaFacts, Outcome, Sidecar, Stage, Status,
-    TimeSpan, Transcript, TranscriptSource, Video, WorkItem,
+    Costs, Cue, Event, EventSource, Failure, MediaFacts, Outcome, Sidecar, Stage, Status, TimeSpan,
+    Transcript, TranscriptSource, Video, WorkItem,
 };
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use tracing::{debug, info, warn};
 
 use crate::{
-    CaptioningOptions, CaptioningSource, Captioner, Error, LimitOptions, Scratch, Sources,
+    Captioner, CaptioningOptions, CaptioningSource, Error, LimitOptions, Scratch, Sources,
     TranscriptOption,
     captioner::{Answer, Refusal, Window, panic_text},
     fetch::{Fetched, Trouble, fetch, read_sidecar},
@@ -120,9 +120,9 @@ impl Pipeline {
         let followed = AssertUnwindSafe(way.follow()).catch_unwind();
         let ended = match tokio::time::timeout(self.limits.wall, followed).await {
             Ok(Ok(ended)) => ended,
-            Ok(Err(panic)) => {
-                Err(notes.failure("panic", format!("a panic: {}", panic_text(panic.as_ref()))).into())
-            }
+            Ok(Err(panic)) => Err(notes
+                .failure("panic", format!("a panic: {}", panic_text(panic.as_ref())))
+                .into()),
             Err(_) => {
                 let limit = humantime_serde::re::humantime::format_duration(self.limits.wall);
                 Err(notes.failure("deadline", format!("not done within {limit}")).into())
@@ -271,7 +271,7 @@ impl Way<'_> {
                 let window = seen(frames, &slots, transcript, span);
                 let asked = self.notes.during(Stage::Generate, captioner.caption(window)).await;
                 let answer = asked.map_err(Trouble::Run)?;
-                let answer = answer.map_err(|refusal| refused(refusal, self.notes))?;
+                let answer = answer.map_err(|refusal| self.model_trouble(refusal))?;
                 self.notes.note(|draft| draft.costs.device_ms += millis(answer.device));
                 Ok::<_, Trouble>(answer)
             })
@@ -296,8 +296,7 @@ impl Way<'_> {
         manifest: &Manifest,
     ) -> Result<(Frames, Vec<usize>), Trouble> {
         let slots = frames::pick(eventide_media::slots(window), &manifest.frames);
-        let request =
-            FrameRequest { size: manifest.vision.image_size, window, slots: &slots };
+        let request = FrameRequest { size: manifest.vision.image_size, window, slots: &slots };
         let decoding = self.media.frames(&fetched.path, probe, &request);
         let decoded = self.notes.during(Stage::Sample, decoding).await;
         let frames = decoded.map_err(|e| self.media_trouble(e))?.value;
@@ -348,6 +347,19 @@ impl Way<'_> {
             .collect()
     }
 
+    /// What the model refuses as a failure of this video, or of the run where it would refuse any.
+    fn model_trouble(self, refusal: Refusal) -> Trouble {
+        match refusal {
+            Refusal::Model(source) => match source.reason_code() {
+                Some(code) => self.notes.failure(code, chain(&source)).into(),
+                None => Trouble::Run(Error::Inference { uri: self.video.uri.clone(), source }),
+            },
+            Refusal::Panic(text) => {
+                self.notes.failure("panic", format!("the model panicked: {text}")).into()
+            }
+        }
+    }
+
     /// A media error as a failure of this video, or of the run where trying again may help.
     fn media_trouble(self, source: eventide_media::Error) -> Trouble {
         if source.is_transient() {
@@ -371,16 +383,6 @@ fn seen(frames: Frames, slots: &[usize], transcript: &Transcript, window: TimeSp
         frames: frames.pixels,
         cues,
         duration_us: window.duration_us(),
-    }
-}
-
-fn refused(refusal: Refusal, notes: &Notes) -> Trouble {
-    match refusal {
-        Refusal::Model(error) => {
-            let reason = chain(&error);
-            notes.failure(error.reason_code(), reason).into()
-        }
-        Refusal::Panic(text) => notes.failure("panic", format!("the model panicked: {text}")).into(),
     }
 }
 

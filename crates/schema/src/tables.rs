@@ -182,8 +182,7 @@ impl RunRow {
     /// Whether every listed object has exactly one terminal state.
     #[must_use]
     pub fn is_balanced(&self) -> bool {
-        self.listed
-            == self.captioned + self.empty + self.failed + self.skipped + self.unchanged
+        self.listed == self.captioned + self.empty + self.failed + self.skipped + self.unchanged
     }
 }
 
@@ -226,8 +225,12 @@ pub fn events_batch(outcomes: &[Outcome], by: &Provenance) -> Result<RecordBatch
     let mut rows: Vec<(&Outcome, &Event)> =
         outcomes.iter().flat_map(|o| o.events.iter().map(move |e| (o, e))).collect();
     rows.sort_by(|(a, x), (b, y)| {
-        (&a.video.video_id, x.span, x.window_index, x.event_index)
-            .cmp(&(&b.video.video_id, y.span, y.window_index, y.event_index))
+        (&a.video.video_id, x.span, x.window_index, x.event_index).cmp(&(
+            &b.video.video_id,
+            y.span,
+            y.window_index,
+            y.event_index,
+        ))
     });
     let n = rows.len();
     let ids: Vec<_> = rows
@@ -350,9 +353,7 @@ pub fn run_batch(run: &RunRow) -> Result<RecordBatch, ArrowError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        EventSource, Failure, Stage, Status, TimeSpan, Video, WorkItem, video_id,
-    };
+    use crate::{EventSource, Failure, Stage, Status, TimeSpan, Video, WorkItem, video_id};
     use arrow::array::AsArray;
 
     fn provenance() -> Provenance {

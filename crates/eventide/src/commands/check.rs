@@ -18,17 +18,18 @@ pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Resul
         .tools
         .check()
         .await
-        .map_err(|e| Stop::bad_job(explained(eventide_engine::Error::Media(e))))?;
-    findings.push(("media tools", format!("ffmpeg {}, ffprobe {}", versions.ffmpeg, versions.ffprobe)));
+        .map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
+    findings
+        .push(("media tools", format!("ffmpeg {}, ffprobe {}", versions.ffmpeg, versions.ffprobe)));
 
     if let Some(model) = &night.model {
         let (name, digest) =
-            model.identity(stores).await.map_err(|e| Stop::bad_job(explained(e)))?;
+            model.identity(stores).await.map_err(|e| Stop::bad_job(explained(&e)))?;
         findings.push(("model", format!("{name} ({digest})")));
         findings.push(("onnxruntime", worker.onnxruntime.display().to_string()));
     }
 
-    let catalog = |e: eventide_catalog::Error| Stop::bad_job(explained(e.into()));
+    let catalog = |e: eventide_catalog::Error| Stop::bad_job(explained(&e.into()));
     let corpus = stores.open(&night.corpus.uri).map_err(catalog)?;
     let mut listing = list(stores, &night.corpus).map_err(catalog)?;
     let first = listing.try_next().await.map_err(catalog)?;

@@ -22,11 +22,11 @@ pub(super) async fn run(
     let worker = worker(&night, &arguments.job.tools, arguments.workers.map(usize::from))?;
     let progress = Arc::new(Progress::default());
     let work = async {
-        let planned = night.plan(stores, true).await.map_err(|e| Stop::bad_job(explained(e)))?;
+        let planned = night.plan(stores, true).await.map_err(|e| Stop::bad_job(explained(&e)))?;
         night
             .run(planned, stores, &worker, &progress)
             .await
-            .map_err(|e| Stop::failed(explained(e)))
+            .map_err(|e| Stop::failed(explained(&e)))
     };
     let run = tokio::select! {
         run = work => run?,

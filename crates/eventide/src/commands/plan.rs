@@ -54,7 +54,7 @@ pub(crate) struct Forecast {
 
 pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Result<ExitCode, Stop> {
     let night = night(arguments)?;
-    let planned = night.plan(stores, false).await.map_err(|e| Stop::bad_job(explained(e)))?;
+    let planned = night.plan(stores, false).await.map_err(|e| Stop::bad_job(explained(&e)))?;
     report::forecast(&forecast(&night, &planned), arguments.format).map_err(Stop::failed)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -84,8 +84,7 @@ fn forecast(night: &Night, planned: &Planned) -> Forecast {
     let items = || work.shards.iter().flat_map(|shard| &shard.items);
     let bytes = items().map(|item| item.video.size_bytes).sum();
     let videos = items().count() as u64;
-    let (seconds, core_seconds, device_seconds) =
-        estimate(night, &planned.history, bytes, videos);
+    let (seconds, core_seconds, device_seconds) = estimate(night, &planned.history, bytes, videos);
     let estimated_from = match device_seconds {
         Some(_) => "what earlier runs with this model and these parameters cost",
         None => "rules of thumb: 4 Mbit/s, 700 core-seconds an hour",
