@@ -1,7 +1,8 @@
 //! Replace one, remove one, add one: exactly those rows change, and the change data feed says so.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, time::Duration};
 
+use eventide_testkit::{footage, tools};
 use serde_json::Value;
 
 use crate::trial::{LIMIT, Trial};
@@ -28,6 +29,9 @@ fn exactly_the_rows_of_what_changed_change() {
     let events = by_key(&trial, "events", "event_id");
     let videos = by_key(&trial, "videos", "video_id");
 
+    let other =
+        footage::TestCard { length: Duration::from_secs(3), ..footage::TestCard::default() };
+    other.draw(&tools().unwrap(), &replaced.video).unwrap();
     let new_words = "WEBVTT\n\n00:00:00.500 --> 00:00:01.500\nSomething else.\n";
     fs::write(&replaced.side_car, new_words).unwrap();
     fs::remove_file(removed.video).unwrap();
@@ -48,7 +52,10 @@ fn exactly_the_rows_of_what_changed_change() {
     );
     // talk-1: two rows before, one now (one overwritten, one gone); talk-2: two gone; talk-4: two new.
     assert_eq!(changed(&events, &by_key(&trial, "events", "event_id")), 2 + 2 + 2);
-    assert_eq!(changed(&videos, &by_key(&trial, "videos", "video_id")), 3);
+    let now = by_key(&trial, "videos", "video_id");
+    assert_eq!(changed(&videos, &now), 3);
+    let lengths: Vec<_> = now.values().map(|row| row["duration_ms"].as_u64().unwrap()).collect();
+    assert_eq!(lengths.iter().filter(|&&length| length == 3_000).count(), 1, "{lengths:?}");
 
     let version = run["events_version"].as_u64().unwrap();
     let feed = trial.changes("events", version);
@@ -89,4 +96,15 @@ fn a_video_that_fails_is_tried_as_often_as_the_job_says_and_a_new_version_starts
     fs::write(&bad, "another version that is no video either").unwrap();
     assert_eq!(trial.indexed()["failed"], 1);
     assert_eq!(attempts(), 1);
+}
+
+#[test]
+fn a_side_car_that_changes_alone_makes_its_video_new() {
+    let trial = Trial::of_speech();
+    let talk = trial.add_narrated(1);
+    trial.indexed();
+    fs::write(&talk.side_car, "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nCorrected.\n").unwrap();
+    let run = trial.indexed();
+    assert_eq!((&run["captioned"], &run["unchanged"]), (&1.into(), &0.into()));
+    assert_eq!(trial.events(), "talk-1.mp4 1000-2000 Corrected.\n");
 }

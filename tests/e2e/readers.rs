@@ -28,6 +28,11 @@ fn others_and_our_own_sql_see_the_same_rows() {
     let trial = Trial::of_speech();
     trial.add_narrated(1);
     trial.add_narrated(2);
+    let gone = trial.add_narrated(3);
+    trial.indexed();
+    // A second night leaves files in the folder that are no part of the table any more.
+    std::fs::remove_file(gone.video).unwrap();
+    std::fs::remove_file(gone.side_car).unwrap();
     trial.indexed();
 
     let question = "SELECT caption, start_ms FROM events ORDER BY uri, start_ms";

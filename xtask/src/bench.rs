@@ -20,7 +20,8 @@ use crate::setup::{self, Scope};
 use crate::workspace::{Workspace, create_folder, say, write};
 
 /// The stages whose times the program logs, in order.
-const STAGES: [&str; 5] = ["fetch_ms", "probe_ms", "words_ms", "sample_ms", "generate_ms"];
+const STAGES: [&str; 6] =
+    ["fetch_ms", "probe_ms", "words_ms", "sample_ms", "encode_ms", "generate_ms"];
 /// Units in which the kernel counts processor time, a second.
 const TICKS: f64 = 100.0;
 

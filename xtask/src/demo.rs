@@ -1,8 +1,12 @@
 //! `cargo xtask demo`: the whole way once, on real videos: set-up, corpus, one run of the program, and its tables.
 
+use std::fs;
+
+use serde_json::Value;
+
 use crate::children;
 use crate::corpus;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::setup::{self, Scope};
 use crate::workspace::{Workspace, say};
 
@@ -31,25 +35,99 @@ const QUESTIONS: [(&str, &str); 4] = [
     ),
 ];
 
-/// Runs the demo.
+/// How far a sentence may lie from where the narrator truly said it.
+const TOLERANCE_MS: i64 = 500;
+
+/// Runs the demo, and fails where the tables do not hold what the corpus says.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     setup::run(workspace, Scope::Demo)?;
     corpus::run(workspace, &workspace.demo().join("corpus"))?;
     say("build", "eventide (the first time takes some minutes)");
-    children::run(workspace.cargo().args(["build", "--package", "eventide"]))?;
+    // With the features that `cargo xtask test` builds with, so that neither builds anew after the other.
+    children::run(workspace.cargo().args(["build", "--workspace", "--bin", "eventide"]))?;
     say("run", &format!("eventide index {JOB}"));
     eventide(workspace, &["index", JOB])?;
     for (shows, question) in QUESTIONS {
         println!("\n# {shows}\n");
         eventide(workspace, &["sql", "--tables", TABLES, question])?;
     }
+    let faults = faults(workspace)?;
+    if !faults.is_empty() {
+        return Err(Error::Demo { faults: faults.join("; ") });
+    }
+    println!(
+        "\nChecked: every narrated sentence is there within half a second, the broken files have their reasons, the run balances."
+    );
     println!("\n{}", next_steps());
     Ok(())
 }
 
+/// What of the tables is not as the corpus was made.
+fn faults(workspace: &Workspace) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    let events = rows(workspace, "SELECT uri, start_ms, end_ms, caption FROM events")?;
+    let truths = workspace.demo().join("truth");
+    for entry in fs::read_dir(&truths).map_err(Error::file("list", &truths))? {
+        let path = entry.map_err(Error::file("list", &truths))?.path();
+        let text = fs::read(&path).map_err(Error::file("read", &path))?;
+        let truth: Value = serde_json::from_slice(&text)
+            .map_err(|source| Error::Answer { program: "the corpus", source })?;
+        faults.extend(unsaid(&truth, &events));
+    }
+    let videos = rows(workspace, "SELECT uri, status, reason_code FROM videos")?;
+    for (name, reason) in [("sound-only", "no_video_stream"), ("cut-short", "damaged")] {
+        let there = videos.iter().any(|video| {
+            video["uri"].as_str().is_some_and(|uri| uri.contains(name))
+                && video["status"] == "failed"
+                && video["reason_code"] == reason
+        });
+        if !there {
+            faults.push(format!("`{name}` is not a failure for `{reason}`"));
+        }
+    }
+    let unbalanced =
+        "SELECT run_id FROM runs WHERE listed <> captioned + empty + failed + skipped + unchanged";
+    if !rows(workspace, unbalanced)?.is_empty() {
+        faults.push("a run does not balance".to_owned());
+    }
+    Ok(faults)
+}
+
+/// The sentences of a narrated video that no event says at their time.
+fn unsaid(truth: &Value, events: &[Value]) -> Vec<String> {
+    let video = truth["video"].as_str().unwrap_or_default();
+    let near = |event: &Value, said: &Value, bound: &str| {
+        let (event, said) = (event[bound].as_i64(), said[bound].as_i64());
+        event.zip(said).is_some_and(|(event, said)| (event - said).abs() <= TOLERANCE_MS)
+    };
+    let is_there = |said: &Value| {
+        events.iter().any(|event| {
+            event["uri"].as_str().is_some_and(|uri| uri.ends_with(video))
+                && event["caption"] == said["text"]
+                && near(event, said, "start_ms")
+                && near(event, said, "end_ms")
+        })
+    };
+    let said = truth["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+    said.iter()
+        .filter(|said| !is_there(said))
+        .map(|said| format!("`{video}` lacks {}", said["text"]))
+        .collect()
+}
+
+/// The rows that answer a question.
+fn rows(workspace: &Workspace, question: &str) -> Result<Vec<Value>> {
+    let mut command = workspace.cargo();
+    command.args(["run", "--quiet", "--workspace", "--bin", "eventide", "--", "sql"]);
+    let said = children::output(command.args(["--tables", TABLES, "--format", "json", question]))?;
+    serde_json::from_slice(&said)
+        .map_err(|source| Error::Answer { program: "eventide sql", source })
+}
+
 fn eventide(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
     let mut command = workspace.cargo();
-    children::run(command.args(["run", "--quiet", "--package", "eventide", "--"]).args(arguments))
+    command.args(["run", "--quiet", "--workspace", "--bin", "eventide", "--"]);
+    children::run(command.args(arguments))
 }
 
 fn next_steps() -> String {
@@ -60,4 +138,19 @@ fn next_steps() -> String {
          \x20 cp some-video.mp4 target/demo/corpus/ and index again   only that one is new\n\
          What the narrators truly said, and when, is in target/demo/truth; the films' credits in target/demo/README.txt."
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_sentence_counts_where_and_when_it_was_said() {
+        let truth = json!({"video": "narrated/a.mp4", "events": [{"text": "Hi.", "start_ms": 1000, "end_ms": 2000}]});
+        let event = |uri: &str, start_ms: i64| json!({"uri": uri, "caption": "Hi.", "start_ms": start_ms, "end_ms": 2000});
+        assert!(unsaid(&truth, &[event("file:///narrated/a.mp4", 1400)]).is_empty());
+        assert_eq!(unsaid(&truth, &[event("file:///narrated/a.mp4", 1600)]).len(), 1, "too late");
+        assert_eq!(unsaid(&truth, &[event("file:///narrated/b.mp4", 1000)]).len(), 1, "elsewhere");
+    }
 }

@@ -30,7 +30,7 @@ fn generate(workspace: &Workspace, folder: &Path) -> Result<()> {
     let mut command = workspace.cargo();
     children::run(
         command
-            .args(["run", "--quiet", "--package", "eventide", "--", "schemas", "--out"])
+            .args(["run", "--quiet", "--workspace", "--bin", "eventide", "--", "schemas", "--out"])
             .arg(folder),
     )
 }

@@ -33,7 +33,8 @@ use object_store::{
 use rstest::rstest;
 
 use crate::{
-    Due, Error, PlanOptions, PublishPlan, Result, RunFacts, Stores, Table, Tables, WorkList, plan,
+    Due, Error, Location, PlanOptions, PublishPlan, Result, RunFacts, Stores, Table, Tables,
+    WorkList, plan,
 };
 
 /// A store that dies at its `n`th write or delete.
@@ -230,10 +231,21 @@ fn outcome(item: &WorkItem) -> Outcome {
     outcome
 }
 
+fn place(uri: &str) -> Location {
+    let stores = Stores::new(BTreeMap::new());
+    stores.insert("s3://corpus", Arc::new(InMemory::new()));
+    stores.open(uri).unwrap()
+}
+
+/// The place that every video of these tests lies below.
+fn whole_bucket() -> Location {
+    place("s3://corpus")
+}
+
 async fn planned(tables: &Tables, listing: &[Video]) -> Result<WorkList> {
     let listing = stream::iter(listing.iter().cloned().map(Ok));
     let pending = tables.pending("m", "p").await?;
-    plan(listing, tables.known().await?, pending, &options()).await
+    plan(listing, tables.known(&whole_bucket()).await?, pending, &options()).await
 }
 
 fn facts(run_id: &str) -> RunFacts {
@@ -699,7 +711,7 @@ async fn videos_that_are_left_out_are_rows_and_not_tried_again() {
     let listing = corpus("a@1");
     let plan_it = async || {
         let listing = stream::iter(listing.clone().into_iter().map(Ok));
-        plan(listing, tables.known().await.unwrap(), vec![], &small).await.unwrap()
+        plan(listing, tables.known(&whole_bucket()).await.unwrap(), vec![], &small).await.unwrap()
     };
     let list = plan_it().await;
     let shard = list.skipped_shard(&small).unwrap();
@@ -710,4 +722,15 @@ async fn videos_that_are_left_out_are_rows_and_not_tried_again() {
     assert_eq!(reasons, ["skipped too_large"]);
     let list = plan_it().await;
     assert_eq!((list.unchanged, list.skipped.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_job_sees_and_removes_only_what_lies_below_its_corpus() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r1", "a/x@1 ab/x@1").await.unwrap();
+    let known = tables.known(&place("s3://corpus/a")).await.unwrap();
+    assert_eq!(known.len(), 1, "`ab` is another folder");
+    let listing = stream::iter(corpus("a/y@1").into_iter().map(Ok));
+    let list = plan(listing, known, vec![], &options()).await.unwrap();
+    assert_eq!(list.removed, [video_id("s3://corpus/a/x.mp4")]);
 }

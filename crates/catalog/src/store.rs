@@ -29,6 +29,16 @@ const RETRIES: usize = 8;
 /// How long after the first try a request is no longer tried again.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// What an address may begin with, for whoever used another scheme.
+const KNOWN_SCHEMES: &str = match (cfg!(feature = "gcp"), cfg!(feature = "azure")) {
+    (false, false) => {
+        "only `s3://` and `file://` are known (`gs://` and `az://` are features of the build)"
+    }
+    (true, false) => "only `s3://`, `gs://` and `file://` are known",
+    (false, true) => "only `s3://`, `az://` and `file://` are known",
+    (true, true) => "only `s3://`, `gs://`, `az://` and `file://` are known",
+};
+
 /// The stores that this process has open, one for each bucket.
 pub struct Stores {
     settings: BTreeMap<String, String>,
@@ -175,22 +185,29 @@ impl Stores {
             "file" => return Err(wrong("a file address names no host")),
             "s3" if authority.is_empty() => return Err(wrong("it names no bucket")),
             "s3" => Arc::new(self.s3(authority, root)?),
-            _ => return Err(wrong("only `s3://` and `file://` are known")),
+            #[cfg(feature = "gcp")]
+            "gs" => Arc::new(self.google(authority, root)?),
+            #[cfg(feature = "azure")]
+            "az" => Arc::new(self.azure(authority, root)?),
+            _ => return Err(wrong(KNOWN_SCHEMES)),
         };
         opened.insert(root.to_owned(), Arc::clone(&store));
         Ok(store)
     }
 
-    fn s3(&self, bucket: &str, root: &str) -> Result<object_store::aws::AmazonS3> {
+    fn client(&self) -> ClientOptions {
         let plain_http = self.settings.iter().any(|(name, value)| {
             name.to_ascii_lowercase().contains("endpoint") && value.starts_with("http://")
         });
-        let client = ClientOptions::new()
+        ClientOptions::new()
             .with_connect_timeout(CONNECT_TIMEOUT)
             .with_timeout(REQUEST_TIMEOUT)
-            .with_allow_http(plain_http);
+            .with_allow_http(plain_http)
+    }
+
+    fn s3(&self, bucket: &str, root: &str) -> Result<object_store::aws::AmazonS3> {
         let mut builder = AmazonS3Builder::new()
-            .with_client_options(client)
+            .with_client_options(self.client())
             .with_retry(self.retry.clone())
             .with_conditional_put(S3ConditionalPut::ETagMatch);
         for (name, value) in &self.settings {
@@ -200,6 +217,48 @@ impl Stores {
         }
         builder
             .with_bucket_name(bucket)
+            .build()
+            .map_err(|source| Error::Settings { uri: root.to_owned(), source })
+    }
+}
+
+#[cfg(feature = "gcp")]
+impl Stores {
+    /// A bucket of Google Cloud Storage, with settings such as `GOOGLE_SERVICE_ACCOUNT`.
+    fn google(&self, bucket: &str, root: &str) -> Result<object_store::gcp::GoogleCloudStorage> {
+        use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+
+        let mut builder = GoogleCloudStorageBuilder::new()
+            .with_client_options(self.client())
+            .with_retry(self.retry.clone());
+        for (name, value) in &self.settings {
+            if let Ok(key) = GoogleConfigKey::from_str(&name.to_ascii_lowercase()) {
+                builder = builder.with_config(key, value);
+            }
+        }
+        builder
+            .with_bucket_name(bucket)
+            .build()
+            .map_err(|source| Error::Settings { uri: root.to_owned(), source })
+    }
+}
+
+#[cfg(feature = "azure")]
+impl Stores {
+    /// A container of Azure Blob Storage, with settings such as `AZURE_STORAGE_ACCOUNT_NAME`.
+    fn azure(&self, container: &str, root: &str) -> Result<object_store::azure::MicrosoftAzure> {
+        use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+
+        let mut builder = MicrosoftAzureBuilder::new()
+            .with_client_options(self.client())
+            .with_retry(self.retry.clone());
+        for (name, value) in &self.settings {
+            if let Ok(key) = AzureConfigKey::from_str(&name.to_ascii_lowercase()) {
+                builder = builder.with_config(key, value);
+            }
+        }
+        builder
+            .with_container_name(container)
             .build()
             .map_err(|source| Error::Settings { uri: root.to_owned(), source })
     }

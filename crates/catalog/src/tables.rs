@@ -140,21 +140,31 @@ impl Tables {
         }))
     }
 
-    /// What the published rows of `videos` say that matters to planning.
+    /// What the published rows of `videos` say that matters to planning: those of the videos below
+    /// `corpus`. Several jobs may share tables as long as no corpus lies in another; each sees, and
+    /// removes, only its own.
     ///
     /// # Errors
     /// Whatever keeps the table from being read.
-    pub async fn known(&self) -> Result<Known> {
+    pub async fn known(&self, corpus: &Location) -> Result<Known> {
         let Some(snapshot) = self.snapshot().await? else { return Ok(Known::default()) };
         let version = Some(snapshot.videos_version);
         let Some(videos) = self.delta(Table::Videos, version).await? else {
             return Ok(Known::default());
         };
-        let columns =
-            ["video_id", "source_version", "model_digest", "params_digest", "status", "attempts"];
+        let columns = [
+            "video_id",
+            "uri",
+            "source_version",
+            "model_digest",
+            "params_digest",
+            "status",
+            "attempts",
+        ];
+        let below = format!("{}/", corpus.uri.trim_end_matches('/'));
         let mut known = Known::default();
         self.scan(Table::Videos, &videos, &columns, |batch| {
-            known.extend(known_videos(batch));
+            known.extend(known_videos(batch, &below));
         })
         .await?;
         Ok(known)
@@ -374,8 +384,12 @@ fn text(batch: &RecordBatch, name: &str, row: usize) -> String {
         .unwrap_or_default()
 }
 
-fn known_videos(batch: &RecordBatch) -> impl Iterator<Item = KnownVideo> {
-    (0..batch.num_rows()).map(|row| {
+fn known_videos<'a>(
+    batch: &'a RecordBatch,
+    below: &'a str,
+) -> impl Iterator<Item = KnownVideo> + 'a {
+    let ours = (0..batch.num_rows()).filter(move |&row| text(batch, "uri", row).starts_with(below));
+    ours.map(|row| {
         let attempts = batch
             .column_by_name("attempts")
             .and_then(|column| column.as_primitive_opt::<Int32Type>())

@@ -75,6 +75,19 @@ impl Error {
         }
     }
 
+    /// Whether the model, as the job names it, cannot be used: no run with it can begin.
+    #[must_use]
+    pub fn is_about_the_model(&self) -> bool {
+        matches!(
+            self,
+            Self::Manifest { .. }
+                | Self::Bundle { .. }
+                | Self::Untrained { .. }
+                | Self::Captioner(_)
+                | Self::Catalog(eventide_catalog::Error::DamagedBundle { .. })
+        )
+    }
+
     /// The error of a task: an I/O error where trying again may help, for that is the one class that
     /// the scheduler retries, else an external one, which ends the run.
     #[must_use]

@@ -49,7 +49,7 @@ impl Indexer {
                 self.progress.record(&outcome);
                 Ok::<_, Error>(outcome)
             })
-            .buffered(self.videos_per_shard)
+            .buffer_unordered(self.videos_per_shard)
             .try_collect()
             .await?;
         let receipt = self.tables.write_shard(&self.provenance, &shard, &outcomes).await?;

@@ -20,6 +20,7 @@ use eventide_pipeline::{
 };
 use eventide_schema::{Provenance, tables::RunRow};
 use futures::TryStreamExt;
+use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -70,8 +71,8 @@ pub struct Worker {
     pub tools: Tools,
     /// What runs them, with their limits.
     pub media: Media,
-    /// Folder for copies of remote videos; it exists.
-    pub scratch: PathBuf,
+    /// Folder for copies of remote videos. It goes with the last worker that has it.
+    pub scratch: Arc<TempDir>,
     /// Folder for model bundles; it exists.
     pub cache: PathBuf,
     /// The ONNX Runtime library.
@@ -124,7 +125,7 @@ impl Night {
             max_shard_videos: self.shards.videos,
             allow_empty: self.allow_empty,
         };
-        let known = tables.known().await?;
+        let known = tables.known(&stores.open(&self.corpus.uri)?).await?;
         let history = history(&tables, &options).await?;
         let pending = tables.pending(&options.model_digest, &options.params_digest).await?;
         let listing = list(stores, &self.corpus)?;
@@ -148,13 +149,19 @@ impl Night {
     ) -> Result<RunRow, Error> {
         let shards = &planned.work.shards;
         progress.plan(shards.iter().map(|shard| shard.items.len() as u64).sum());
+        // First the model: what cannot run is to leave nothing behind.
+        let indexer = if shards.is_empty() {
+            None
+        } else {
+            Some(self.indexer(&planned, stores, worker, progress).await?)
+        };
         let mut receipts = Vec::new();
         if let Some(shard) = planned.work.skipped_shard(&planned.options) {
             let by = planned.provenance(&worker.name);
             receipts.push(planned.tables.write_shard(&by, &shard, &planned.work.skipped).await?);
         }
-        if !shards.is_empty() {
-            receipts.extend(self.index(&planned, stores, worker, progress).await?);
+        if let Some(indexer) = indexer {
+            receipts.extend(index(&planned, indexer).await?);
         }
         let facts = RunFacts {
             run_id: planned.run_id,
@@ -166,31 +173,6 @@ impl Night {
         };
         let publication = PublishPlan::new(facts, &planned.work, receipts);
         Ok(planned.tables.publish(&publication).await?)
-    }
-
-    async fn index(
-        &self,
-        planned: &Planned,
-        stores: &Arc<Stores>,
-        worker: &Worker,
-        progress: &Arc<Progress>,
-    ) -> Result<Vec<Receipt>, Error> {
-        let indexer = self.indexer(planned, stores, worker, progress).await?;
-        let options = IndexOptions {
-            model_id: planned.model_id.clone(),
-            params_digest: planned.options.params_digest.clone(),
-        };
-        let scan = shards_scan(&planned.work.shards).map_err(Error::Plan)?;
-        let plan: Arc<dyn ExecutionPlan> = Arc::new(IndexExec::new(scan, Arc::new(options)));
-        let session = SessionConfig::new().with_extension(Arc::new(indexer));
-        let context = Arc::new(TaskContext::default().with_session_config(session));
-        let batches: Vec<_> = execute_stream(plan, context)
-            .map_err(Error::from_plan)?
-            .try_collect()
-            .await
-            .map_err(Error::from_plan)?;
-        let receipts = batches.iter().map(receipts_of).collect::<Result<Vec<_>, _>>();
-        Ok(receipts.map_err(Error::Plan)?.into_iter().flatten().collect())
     }
 
     async fn indexer(
@@ -208,7 +190,7 @@ impl Night {
             media: worker.media.clone(),
             captioner,
             sources: Arc::new(StoreSources(Arc::clone(stores))),
-            scratch: Scratch::new(worker.scratch.clone(), self.limits.scratch),
+            scratch: Scratch::new(worker.scratch.path().to_owned(), self.limits.scratch),
             captioning: self.captioning.clone(),
             transcripts: self.transcripts.clone(),
             limits: self.limits.clone(),
@@ -237,6 +219,25 @@ impl Night {
             .await
             .map_err(Error::Captioner)
     }
+}
+
+/// Runs the plan of a run.
+async fn index(planned: &Planned, indexer: Indexer) -> Result<Vec<Receipt>, Error> {
+    let options = IndexOptions {
+        model_id: planned.model_id.clone(),
+        params_digest: planned.options.params_digest.clone(),
+    };
+    let scan = shards_scan(&planned.work.shards).map_err(Error::Plan)?;
+    let plan: Arc<dyn ExecutionPlan> = Arc::new(IndexExec::new(scan, Arc::new(options)));
+    let session = SessionConfig::new().with_extension(Arc::new(indexer));
+    let context = Arc::new(TaskContext::default().with_session_config(session));
+    let batches: Vec<_> = execute_stream(plan, context)
+        .map_err(Error::from_plan)?
+        .try_collect()
+        .await
+        .map_err(Error::from_plan)?;
+    let receipts = batches.iter().map(receipts_of).collect::<Result<Vec<_>, _>>();
+    Ok(receipts.map_err(Error::Plan)?.into_iter().flatten().collect())
 }
 
 impl Planned {

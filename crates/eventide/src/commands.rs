@@ -6,12 +6,12 @@ pub(crate) mod plan;
 mod schemas;
 pub(crate) mod sql;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use eventide_catalog::Stores;
 use eventide_engine::{Night, Worker};
-use eventide_media::{Limits, Media};
+use eventide_media::{Limits, Media, Sandbox};
 use miette::{IntoDiagnostic, WrapErr};
 
 use crate::{
@@ -26,10 +26,18 @@ const EXIT_BAD_JOB: u8 = 2;
 /// Ended by Ctrl-C or SIGTERM.
 const EXIT_INTERRUPTED: u8 = 130;
 
+/// How long cancelled work may take to tidy up.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
+
 /// Parses the command line, runs the command, and turns what it says into an exit code: 0 done,
 /// 1 the run failed, 2 the job cannot be started, 130 interrupted.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let plain = |_: &_| -> Box<dyn miette::ReportHandler> {
+        Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())
+    };
+    // Addresses are to be copied whole. A second hook, which there is none of, would be refused.
+    let _ = miette::set_hook(Box::new(plain));
     match run(arguments) {
         Ok(code) => code,
         Err(Stop { code, report }) => {
@@ -55,6 +63,15 @@ impl Stop {
     /// The run failed.
     pub(crate) fn failed(report: impl Into<miette::Report>) -> Self {
         Self { code: 1, report: report.into() }
+    }
+
+    /// A run that ended early: 2 where its model cannot be used at all, else 1.
+    pub(crate) fn of_run(error: &eventide_engine::Error) -> Self {
+        if error.is_about_the_model() {
+            Self::bad_job(explained(error))
+        } else {
+            Self::failed(explained(error))
+        }
     }
 
     /// A person or a supervisor ended it.
@@ -118,7 +135,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }
     });
-    runtime.shutdown_background(); // what still computes was cancelled, and nobody waits for it
+    // What still computes was cancelled; it gets a moment to end its children and remove its copies.
+    runtime.shutdown_timeout(LAST_MOMENT);
     ended
 }
 
@@ -140,7 +158,10 @@ fn worker(
 ) -> Result<Worker, Stop> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cache = environment::cache_folder();
-    let scratch = std::env::temp_dir();
+    let scratch = environment::scratch_folder()
+        .into_diagnostic()
+        .wrap_err("cannot make a folder for copies of remote videos")
+        .map_err(Stop::bad_job)?;
     std::fs::create_dir_all(&cache)
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot make the cache folder `{}`", cache.display()))
@@ -155,11 +176,17 @@ fn worker(
         memory: night.limits.memory.as_u64(),
         ..Limits::default()
     };
+    let sandbox = Sandbox::report();
+    if sandbox.lacks_a_mechanism() {
+        tracing::warn!(%sandbox, "this kernel sandboxes media children only in part");
+    } else {
+        tracing::info!(%sandbox, "media children are sandboxed");
+    }
     let media_tools = environment::media_tools(tools).map_err(Stop::bad_job)?;
     Ok(Worker {
         media: Media::new(media_tools.clone(), limits),
         tools: media_tools,
-        scratch,
+        scratch: Arc::new(scratch),
         cache,
         onnxruntime,
         videos_in_flight: videos_in_flight.unwrap_or(cores),

@@ -2,13 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fs, io,
     path::{Path, PathBuf},
 };
 
 use eventide_media::Tools;
+use tempfile::TempDir;
 
 use crate::arguments::ToolArguments;
+
+/// How the names of variables begin that are settings of object stores.
+const STORE_SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
+/// How the names of folders for copies of remote videos begin; the process id follows.
+const SCRATCH: &str = "eventide-scratch-";
 
 /// A tool that the work needs is missing.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -27,7 +33,10 @@ pub(crate) enum ToolError {
 
 /// Settings of the object stores, such as `AWS_REGION`.
 pub(crate) fn store_settings() -> BTreeMap<String, String> {
-    env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect()
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| STORE_SETTINGS.iter().any(|prefix| name.starts_with(prefix)))
+        .collect()
 }
 
 /// The folder for model bundles and the history of the shell.
@@ -39,6 +48,26 @@ pub(crate) fn cache_folder() -> PathBuf {
         .or_else(home)
         .unwrap_or_else(env::temp_dir)
         .join("eventide")
+}
+
+/// A folder for copies of remote videos, below `TMPDIR` or the system's. It goes when it is dropped;
+/// what a process left that was killed goes now.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn scratch_folder() -> io::Result<TempDir> {
+    let base = env::temp_dir();
+    for entry in fs::read_dir(&base)?.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH));
+        let owner = owner.and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another process may be faster, or the folder another user's: then it is not ours to remove.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let prefix = format!("{SCRATCH}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(base)
 }
 
 /// Host and process, for the `videos` table.

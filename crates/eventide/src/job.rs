@@ -226,12 +226,16 @@ impl JobFile {
             message: message.to_owned(),
             help: help.to_owned(),
         };
+        let folder = path.parent().unwrap_or(Path::new("."));
         let speech = self.captioning.source == CaptioningSource::Speech;
-        let bundle = overrides.bundle.map(ToOwned::to_owned).or(self.model.bundle);
+        let bundle = overrides
+            .bundle
+            .map(|bundle| anchored(bundle, Path::new(".")))
+            .or(self.model.bundle.map(|bundle| anchored(&bundle, folder)));
         let model = match bundle {
             _ if speech => None,
             Some(bundle) => Some(ModelOptions {
-                bundle: anchored(&bundle, path),
+                bundle,
                 device: self.model.device.0,
                 threads: self.model.threads,
                 allow_untrained: overrides.allow_untrained,
@@ -261,7 +265,7 @@ impl JobFile {
         Ok(Night {
             job: self.run.name.unwrap_or(stem),
             corpus: CorpusOptions {
-                uri: anchored(&self.corpus.uri, path),
+                uri: anchored(&self.corpus.uri, folder),
                 include: if self.corpus.include.is_empty() {
                     DEFAULT_INCLUDE.map(str::to_owned).to_vec()
                 } else {
@@ -274,7 +278,10 @@ impl JobFile {
             captioning: self.captioning,
             limits: self.limits,
             model,
-            tables: anchored(overrides.tables.unwrap_or(&self.tables.uri), path),
+            tables: overrides.tables.map_or_else(
+                || anchored(&self.tables.uri, folder),
+                |tables| anchored(tables, Path::new(".")),
+            ),
             shards: ShardOptions {
                 bytes: NonZeroU64::new(self.run.shard_size.as_u64()).map_or(1, NonZeroU64::get),
                 videos: self.run.shard_videos.get(),
@@ -284,14 +291,24 @@ impl JobFile {
     }
 }
 
-/// A URI as it is; a relative path from the folder of the job file.
-fn anchored(uri: &str, job: &Path) -> String {
+/// A URI as it is; a relative path from `folder`.
+fn anchored(uri: &str, folder: &Path) -> String {
     if uri.contains("://") || Path::new(uri).is_absolute() {
         return uri.to_owned();
     }
-    let folder = job.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let joined = folder.unwrap_or(Path::new(".")).join(uri);
-    std::path::absolute(&joined).unwrap_or(joined).to_string_lossy().into_owned()
+    let joined = folder.join(uri);
+    let joined = std::path::absolute(&joined).unwrap_or(joined);
+    // Components with `..` would not be found in a store, whose paths are names.
+    let mut plain = PathBuf::new();
+    for part in joined.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain.to_string_lossy().into_owned()
 }
 
 /// The name among those that a parse error expects which is nearest to the one it found.
@@ -373,5 +390,35 @@ mod tests {
         let night = JobFile::parse(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
         assert_eq!(night.tables, "s3://lake/t");
         assert_eq!(night.model.unwrap().bundle, "/b");
+    }
+
+    #[test]
+    fn a_path_of_the_command_line_is_relative_to_where_one_is() {
+        let path = Path::new("/jobs/nightly.toml");
+        let overrides =
+            Overrides { tables: Some("out"), bundle: Some("b"), allow_untrained: false };
+        let night = JobFile::parse(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(Path::new(&night.tables), here.join("out"));
+    }
+
+    #[test]
+    fn a_path_may_go_up() {
+        let text = "[corpus]\nuri = '../videos'\n[tables]\nuri = '../a/../lake'\n[captioning]\nsource = 'speech'";
+        let night = load(text).unwrap();
+        assert_eq!((night.corpus.uri.as_str(), night.tables.as_str()), ("/videos", "/lake"));
+    }
+
+    #[test]
+    fn the_published_jobs_are_right() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../jobs");
+        let mut found = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let night = JobFile::load(&path, &Overrides::default());
+            assert!(night.is_ok(), "{}: {:?}", path.display(), night.err());
+            found += 1;
+        }
+        assert!(found >= 3);
     }
 }

@@ -83,6 +83,7 @@ fn forecast_text(forecast: &Forecast) -> String {
         .map_or_else(|| "unknown".to_owned(), |seconds| format!("about {seconds:.0} s"));
     two_columns(&[
         ("listed", forecast.listed.to_string()),
+        ("to index", forecast.videos.to_string()),
         ("new", forecast.new.to_string()),
         ("changed", forecast.changed.to_string()),
         ("other parameters", forecast.other_parameters.to_string()),

@@ -136,6 +136,12 @@ pub struct SandboxReport {
 impl SandboxReport {
     const NOTHING: Self =
         Self { landlock: Force::None, seccomp: Force::None, no_new_privileges: false };
+
+    /// Whether this kernel lacks a mechanism altogether. An older form of one still holds.
+    #[must_use]
+    pub fn lacks_a_mechanism(&self) -> bool {
+        self.landlock == Force::None || self.seccomp == Force::None || !self.no_new_privileges
+    }
 }
 
 impl fmt::Display for SandboxReport {

@@ -71,14 +71,22 @@ pub(crate) struct Window {
     pub(crate) duration_us: i64,
 }
 
+/// What the model makes of some windows.
+pub(crate) struct Captioned {
+    /// For each window, in order.
+    pub(crate) parsed: Vec<Parsed>,
+    /// How long the frames took to encode, all together.
+    pub(crate) encoding: Duration,
+}
+
 /// Anything that captions windows; in tests, not a model.
 pub(crate) trait CaptionModel {
-    /// The events of each window, in order. `should_stop` is looked at often.
+    /// The events of each window. `should_stop` is looked at often.
     fn caption(
         &mut self,
         windows: &[Window],
         should_stop: &dyn Fn() -> bool,
-    ) -> Result<Vec<Parsed>, eventide_model::Error>;
+    ) -> Result<Captioned, eventide_model::Error>;
 }
 
 struct Network {
@@ -107,20 +115,23 @@ impl CaptionModel for Network {
         &mut self,
         windows: &[Window],
         should_stop: &dyn Fn() -> bool,
-    ) -> Result<Vec<Parsed>, eventide_model::Error> {
+    ) -> Result<Captioned, eventide_model::Error> {
+        let started = Instant::now();
         let inputs = windows
             .iter()
             .map(|window| self.input(window, should_stop))
             .collect::<Result<Vec<_>, _>>()?;
+        let encoding = started.elapsed();
         let found = self.model.generate(&inputs, &self.decoding, should_stop)?;
-        windows
+        let parsed = windows
             .iter()
             .zip(&found)
             .map(|(window, hypotheses)| match hypotheses.first() {
                 Some(best) => self.model.parse(best, window.duration_us),
                 None => Ok(Parsed::Nothing(NoEvents::Silent)),
             })
-            .collect()
+            .collect::<Result<_, _>>()?;
+        Ok(Captioned { parsed, encoding })
     }
 }
 
@@ -130,6 +141,8 @@ pub(crate) struct Answer {
     pub(crate) parsed: Parsed,
     /// The window's share of the time that its batch took.
     pub(crate) device: Duration,
+    /// How much of that went into encoding its frames.
+    pub(crate) encoding: Duration,
 }
 
 /// Why one window has no answer.
@@ -255,11 +268,13 @@ fn guarded(
 ) -> Result<Vec<Answer>, Refusal> {
     let started = Instant::now();
     let all_gone = || replies.iter().all(oneshot::Sender::is_closed);
-    let parsed = catch_unwind(AssertUnwindSafe(|| model.caption(windows, &all_gone)))
+    let captioned = catch_unwind(AssertUnwindSafe(|| model.caption(windows, &all_gone)))
         .map_err(|panic| Refusal::Panic(panic_text(panic.as_ref())))?
         .map_err(Refusal::Model)?;
-    let share = started.elapsed() / u32::try_from(windows.len().max(1)).unwrap_or(1);
-    Ok(parsed.into_iter().map(|parsed| Answer { parsed, device: share }).collect())
+    let count = u32::try_from(windows.len().max(1)).unwrap_or(1);
+    let (device, encoding) = (started.elapsed() / count, captioned.encoding / count);
+    let answer = |parsed| Answer { parsed, device, encoding };
+    Ok(captioned.parsed.into_iter().map(answer).collect())
 }
 
 /// What a panic said.
@@ -295,12 +310,13 @@ mod tests {
             &mut self,
             windows: &[Window],
             _: &dyn Fn() -> bool,
-        ) -> Result<Vec<Parsed>, eventide_model::Error> {
+        ) -> Result<Captioned, eventide_model::Error> {
             let lengths: Vec<_> = windows.iter().map(|window| window.duration_us).collect();
             assert!(!lengths.contains(&13), "thirteen");
             self.batches.send(lengths.clone()).unwrap();
             self.go.recv().unwrap();
-            Ok(lengths.into_iter().map(echo).collect())
+            let parsed = lengths.into_iter().map(echo).collect();
+            Ok(Captioned { parsed, encoding: Duration::ZERO })
         }
     }
 

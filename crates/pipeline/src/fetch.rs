@@ -103,8 +103,7 @@ fn judged(uri: &str, source: object_store::Error) -> Trouble {
             failure("not_found", format!("`{uri}` was listed but is not there any more")).into()
         }
         object_store::Error::Precondition { .. } => changed(uri).into(),
-        object_store::Error::PermissionDenied { .. }
-        | object_store::Error::Unauthenticated { .. } => {
+        object_store::Error::PermissionDenied { .. } => {
             failure("forbidden", format!("the store does not let `{uri}` be read")).into()
         }
         source => Trouble::Run(Error::Store { uri: uri.to_owned(), source }),
@@ -123,9 +122,7 @@ pub(crate) async fn fetch(
 ) -> Result<Fetched, Trouble> {
     let located = sources.locate(&video.uri).map_err(|reason| failure("bad_uri", reason))?;
     let meta = located.store.head(&located.path).await.map_err(|e| judged(&video.uri, e))?;
-    if meta.size != video.size_bytes
-        || meta.last_modified.timestamp_millis() != video.last_modified_ms
-    {
+    if !is_as_listed(&meta, video) {
         return Err(changed(&video.uri).into());
     }
     if meta.size == 0 {
@@ -135,6 +132,13 @@ pub(crate) async fn fetch(
         Some(path) => Ok(Fetched { path, bytes_read: meta.size, _copy: None }),
         None => copy(video, &located, &meta, scratch).await,
     }
+}
+
+/// Whether an object is still what was listed. Times are compared in whole seconds: a listing may
+/// give fractions of them where a single answer cannot.
+fn is_as_listed(meta: &ObjectMeta, video: &Video) -> bool {
+    meta.size == video.size_bytes
+        && meta.last_modified.timestamp() == video.last_modified_ms.div_euclid(1000)
 }
 
 /// Copies an object to scratch space, keeping the extension of its name: some formats are told by it.
@@ -284,6 +288,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let trouble = fetch(&video, &sources, &scratch(&folder)).await.unwrap_err();
         assert_eq!(code(trouble), "changed");
+    }
+
+    #[tokio::test]
+    async fn a_time_within_the_same_second_is_the_same_object() {
+        let (sources, video) = stored(vec![1, 2, 3]).await;
+        let listed = video.last_modified_ms.div_euclid(1000) * 1000;
+        let folder = tempfile::tempdir().unwrap();
+        for millisecond in [0, 123, 999] {
+            let video = Video { last_modified_ms: listed + millisecond, ..video.clone() };
+            fetch(&video, &sources, &scratch(&folder)).await.unwrap();
+        }
+        let video = Video { last_modified_ms: listed + 1000, ..video };
+        let trouble = fetch(&video, &sources, &scratch(&folder)).await.unwrap_err();
+        assert_eq!(code(trouble), "changed");
+    }
+
+    #[test]
+    fn lost_credentials_are_not_the_fault_of_the_video() {
+        let source = "expired".into();
+        let error = object_store::Error::Unauthenticated { path: "a".to_owned(), source };
+        assert!(matches!(judged("s3://b/a", error), Trouble::Run(Error::Store { .. })));
     }
 
     #[tokio::test]

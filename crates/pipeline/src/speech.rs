@@ -83,4 +83,13 @@ mod tests {
         let transcript = Transcript { cues: cues.to_vec(), ..Transcript::default() };
         assert_eq!(sentences(&transcript, 60_000_000), expected);
     }
+
+    #[test]
+    fn every_sentence_is_an_event_however_many_there_are() {
+        let cues = (0..1500).map(|i| cue(i * 2000, i * 2000 + 900, "Stir.")).collect();
+        let transcript = Transcript { cues, ..Transcript::default() };
+        let events = events(&transcript, 3_000_000_000);
+        assert_eq!(events.len(), 1500);
+        assert!(events.iter().zip(0..).all(|(event, index)| event.event_index == index));
+    }
 }

@@ -47,6 +47,10 @@ pub struct Pipeline {
     pub limits: LimitOptions,
 }
 
+fn failure(stage: Stage, reason_code: &str, reason: String) -> Failure {
+    Failure { stage, reason_code: reason_code.to_owned(), reason }
+}
+
 /// What is known of a video so far. Kept outside the future that follows the video, so that a
 /// video that fails or runs out of time still says how far it came.
 #[derive(Debug)]
@@ -99,10 +103,9 @@ impl Notes {
         done
     }
 
-    /// A failure in the stage that the video is in.
+    /// A failure in the stage that was entered last.
     fn failure(&self, reason_code: &str, reason: String) -> Failure {
-        let stage = self.note(|draft| draft.stage);
-        Failure { stage, reason_code: reason_code.to_owned(), reason }
+        failure(self.note(|draft| draft.stage), reason_code, reason)
     }
 }
 
@@ -150,6 +153,7 @@ impl Pipeline {
             probe_ms = stage_ms(Stage::Probe),
             words_ms = stage_ms(Stage::Words),
             sample_ms = stage_ms(Stage::Sample),
+            encode_ms = stage_ms(Stage::Encode),
             generate_ms = stage_ms(Stage::Generate),
             "{}",
             status.as_str()
@@ -188,9 +192,9 @@ impl Way<'_> {
         self.notes.note(|draft| draft.costs.bytes_read = fetched.bytes_read);
 
         let probed = self.notes.during(Stage::Probe, self.media.probe(&fetched.path)).await;
-        let probe = probed.map_err(|e| self.media_trouble(e))?.value;
+        let probe = probed.map_err(|e| self.media_trouble(Stage::Probe, e))?.value;
         self.notes.note(|draft| draft.media = probe.facts());
-        probe.require_video(&fetched.path).map_err(|e| self.media_trouble(e))?;
+        probe.require_video(&fetched.path).map_err(|e| self.media_trouble(Stage::Probe, e))?;
 
         let transcript = self.notes.during(Stage::Words, self.words(&fetched, &probe)).await?;
         self.notes.note(|draft| draft.transcript_source = transcript.source);
@@ -230,7 +234,7 @@ impl Way<'_> {
         })?;
         self.notes.note(|draft| draft.costs.bytes_read += bytes.len() as u64);
         parse_sidecar(&bytes, sidecar.format, sidecar.language.as_deref())
-            .map_err(|e| self.media_trouble(e))
+            .map_err(|e| self.media_trouble(Stage::Words, e))
     }
 
     async fn embedded_words(self, fetched: &Fetched, probe: &Probe) -> Result<Transcript, Trouble> {
@@ -238,15 +242,14 @@ impl Way<'_> {
             return Ok(Transcript::default());
         };
         let read = self.media.embedded_cues(&fetched.path, probe, stream.index).await;
-        Ok(read.map_err(|e| self.media_trouble(e))?.value)
+        Ok(read.map_err(|e| self.media_trouble(Stage::Words, e))?.value)
     }
 
     fn speech_events(self, transcript: &Transcript, probe: &Probe) -> Vec<Event> {
-        let mut events = speech::events(transcript, probe.duration_us);
-        events.truncate(self.pipeline.captioning.max_events.get() as usize);
+        let events = speech::events(transcript, probe.duration_us);
         if events.is_empty() {
             let reason = "there is no transcript, and events were to come from speech".to_owned();
-            let failure = self.notes.failure("no_transcript", reason);
+            let failure = failure(Stage::Words, "no_transcript", reason);
             self.notes.note(|draft| {
                 draft.remark.get_or_insert(failure);
             });
@@ -264,15 +267,21 @@ impl Way<'_> {
             self.pipeline.captioner.as_ref().ok_or(Trouble::Run(Error::CaptionerStopped))?;
         let manifest = &captioner.info().manifest;
         let windows = windows(probe.duration_us, &self.pipeline.captioning);
+        let whole = TimeSpan::new(0, probe.duration_us);
         self.notes.note(|draft| draft.windows = u32::try_from(windows.len()).unwrap_or(u32::MAX));
         let answers: Vec<Answer> = futures::stream::iter(windows.iter().copied())
             .map(|span| async move {
                 let (frames, slots) = self.sample(fetched, probe, span, manifest).await?;
-                let window = seen(frames, &slots, transcript, span);
-                let asked = self.notes.during(Stage::Generate, captioner.caption(window)).await;
-                let answer = asked.map_err(Trouble::Run)?;
+                let window = seen(frames, &slots, transcript, span, whole);
+                self.notes.enter(Stage::Generate);
+                let answer = captioner.caption(window).await.map_err(Trouble::Run)?;
                 let answer = answer.map_err(|refusal| self.model_trouble(refusal))?;
-                self.notes.note(|draft| draft.costs.device_ms += millis(answer.device));
+                self.notes.note(|draft| {
+                    draft.costs.device_ms += millis(answer.device);
+                    draft.stages[Stage::Encode as usize] += answer.encoding;
+                    draft.stages[Stage::Generate as usize] +=
+                        answer.device.saturating_sub(answer.encoding);
+                });
                 Ok::<_, Trouble>(answer)
             })
             .buffered(WINDOWS_IN_FLIGHT)
@@ -299,7 +308,7 @@ impl Way<'_> {
         let request = FrameRequest { size: manifest.vision.image_size, window, slots: &slots };
         let decoding = self.media.frames(&fetched.path, probe, &request);
         let decoded = self.notes.during(Stage::Sample, decoding).await;
-        let frames = decoded.map_err(|e| self.media_trouble(e))?.value;
+        let frames = decoded.map_err(|e| self.media_trouble(Stage::Sample, e))?.value;
         self.notes.note(|draft| {
             draft.frames_used += u32::try_from(frames.slots.len()).unwrap_or(u32::MAX);
             draft.frames_missing += frames.missing;
@@ -320,7 +329,7 @@ impl Way<'_> {
         let found = match parsed {
             Parsed::Events(events) => events,
             Parsed::Nothing(reason) => {
-                let failure = self.notes.failure(reason.code(), reason.to_string());
+                let failure = failure(Stage::Parse, reason.code(), reason.to_string());
                 self.notes.note(|draft| draft.remark = Some(failure));
                 return Vec::new();
             }
@@ -351,31 +360,43 @@ impl Way<'_> {
     fn model_trouble(self, refusal: Refusal) -> Trouble {
         match refusal {
             Refusal::Model(source) => match source.reason_code() {
-                Some(code) => self.notes.failure(code, chain(&source)).into(),
+                Some(code) => failure(Stage::Generate, code, chain(&source)).into(),
                 None => Trouble::Run(Error::Inference { uri: self.video.uri.clone(), source }),
             },
             Refusal::Panic(text) => {
-                self.notes.failure("panic", format!("the model panicked: {text}")).into()
+                failure(Stage::Generate, "panic", format!("the model panicked: {text}")).into()
             }
         }
     }
 
     /// A media error as a failure of this video, or of the run where trying again may help.
-    fn media_trouble(self, source: eventide_media::Error) -> Trouble {
+    fn media_trouble(self, stage: Stage, source: eventide_media::Error) -> Trouble {
         if source.is_transient() {
             return Trouble::Run(Error::Media { uri: self.video.uri.clone(), source });
         }
-        self.notes.failure(source.reason_code(), chain(&source)).into()
+        failure(stage, source.reason_code(), chain(&source)).into()
     }
 }
 
-/// What the model gets to see of one window.
-fn seen(frames: Frames, slots: &[usize], transcript: &Transcript, window: TimeSpan) -> Window {
+/// What the model gets to see of one window. A cue that reaches over the edge to a neighbouring
+/// window is cut there; one that reaches over the end of the video is left for the model's own rule.
+fn seen(
+    frames: Frames,
+    slots: &[usize],
+    transcript: &Transcript,
+    window: TimeSpan,
+    video: TimeSpan,
+) -> Window {
     let cues = transcript
         .cues
         .iter()
         .filter(|cue| cue.span.overlaps(window))
-        .map(|cue| Cue { span: cue.span.shifted(-window.start_us), text: cue.text.clone() })
+        .map(|cue| {
+            let start = if window.start_us > video.start_us { window.start_us } else { i64::MIN };
+            let end = if window.end_us < video.end_us { window.end_us } else { i64::MAX };
+            let span = TimeSpan::new(cue.span.start_us.max(start), cue.span.end_us.min(end));
+            Cue { span: span.shifted(-window.start_us), text: cue.text.clone() }
+        })
         .collect();
     Window {
         rows: frames.slots.iter().filter_map(|slot| slots.binary_search(slot).ok()).collect(),

@@ -106,7 +106,8 @@ impl Tools {
         code: &str,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<String> {
-        output(Command::new(self.python()?).args(["-c", code]).args(arguments))
+        let code = format!("{code}{LEAVE_AT_ONCE}");
+        output(Command::new(self.python()?).args(["-c", &code]).args(arguments))
     }
 
     fn find(&self, name: &str) -> Result<PathBuf> {
@@ -114,6 +115,10 @@ impl Tools {
         if path.exists() { Ok(path) } else { Err(Error::MissingTool { path }) }
     }
 }
+
+/// The end of all Python code: the readers' native threads now and then abort an interpreter that is torn down in good
+/// order ("terminate called without an active exception"), after everything was said.
+const LEAVE_AT_ONCE: &str = "\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n";
 
 /// Runs a command to its end and gives its standard output.
 fn output(command: &mut Command) -> Result<String> {

@@ -3,6 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use eventide_catalog::{Stores, Tables, list};
+use eventide_media::Sandbox;
 use futures::TryStreamExt;
 use miette::IntoDiagnostic;
 
@@ -21,6 +22,8 @@ pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Resul
         .map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
     findings
         .push(("media tools", format!("ffmpeg {}, ffprobe {}", versions.ffmpeg, versions.ffprobe)));
+
+    findings.push(("sandbox", Sandbox::report().to_string()));
 
     if let Some(model) = &night.model {
         let (name, digest) =

@@ -23,10 +23,7 @@ pub(super) async fn run(
     let progress = Arc::new(Progress::default());
     let work = async {
         let planned = night.plan(stores, true).await.map_err(|e| Stop::bad_job(explained(&e)))?;
-        night
-            .run(planned, stores, &worker, &progress)
-            .await
-            .map_err(|e| Stop::failed(explained(&e)))
+        night.run(planned, stores, &worker, &progress).await.map_err(|e| Stop::of_run(&e))
     };
     let run = tokio::select! {
         run = work => run?,

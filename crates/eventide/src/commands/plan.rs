@@ -22,6 +22,8 @@ const CORE_SECONDS_A_TRANSCRIPT: f64 = 0.5;
 pub(crate) struct Forecast {
     /// Objects that the corpus lists.
     pub(crate) listed: u64,
+    /// Objects to index.
+    pub(crate) videos: u64,
     /// Objects never seen.
     pub(crate) new: u64,
     /// Objects whose bytes, or whose side-car's, have changed.
@@ -91,6 +93,7 @@ fn forecast(night: &Night, planned: &Planned) -> Forecast {
     };
     Forecast {
         listed: work.listed,
+        videos,
         new: work.due.new,
         changed: work.due.changed,
         other_parameters: work.due.params_changed,
