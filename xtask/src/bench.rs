@@ -47,12 +47,11 @@ pub(crate) fn night(workspace: &Workspace, profile: &str) -> Result<()> {
         fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
     }
     create_folder(&folder)?;
-    let program = built(workspace, profile, "eventide", "eventide")?;
-    let testkit = built(workspace, profile, "eventide-testkit", "eventide-testkit")?;
+    say("build", &format!("eventide and eventide-testkit ({profile})"));
     let bundle = folder.join("bundle");
-    children::run(Command::new(testkit).args(["seeded-bundle", "--out"]).arg(&bundle))?;
-
-    let tools = workspace.tools();
+    let program = workspace.build("eventide", profile)?;
+    let testkit = workspace.build("eventide-testkit", profile)?;
+    children::run(workspace.command(&testkit).args(["seeded-bundle", "--out"]).arg(&bundle))?;
     let job = |captioning: &str| {
         format!(
             "[corpus]\nuri = \"{}\"\n[tables]\nuri = \"lake\"\n[model]\nbundle = \"{}\"\n[captioning]\n{captioning}\n",
@@ -60,9 +59,11 @@ pub(crate) fn night(workspace: &Workspace, profile: &str) -> Result<()> {
             bundle.display()
         )
     };
-    let speech = index(&program, &tools, &folder, "speech", &job("source = \"speech\""))?;
-    let model = index(&program, &tools, &folder, "tiny model", &job("max-output-tokens = 64"))?;
-    let reference = decode_all(&tools, &corpus_folder, model.video_hours)?;
+    let run =
+        |name, captioning| index(workspace.command(&program), &folder, name, &job(captioning));
+    let speech = run("speech", "source = \"speech\"")?;
+    let model = run("tiny model", "max-output-tokens = 64")?;
+    let reference = decode_all(&workspace.tools(), &corpus_folder, model.video_hours)?;
     let rows = [speech, model, reference];
     let json = serde_json::to_vec_pretty(&rows).unwrap_or_default();
     write(&folder.join("night.json"), json)?;
@@ -73,46 +74,24 @@ pub(crate) fn night(workspace: &Workspace, profile: &str) -> Result<()> {
     Ok(())
 }
 
-/// The path of a program of the workspace, built.
-fn built(workspace: &Workspace, profile: &str, package: &str, name: &str) -> Result<PathBuf> {
-    say("build", &format!("{package} ({profile})"));
-    let mut command = workspace.cargo();
-    command.args(["build", "--profile", profile, "--package", package, "--bin", name]);
-    let said = children::output(command.args(["--message-format", "json"]))?;
-    String::from_utf8_lossy(&said)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == name)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or_else(|| Error::Bench { what: format!("cargo did not say where `{name}` is") })
-}
-
 /// Indexes the corpus into new tables.
-fn index(
-    program: &Path,
-    tools: &Path,
-    folder: &Path,
-    name: &'static str,
-    job: &str,
-) -> Result<Row> {
+fn index(mut program: Command, folder: &Path, name: &'static str, job: &str) -> Result<Row> {
     let place = folder.join(name.replace(' ', "-"));
     create_folder(&place)?;
     let job_file = place.join("job.toml");
     write(&job_file, job)?;
     say("run", &format!("eventide index ({name})"));
-    let mut command = Command::new(program);
-    command
+    program
         .arg("index")
         .arg(&job_file)
         .args(["--allow-untrained", "--format", "json", "--log", "warn,eventide_pipeline=info"])
-        .args(["--log-format", "json", "--tools"])
-        .arg(tools);
+        .args(["--log-format", "json"]);
     let log = place.join("log");
-    command.stderr(fs::File::create(&log).map_err(Error::file("create", &log))?);
-    command.stdout(Stdio::piped()).stdin(Stdio::null());
+    program.stderr(fs::File::create(&log).map_err(Error::file("create", &log))?);
+    program.stdout(Stdio::piped()).stdin(Stdio::null());
     let (output, wall, cores) = measured(|| {
-        let child = command.spawn().and_then(std::process::Child::wait_with_output);
-        child.map_err(Error::file("run", program))
+        let child = program.spawn().and_then(std::process::Child::wait_with_output);
+        child.map_err(Error::file("run", &job_file))
     })?;
     if !output.status.success() {
         return Err(Error::Bench {

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the whole way once, on real videos: set-up, corpus, one run of the program, and its tables.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -43,15 +44,25 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     setup::run(workspace, Scope::Demo)?;
     corpus::run(workspace, &workspace.demo().join("corpus"))?;
     say("build", "eventide (the first time takes some minutes)");
-    // With the features that `cargo xtask test` builds with, so that neither builds anew after the other.
-    children::run(workspace.cargo().args(["build", "--workspace", "--bin", "eventide"]))?;
+    let program = workspace.build("eventide", "dev")?;
+    let eventide = |arguments: &[&str]| {
+        let mut command = workspace.command(&program);
+        command.args(arguments);
+        command
+    };
     say("run", &format!("eventide index {JOB}"));
-    eventide(workspace, &["index", JOB])?;
+    children::run(&mut eventide(&["index", JOB]))?;
     for (shows, question) in QUESTIONS {
         println!("\n# {shows}\n");
-        eventide(workspace, &["sql", "--tables", TABLES, question])?;
+        children::run(&mut eventide(&["sql", "--tables", TABLES, question]))?;
     }
-    let faults = faults(workspace)?;
+    let ask = |question: &str| {
+        let asked = ["sql", "--tables", TABLES, "--format", "json", question];
+        let said = children::output(&mut eventide(&asked))?;
+        serde_json::from_slice(&said)
+            .map_err(|source| Error::Answer { program: "eventide sql", source })
+    };
+    let faults = faults(&workspace.demo().join("truth"), &ask)?;
     if !faults.is_empty() {
         return Err(Error::Demo { faults: faults.join("; ") });
     }
@@ -63,18 +74,17 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 /// What of the tables is not as the corpus was made.
-fn faults(workspace: &Workspace) -> Result<Vec<String>> {
+fn faults(truths: &Path, ask: &dyn Fn(&str) -> Result<Vec<Value>>) -> Result<Vec<String>> {
     let mut faults = Vec::new();
-    let events = rows(workspace, "SELECT uri, start_ms, end_ms, caption FROM events")?;
-    let truths = workspace.demo().join("truth");
-    for entry in fs::read_dir(&truths).map_err(Error::file("list", &truths))? {
-        let path = entry.map_err(Error::file("list", &truths))?.path();
+    let events = ask("SELECT uri, start_ms, end_ms, caption FROM events")?;
+    for entry in fs::read_dir(truths).map_err(Error::file("list", truths))? {
+        let path = entry.map_err(Error::file("list", truths))?.path();
         let text = fs::read(&path).map_err(Error::file("read", &path))?;
         let truth: Value = serde_json::from_slice(&text)
             .map_err(|source| Error::Answer { program: "the corpus", source })?;
         faults.extend(unsaid(&truth, &events));
     }
-    let videos = rows(workspace, "SELECT uri, status, reason_code FROM videos")?;
+    let videos = ask("SELECT uri, status, reason_code FROM videos")?;
     for (name, reason) in [("sound-only", "no_video_stream"), ("cut-short", "damaged")] {
         let there = videos.iter().any(|video| {
             video["uri"].as_str().is_some_and(|uri| uri.contains(name))
@@ -87,7 +97,7 @@ fn faults(workspace: &Workspace) -> Result<Vec<String>> {
     }
     let unbalanced =
         "SELECT run_id FROM runs WHERE listed <> captioned + empty + failed + skipped + unchanged";
-    if !rows(workspace, unbalanced)?.is_empty() {
+    if !ask(unbalanced)?.is_empty() {
         faults.push("a run does not balance".to_owned());
     }
     Ok(faults)
@@ -113,21 +123,6 @@ fn unsaid(truth: &Value, events: &[Value]) -> Vec<String> {
         .filter(|said| !is_there(said))
         .map(|said| format!("`{video}` lacks {}", said["text"]))
         .collect()
-}
-
-/// The rows that answer a question.
-fn rows(workspace: &Workspace, question: &str) -> Result<Vec<Value>> {
-    let mut command = workspace.cargo();
-    command.args(["run", "--quiet", "--workspace", "--bin", "eventide", "--", "sql"]);
-    let said = children::output(command.args(["--tables", TABLES, "--format", "json", question]))?;
-    serde_json::from_slice(&said)
-        .map_err(|source| Error::Answer { program: "eventide sql", source })
-}
-
-fn eventide(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
-    let mut command = workspace.cargo();
-    command.args(["run", "--quiet", "--workspace", "--bin", "eventide", "--"]);
-    children::run(command.args(arguments))
 }
 
 fn next_steps() -> String {

@@ -46,6 +46,9 @@ pub(crate) enum Error {
     /// Published contracts are out of date.
     #[error("`schemas/` differs from the types in {files}; run `cargo xtask schemas`")]
     Schemas { files: String },
+    /// A program was built, and cargo did not say where it is.
+    #[error("cargo did not say where it put `{program}`")]
+    Built { program: &'static str },
     /// The demo's tables are not as its corpus was made.
     #[error("the demo's tables are wrong: {faults}")]
     Demo { faults: String },

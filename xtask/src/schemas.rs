@@ -27,12 +27,8 @@ pub(crate) fn run(workspace: &Workspace, check: bool) -> Result<()> {
 }
 
 fn generate(workspace: &Workspace, folder: &Path) -> Result<()> {
-    let mut command = workspace.cargo();
-    children::run(
-        command
-            .args(["run", "--quiet", "--workspace", "--bin", "eventide", "--", "schemas", "--out"])
-            .arg(folder),
-    )
+    let program = workspace.build("eventide", "dev")?;
+    children::run(workspace.command(&program).args(["schemas", "--out"]).arg(folder))
 }
 
 /// Names and contents of the JSON files in a folder. What is there beside them was written by hand.

@@ -2,8 +2,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
+use crate::children;
 use crate::error::{Error, Result};
 
 /// The checkout that the chore works on, and the cache.
@@ -57,13 +60,37 @@ impl Workspace {
         if let Ok(path) = std::env::join_paths(folders) {
             command.env("PATH", path);
         }
-        // These describe the package `xtask` and are not for the crates that the command builds.
-        for name in
-            ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"]
-        {
-            command.env_remove(name);
+        // These describe the package `xtask`. Build scripts look at some of them, so that leaving them in would build
+        // half of the dependencies anew after every `cargo` that was called by hand.
+        for (name, _) in std::env::vars_os() {
+            let described = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+            if described.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                command.env_remove(name);
+            }
         }
         command.current_dir(&self.root);
+        command
+    }
+
+    /// The path of a program of the workspace, built in a profile. Cargo's progress is shown.
+    pub(crate) fn build(&self, name: &'static str, profile: &str) -> Result<PathBuf> {
+        // With the packages of `cargo xtask test`, so that the two share as much of the build as they can.
+        let mut command = self.cargo();
+        command.args(["build", "--workspace", "--bin", name, "--profile", profile]);
+        command.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+        let said = children::output(&mut command)?;
+        String::from_utf8_lossy(&said)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|message| message["target"]["name"] == name)
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .ok_or(Error::Built { program: name })
+    }
+
+    /// A program in the folder of the root manifest, with our tools at hand.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root).env("EVENTIDE_TOOLS", self.tools());
         command
     }
 

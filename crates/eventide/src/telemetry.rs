@@ -1,6 +1,6 @@
 //! Logging, to standard error.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use miette::{IntoDiagnostic, WrapErr};
 use tracing_subscriber::EnvFilter;
@@ -15,7 +15,10 @@ pub(crate) fn start(common: &Common) -> miette::Result<()> {
     let filter = EnvFilter::try_new(&common.log)
         .into_diagnostic()
         .wrap_err_with(|| format!("`{}` is no log filter", common.log))?;
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     match common.log_format {
         LogFormat::Text => logging.init(),
         LogFormat::Json => logging.json().flatten_event(true).init(),

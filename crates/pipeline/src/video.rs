@@ -142,8 +142,9 @@ impl Pipeline {
         };
         let wall_ms = millis(started.elapsed());
         let draft = notes.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(failure) = &failure {
-            warn!(stage = %failure.stage, code = failure.reason_code, reason = failure.reason, "{}", status.as_str());
+        if let (Status::Failed, Some(failure)) = (status, &failure) {
+            let Failure { stage, reason_code, reason } = failure;
+            warn!(uri = item.video.uri, %stage, reason_code, reason, "failed");
         }
         let stage_ms = |stage: Stage| millis(draft.stages[stage as usize]);
         info!(
