@@ -90,6 +90,12 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
         Error::Catalog(eventide_catalog::Error::EmptyListing { .. }) => {
             Some("check `corpus.uri`; if everything has really gone, set `run.allow-empty = true`")
         }
+        Error::Manifest { .. }
+        | Error::Catalog(
+            eventide_catalog::Error::Unreachable { .. } | eventide_catalog::Error::Denied { .. },
+        ) => Some(
+            "check the address, the network, and what the environment says of the store: AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...",
+        ),
         Error::Bundle { .. } => Some("check that the folder is a whole bundle of this version"),
         error if error.is_transient() => {
             Some("run the same command again: what has been finished is kept")
@@ -102,15 +108,18 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
     }
 }
 
-/// An error and its causes, each on its own line.
+/// An error and its causes, each on its own line. A cause that the line above has quoted is left out.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut lines = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}\n  because: {error}");
+        let line = error.to_string();
+        if !lines.last().is_some_and(|above| above.contains(&line)) {
+            lines.push(line);
+        }
         cause = error.source();
     }
-    text
+    lines.join("\n  because: ")
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
