@@ -1,7 +1,7 @@
 //! A night with a captioning model: a bundle of random weights, so its words mean nothing, but every step of the way
 //! is the real one.
 
-use eventide_testkit::bundles;
+use eventide_testkit::{Hostile, Readable, bundles};
 
 use crate::trial::{LIMIT, Trial};
 
@@ -61,6 +61,36 @@ fn the_rows_do_not_depend_on_how_many_are_worked_on_at_once() {
         (trial.events(), trial.videos())
     };
     assert_eq!(rows("1"), rows("4"));
+}
+
+#[test]
+fn every_kind_of_bad_video_ends_in_one_state_and_harms_no_other() {
+    let trial = trial("");
+    trial.add_narrated(1);
+    for kind in Hostile::ALL {
+        trial.add_hostile(kind);
+    }
+    let finished = trial.index().arguments(["--allow-untrained"]).run(LIMIT).unwrap();
+    finished.assert_code(0);
+    let videos = trial.rows("videos", "uri");
+    assert_eq!(videos.len(), 1 + Hostile::ALL.len());
+    let row = |name: &str| {
+        let end = format!("/{name}");
+        videos.iter().find(|video| video["uri"].as_str().unwrap().ends_with(&end)).unwrap()
+    };
+    assert_ne!(row("talk-1.mp4")["status"], "failed");
+    for kind in Hostile::ALL {
+        let video = row(&kind.file_name());
+        let failed = video["status"] == "failed";
+        match kind.readable() {
+            Readable::Yes => assert!(!failed, "{kind:?}: {video:#}"),
+            Readable::No => assert!(failed, "{kind:?}: {video:#}"),
+            Readable::Perhaps => {}
+        }
+        if failed {
+            assert!(video["reason_code"].is_string() && video["stage"].is_string(), "{video:#}");
+        }
+    }
 }
 
 #[test]
