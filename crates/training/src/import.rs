@@ -61,7 +61,7 @@ pub struct Sizes {
 ///
 /// # Errors
 /// Those of reading; and [`Error::Missing`], [`Error::Surplus`], [`Error::Shape`], [`Error::Rank`],
-/// [`Error::Tied`], [`Error::Divide`], [`Error::Square`].
+/// [`Error::NotFinite`], [`Error::Tied`], [`Error::Divide`], [`Error::Square`].
 pub fn import(vid2seq: &Checkpoint, clip: &Checkpoint, given: &Given) -> Result<(Sizes, Weights)> {
     let (vision, mut weights) = import_vision(clip, given)?;
     let t5 = t5_sizes(vid2seq, given)?;
@@ -259,6 +259,9 @@ fn take_one(checkpoint: &Checkpoint, tensor: &TensorSpec) -> Result<Weight> {
         });
     }
     let weight = checkpoint.weight(&tensor.source)?;
+    if !weight.values().iter().all(|value| value.is_finite()) {
+        return Err(Error::NotFinite { name: tensor.source.clone() });
+    }
     Ok(if tensor.turned { weight.transposed() } else { weight.reshaped(&tensor.shape) })
 }
 
