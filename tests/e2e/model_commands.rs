@@ -235,6 +235,7 @@ fn a_bundle_is_not_written_over() {
 #[rstest]
 #[case::not_tensors("cases.json", &[], "is not a safetensors file")]
 #[case::nothing_to_run_on("case_video_and_speech.safetensors", &["--beams", "0"], "`beams` of `0`")]
+#[case::memory_as_text("case_video_and_speech.safetensors", &["--memory"], "--format json")]
 #[case::all_left_out("frames.safetensors", &["--only", "speech"], "neither frames nor words")]
 fn inputs_that_do_not_fit_are_refused(
     #[case] inputs: &str,

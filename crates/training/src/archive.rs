@@ -27,8 +27,9 @@ const LONGEST_PICKLE: u64 = 32 << 20;
 /// The most modules within modules of a `TorchScript` archive.
 const DEEPEST: usize = 64;
 
-/// The most tensors that are named.
-const MOST_TENSORS: usize = 100_000;
+/// The most attributes that are looked at in all its modules. Modules may be named twice, so that a small
+/// file can have more of them than any computer could look at.
+const MOST_ATTRIBUTES: usize = 1_000_000;
 
 /// What a storage holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,8 +240,9 @@ fn tensors(pickle: &Pickle) -> Option<BTreeMap<String, Tensor>> {
     if let Object::Call { name, state: Some(state), .. } = pickle.root()
         && is_script(name)
     {
-        collect_modules(pickle, pickle.get(*state), "", DEEPEST, &mut tensors)?;
-        return Some(tensors);
+        let mut walk = Walk { pickle, left: MOST_ATTRIBUTES, tensors };
+        walk.collect(pickle.get(*state), "", DEEPEST)?;
+        return Some(walk.tensors);
     }
     let under = |key| pickle.named(pickle.root()).find(|(name, _)| *name == key);
     for (_, inner) in STATE_KEYS.into_iter().filter_map(under) {
@@ -267,37 +269,34 @@ fn collect(
     Some(())
 }
 
-/// The tensors of a module and of those within, which the way to each names.
-fn collect_modules(
-    pickle: &Pickle,
-    attributes: &Object,
-    prefix: &str,
-    depth: usize,
-    tensors: &mut BTreeMap<String, Tensor>,
-) -> Option<()> {
-    for (name, object) in pickle.named(attributes) {
-        let name = format!("{prefix}{name}");
-        match object {
-            object if is_tensor(object) => {
-                tensors.insert(name, tensor(pickle, object)?);
+/// A walk through the modules of a `TorchScript` archive.
+struct Walk<'a> {
+    pickle: &'a Pickle,
+    /// How many attributes may still be looked at.
+    left: usize,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Walk<'_> {
+    /// Collects the tensors of a module and of those within, which the way to each names.
+    fn collect(&mut self, attributes: &Object, prefix: &str, depth: usize) -> Option<()> {
+        let pickle = self.pickle;
+        for (name, object) in pickle.named(attributes) {
+            self.left = self.left.checked_sub(1)?;
+            let name = format!("{prefix}{name}");
+            match object {
+                object if is_tensor(object) => {
+                    self.tensors.insert(name, tensor(pickle, object)?);
+                }
+                Object::Call { name: class, state: Some(state), .. } if is_script(class) => {
+                    let inner = format!("{name}.");
+                    self.collect(pickle.get(*state), &inner, depth.checked_sub(1)?)?;
+                }
+                _ => {}
             }
-            Object::Call { name: class, state: Some(state), .. } if is_script(class) => {
-                let inner = format!("{name}.");
-                collect_modules(
-                    pickle,
-                    pickle.get(*state),
-                    &inner,
-                    depth.checked_sub(1)?,
-                    tensors,
-                )?;
-            }
-            _ => {}
         }
-        if tensors.len() > MOST_TENSORS {
-            return None;
-        }
+        Some(())
     }
-    Some(())
 }
 
 fn is_tensor(object: &Object) -> bool {
@@ -366,6 +365,26 @@ impl Seek for Window {
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    /// A module of which each attribute holds the one before, twice: 2^40 ways lead to the first.
+    fn doubled() -> Vec<u8> {
+        let mut pickle = b"\x80\x02c__torch__\nHolder\nq\x00".to_vec();
+        for level in 1..=40_u8 {
+            pickle.extend(b"h\x00)\x81}(X\x01\x00\x00\x00a");
+            let before: &[u8] = if level == 1 { b"N" } else { &[b'h', level - 1] };
+            pickle.extend([before, b"X\x01\x00\x00\x00b", before, b"ub", &[b'q', level]].concat());
+        }
+        pickle.push(b'.');
+        pickle
+    }
+
+    #[test]
+    fn modules_without_end_are_refused() {
+        let pickle = Pickle::read(&doubled()).unwrap();
+        assert!(tensors(&pickle).is_none());
+        let of_itself = b"\x80\x02c__torch__\nHolder\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb.";
+        assert!(tensors(&Pickle::read(of_itself).unwrap()).is_none());
+    }
 
     #[rstest]
     #[case::whole(&[2, 2], &[2, 1], 0, Some(vec![0.0, 1.0, 2.0, 3.0]))]

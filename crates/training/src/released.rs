@@ -18,7 +18,7 @@ use crate::{
     bundle::write_bundle,
     checkpoint::Checkpoint,
     error::{Error, Result},
-    import::{Given, Sizes, import},
+    import::{Given, Sizes, import_vid2seq, import_vision},
     presets,
 };
 
@@ -56,7 +56,7 @@ impl Release {
     /// Writes the bundle of a release to `folder`, which must not be there yet; its parent must be.
     ///
     /// # Errors
-    /// Those of [`Checkpoint::read`], [`import`] and [`write_bundle`]; [`Error::Vocabulary`] if the
+    /// Those of [`Checkpoint::read`], [`import`](crate::import::import) and [`write_bundle`]; [`Error::Vocabulary`] if the
     /// tokenizer is not that of the checkpoint, [`Error::Model`] if it is none, or if the parts do not
     /// fit one another. After an error there is no folder.
     pub fn import(&self, folder: &Path, style: Style) -> Result<Imported> {
@@ -66,9 +66,12 @@ impl Release {
         let tokenizer = fs::read(&self.tokenizer).map_err(unreadable(&self.tokenizer))?;
         let vid2seq = Checkpoint::read(&self.vid2seq)?;
         let clip = Checkpoint::read(&self.clip)?.with_openai_names()?;
-        let (sizes, weights) = import(&vid2seq, &clip, &self.given)?;
-        drop((vid2seq, clip));
-        let manifest = self.manifest(sizes, &tokenizer)?;
+        let (vision, mut weights) = import_vision(&clip, &self.given)?;
+        drop(clip); // it may hold the whole file, text tower and all
+        let (temporal, t5, more) = import_vid2seq(&vid2seq, &self.given)?;
+        weights.extend(more);
+        drop(vid2seq);
+        let manifest = self.manifest(Sizes { vision, temporal, t5 }, &tokenizer)?;
         write_bundle(folder, &manifest, &weights, &tokenizer, style)?;
         let path = folder.join(files::MANIFEST);
         let written = fs::read(&path).map_err(unreadable(&path))?;

@@ -28,16 +28,14 @@ pub(super) async fn run(arguments: &BundleArguments, stores: &Stores) -> Result<
     let uri = absolute(&arguments.bundle)?;
     let bundle = stores.open(&uri).map_err(|error| unusable(&error))?;
     let path = bundle.child(files::MANIFEST);
-    let bytes = async { bundle.store.get(&path).await?.bytes().await }.await.map_err(|error| {
-        let report = miette::miette!("{}", crate::commands::chain(&error));
-        Stop::bad_job(report.wrap_err(format!("cannot read `{}`", bundle.uri_of(&path))))
-    })?;
+    let bytes = async { bundle.store.get(&path).await?.bytes().await };
+    let bytes = bytes.await.map_err(|error| unreadable(&bundle.uri_of(&path), &error))?;
     let manifest = Bundle::read_manifest(Path::new(path.as_ref()), &bytes)
         .map_err(|error| unusable(&error))?;
     let Described { mut rows, mut document } = describe(&manifest);
     rows.insert(0, ("bundle", bundle.uri.clone()));
     document["bundle"] = json!(bundle.uri);
-    let sizes = file_sizes(&bundle, &manifest).await;
+    let sizes = file_sizes(&bundle, &manifest).await?;
     for (name, size) in &sizes {
         let size = size.map_or_else(|| "missing".to_owned(), |size| ByteSize(size).to_string());
         rows.push(("file", format!("{name}: {size}")));
@@ -48,13 +46,25 @@ pub(super) async fn run(arguments: &BundleArguments, stores: &Stores) -> Result<
 }
 
 /// The size of each listed file; `None` for one that is not there.
-async fn file_sizes(bundle: &Location, manifest: &Manifest) -> Vec<(String, Option<u64>)> {
+async fn file_sizes(
+    bundle: &Location,
+    manifest: &Manifest,
+) -> Result<Vec<(String, Option<u64>)>, Stop> {
     let mut sizes = Vec::new();
     for name in manifest.files.keys() {
-        let found = bundle.store.head(&bundle.child(name)).await;
-        sizes.push((name.clone(), found.ok().map(|object| object.size)));
+        let path = bundle.child(name);
+        let size = match bundle.store.head(&path).await {
+            Ok(object) => Some(object.size),
+            Err(object_store::Error::NotFound { .. }) => None,
+            Err(error) => return Err(unreadable(&bundle.uri_of(&path), &error)),
+        };
+        sizes.push((name.clone(), size));
     }
-    sizes
+    Ok(sizes)
+}
+
+fn unreadable(uri: &str, error: &object_store::Error) -> Stop {
+    Stop::bad_job(miette::miette!("cannot read `{uri}`\n  because: {error}"))
 }
 
 /// All that a manifest says, and what follows from it.

@@ -10,7 +10,7 @@ use ndarray::Axis;
 use serde_json::{Value, json};
 
 use super::{BundleArguments, DeviceArguments, failed, load, open, unusable};
-use crate::{commands::Stop, report};
+use crate::{arguments::Format, commands::Stop, report};
 
 /// Arguments of `model run`.
 #[derive(Debug, Args)]
@@ -34,10 +34,10 @@ pub(crate) struct RunArguments {
     /// Leave the other out.
     #[arg(long)]
     only: Option<Sense>,
-    /// With --format json: also what the decoder looks at.
+    /// Also print what the decoder looks at. Needs --format json.
     #[arg(long)]
     memory: bool,
-    /// With --format json: also the logits of the first step.
+    /// Also print the logits of the first step. Needs --format json.
     #[arg(long)]
     logits: bool,
     /// What runs it.
@@ -55,11 +55,19 @@ enum Sense {
 }
 
 const INPUTS: &str = "\
-The file holds `video` [rows, frames, dim] (features, floats) or `frames` [frames, side, side, 3] (RGB
-bytes, one row), and `input_ids` [rows, tokens]. Missing frames are zero, as in training. Tokens are printed
-without the start token, with the end.";
+The file holds `video` [rows, frames, dim] (features, floats), or `frames`
+[frames, side, side, 3] (RGB bytes, one row), and `input_ids` [rows, tokens].
+Missing frames are zero, as in training. Tokens are printed without the start
+token and with the end.";
 
 pub(super) async fn run(arguments: &RunArguments, stores: &Stores) -> Result<ExitCode, Stop> {
+    if (arguments.memory || arguments.logits) && arguments.bundle.format == Format::Text {
+        let help = "add --format json";
+        return Err(Stop::bad_job(miette::miette!(
+            help = help,
+            "--memory and --logits are printed as JSON only"
+        )));
+    }
     let inputs = Inputs::read(&arguments.inputs).map_err(|error| unusable(&error))?;
     let bundle = open(&arguments.bundle, stores).await?;
     let mut model = load(&bundle, &arguments.device)?;
