@@ -104,8 +104,17 @@ fn an_imported_model_says_what_the_reference_says(#[case] vid2seq: &str, #[case]
     let desk = Desk::new();
     let imported = desk.imported(vid2seq, clip);
     assert_eq!(imported["tensors"], 106);
-    check(&desk, "video_and_speech", &[]);
-    check(&desk, "batch_of_3", &[]);
+    for case in [
+        "video_and_speech",
+        "empty_speech",
+        "all_zero_video",
+        "short_video_zero_padded",
+        "long_speech_cut_at_1000",
+        "batch_of_3",
+        "from_frames",
+    ] {
+        check(&desk, case, &[]);
+    }
     check(&desk, "video_only_model", &["--only", "video"]);
     check(&desk, "speech_only_model", &["--only", "speech"]);
 }
