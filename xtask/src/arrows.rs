@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "eventide-model",
             "eventide-pipeline",
             "eventide-query",
+            "eventide-training",
         ],
     ),
     (

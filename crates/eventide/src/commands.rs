@@ -2,6 +2,7 @@
 
 mod check;
 mod index;
+pub(crate) mod model;
 pub(crate) mod plan;
 mod schemas;
 pub(crate) mod sql;
@@ -128,6 +129,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     if let Command::Schemas { out } = &arguments.command {
         return schemas::run(out).map_err(Stop::failed);
     }
+    if let Command::Model { command: model::ModelCommand::Import(import) } = &arguments.command {
+        return model::import(import);
+    }
     let stores = Arc::new(Stores::new(environment::store_settings()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -140,6 +144,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Index(index) => index::run(&index, &common, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
+            Command::Model { command } => model::run(&command, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
             Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }
@@ -147,6 +152,20 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     // What still computes was cancelled; it gets a moment to end its children and remove its copies.
     runtime.shutdown_timeout(LAST_MOMENT);
     ended
+}
+
+/// A path is relative to the current folder; an address is what it is.
+fn absolute(place: &str) -> Result<String, Stop> {
+    if place.contains("://") {
+        return Ok(place.to_owned());
+    }
+    let path = std::path::absolute(place)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("`{place}` is not a path"))
+        .map_err(Stop::bad_job)?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Stop::bad_job(miette::miette!("{path:?} is not Unicode")))
 }
 
 /// The job that the command line names.

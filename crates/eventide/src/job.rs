@@ -89,6 +89,12 @@ impl TryFrom<String> for DeviceOption {
     }
 }
 
+impl From<DeviceOption> for Device {
+    fn from(device: DeviceOption) -> Self {
+        device.0
+    }
+}
+
 impl From<DeviceOption> for String {
     fn from(device: DeviceOption) -> Self {
         device.0.to_string()
