@@ -18,6 +18,7 @@ pub mod dense;
 mod error;
 pub mod forms;
 pub mod localisation;
+mod meteor_native;
 pub mod overlap;
 pub mod paragraph;
 pub mod rouge;
@@ -29,4 +30,5 @@ pub use data::{
     Annotations, Corpus, Event, LeftOut, MOST_PREDICTIONS, Span, Unpredicted, VideoCase,
 };
 pub use error::{Error, Result};
+pub use meteor_native::MeteorNative;
 pub use scorer::{CiderD, Pair, PairScores, ScorerError, SentenceScorer};

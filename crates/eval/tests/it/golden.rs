@@ -1,7 +1,7 @@
 //! Every recorded figure that does not need METEOR's own program.
 
 use eventide_eval::{
-    Corpus, Pair, SentenceScorer,
+    Corpus, MeteorNative, Pair, PairScores, SentenceScorer,
     bleu::{corpus_bleu, sentence_bleu},
     cider::cider,
     dense::{CaptionScores, captions},
@@ -293,4 +293,45 @@ fn a_recorded_scorer_keeps_its_name() {
     let soda = soda_c(&multi(), SodaOptions::default(), &mut meteor);
     assert_eq!(meteor.name(), "METEOR");
     assert_eq!(soda.unwrap_err().to_string(), "scorer `METEOR` failed");
+}
+
+/// `meteor_native` is not METEOR, but must rise and fall with it.
+#[test]
+fn meteor_native_follows_meteor() {
+    let golden = json("pairs.json");
+    let mut native = MeteorNative::new();
+    let scores: Vec<(f64, f64)> = golden["pairs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| {
+            let hypothesis = words(pair["hypothesis"].as_str().unwrap());
+            let references: Vec<_> = pair["references"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|text| words(text.as_str().unwrap()))
+                .collect();
+            let pair_of_words = Pair {
+                hypothesis: hypothesis.as_slice(),
+                references: references.iter().map(Vec::as_slice).collect(),
+            };
+            let ours = native.score(&[pair_of_words]).unwrap().total;
+            (ours, pair["score"].as_f64().unwrap())
+        })
+        .collect();
+    let correlation = correlation(&scores);
+    assert!(correlation > 0.95, "{correlation}");
+    assert_eq!(native.name(), "meteor_native");
+}
+
+/// Pearson's.
+fn correlation(pairs: &[(f64, f64)]) -> f64 {
+    let mean = |value: fn(&(f64, f64)) -> f64| {
+        PairScores::from_mean(pairs.iter().map(value).collect()).total
+    };
+    let (x, y) = (mean(|pair| pair.0), mean(|pair| pair.1));
+    let covariance = mean(|pair| pair.0 * pair.1) - x * y;
+    let spread = (mean(|pair| pair.0 * pair.0) - x * x) * (mean(|pair| pair.1 * pair.1) - y * y);
+    covariance / spread.sqrt()
 }
