@@ -124,3 +124,23 @@ fn refuses_answers(#[case] answer: PairScores) {
     let error = soda_c(&multi(), SodaOptions::default(), &mut Faulty(answer)).unwrap_err();
     assert!(matches!(error, Error::Scores { given: 0, .. }), "{error}");
 }
+
+struct Silent;
+
+impl SentenceScorer for Silent {
+    fn name(&self) -> &'static str {
+        "METEOR"
+    }
+
+    fn score(&mut self, _: &[Pair<'_, String>]) -> Result<PairScores, ScorerError> {
+        Err("it does not answer".into())
+    }
+}
+
+#[test]
+fn names_the_scorer_that_failed() {
+    let error = captions(&multi(), &mut [&mut Silent]).unwrap_err();
+    assert_eq!(error.to_string(), "scorer `METEOR` failed");
+    let cause = std::error::Error::source(&error).unwrap();
+    assert_eq!(cause.to_string(), "it does not answer");
+}

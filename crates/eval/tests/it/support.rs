@@ -4,7 +4,6 @@ use std::{collections::HashMap, fs, path::Path};
 
 use eventide_eval::{
     Annotations, Corpus, Pair, PairScores, ScorerError, SentenceScorer, Unpredicted, forms,
-    tokens::caption_tokens,
 };
 use serde_json::Value;
 
@@ -62,31 +61,19 @@ pub(crate) fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// The METEOR scores that the golden matrices hold, by caption: reference as hypothesis, prediction as reference.
-pub(crate) struct RecordedMeteor(HashMap<(Vec<String>, Vec<String>), f64>);
+/// METEOR 1.5 as its own program gave it, for every pair that SODA asks about.
+pub(crate) struct RecordedMeteor(HashMap<(String, String), f64>);
 
 impl RecordedMeteor {
-    /// From `soda_matrices.json`, whose rows and columns are the first annotator's events and the predictions by start.
+    /// From `meteor.json`.
     pub(crate) fn load() -> Self {
-        let mut scores = HashMap::new();
-        let matrices = json("soda_matrices.json");
-        for case in single().videos() {
-            let by_start = |events: &[eventide_eval::Event]| {
-                let mut events = events.to_vec();
-                events.sort_by(|a, b| a.span.start.total_cmp(&b.span.start));
-                events.into_iter().map(|e| caption_tokens(&e.caption)).collect::<Vec<_>>()
-            };
-            let meteor = &matrices[&case.video]["meteor"];
-            if meteor.is_null() {
-                continue;
-            }
-            for (reference, row) in by_start(&case.references[0]).iter().zip(matrix(meteor)) {
-                for (prediction, score) in by_start(&case.predictions).iter().zip(row) {
-                    scores.insert((reference.clone(), prediction.clone()), score);
-                }
-            }
-        }
-        Self(scores)
+        let pairs = json("meteor.json");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let pair = |pair: &Value| {
+            let key = (text(&pair["hypothesis"]), text(&pair["reference"]));
+            (key, pair["score"].as_f64().unwrap())
+        };
+        Self(pairs.as_array().unwrap().iter().map(pair).collect())
     }
 }
 
@@ -99,7 +86,7 @@ impl SentenceScorer for RecordedMeteor {
         pairs
             .iter()
             .map(|pair| {
-                let key = (pair.hypothesis.to_vec(), pair.references[0].to_vec());
+                let key = (pair.hypothesis.join(" "), pair.references[0].join(" "));
                 self.0.get(&key).copied().ok_or_else(|| format!("{key:?} was not recorded").into())
             })
             .collect::<Result<_, _>>()
