@@ -68,16 +68,19 @@ impl Annotations {
     ///
     /// # Errors
     ///
-    /// [`Error::Twice`] if the video is there already, [`Error::Time`] for a time that is not finite.
+    /// Nothing is added then. [`Error::Twice`] if the video is there already, [`Error::Time`] for a time that is not finite.
     pub fn insert(&mut self, video: &str, mut events: Vec<Event>) -> Result<()> {
         if self.videos.contains_key(video) {
             return Err(Error::Twice { video: video.to_owned() });
         }
-        for (index, event) in events.iter_mut().enumerate() {
-            let Span { start, end } = event.span;
+        for (index, Event { span: Span { start, end }, .. }) in events.iter().enumerate() {
+            let (start, end) = (*start, *end);
             if !(start.is_finite() && end.is_finite()) {
                 return Err(Error::Time { video: video.to_owned(), index, start, end });
             }
+        }
+        for event in &mut events {
+            let Span { start, end } = event.span;
             if end < start {
                 event.span = Span::new(end, start);
                 self.reversed += 1;

@@ -4,7 +4,7 @@
 //! (2014), section 2, with the parameters for English. It lacks the synonyms and paraphrases of METEOR 1.5, its list
 //! of function words and its normalisation, so its figures are lower and not comparable; hence its own name.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use rust_stemmers::{Algorithm, Stemmer};
 
@@ -22,6 +22,8 @@ const DELTA: f64 = 0.75;
 const STEM: f64 = 0.6;
 /// How many partial alignments are followed at a time.
 const BEAM: usize = 40;
+/// The most words of a caption that are looked at; time grows with their square. No captioner writes as many.
+const MOST_WORDS: usize = 300;
 
 /// Words that carry little meaning: the most frequent of English. Not the list of METEOR 1.5.
 const FUNCTION_WORDS: &[&str] = &[
@@ -34,7 +36,7 @@ const FUNCTION_WORDS: &[&str] = &[
 
 /// The measure `meteor_native`: exact and stem matches only. Never report it as METEOR.
 ///
-/// Remembers the stem of every word that it has seen.
+/// Looks at the first 300 words of a caption. Remembers the stem of every word that it has seen.
 pub struct MeteorNative {
     stemmer: Stemmer,
     stems: HashMap<String, String>,
@@ -66,6 +68,7 @@ impl MeteorNative {
     fn words(&mut self, tokens: &[String]) -> Vec<Word> {
         tokens
             .iter()
+            .take(MOST_WORDS)
             .map(|token| {
                 let Self { stemmer, stems } = self;
                 let stem = stems
@@ -173,47 +176,66 @@ impl Figures {
 struct Alignment {
     /// Place in the hypothesis, place in the reference, worth.
     matches: Vec<(usize, usize, f64)>,
+    /// For each word of the reference, whether it is matched.
+    taken: Vec<bool>,
     chunks: usize,
     /// How far matched words are from each other's place, in all.
     distance: usize,
 }
 
+/// What makes an alignment better than another: the greater, the better.
+type Rank = (usize, Reverse<usize>, Reverse<usize>);
+
 impl Alignment {
-    fn with(&self, ours: usize, theirs: usize, worth: f64) -> Self {
-        let mut next = self.clone();
+    /// More matches first, then fewer chunks, then less distance.
+    fn rank(&self) -> Rank {
+        (self.matches.len(), Reverse(self.chunks), Reverse(self.distance))
+    }
+
+    /// Its rank with one match more.
+    fn rank_with(&self, ours: usize, theirs: usize) -> Rank {
         let follows = self
             .matches
             .last()
             .is_some_and(|&(before, other, _)| before + 1 == ours && other + 1 == theirs);
-        next.chunks += usize::from(!follows);
-        next.distance += ours.abs_diff(theirs);
-        next.matches.push((ours, theirs, worth));
-        next
+        (
+            self.matches.len() + 1,
+            Reverse(self.chunks + usize::from(!follows)),
+            Reverse(self.distance + ours.abs_diff(theirs)),
+        )
+    }
+
+    fn with(&self, ours: usize, theirs: usize, worth: f64) -> Self {
+        let (_, Reverse(chunks), Reverse(distance)) = self.rank_with(ours, theirs);
+        let (mut matches, mut taken) = (self.matches.clone(), self.taken.clone());
+        matches.push((ours, theirs, worth));
+        taken[theirs] = true;
+        Self { matches, taken, chunks, distance }
     }
 }
 
-/// The alignment with the most matches, then the fewest chunks, then the least distance, among those that a beam finds.
+/// The best alignment among those that a beam finds.
 fn align(hypothesis: &[Word], reference: &[Word]) -> Alignment {
-    let mut beam = vec![Alignment::default()];
+    let mut beam = vec![Alignment { taken: vec![false; reference.len()], ..Alignment::default() }];
     for (ours, word) in hypothesis.iter().enumerate() {
         let candidates: Vec<_> = reference
             .iter()
             .enumerate()
             .filter_map(|(theirs, other)| Some((theirs, word.matched(other)?)))
             .collect();
-        if candidates.is_empty() {
-            continue;
+        let mut next: Vec<_> = beam.iter().map(|each| (each.rank(), each, None)).collect();
+        for each in &beam {
+            let free = candidates.iter().filter(|(theirs, _)| !each.taken[*theirs]);
+            next.extend(
+                free.map(|candidate| (each.rank_with(ours, candidate.0), each, Some(candidate))),
+            );
         }
-        let mut next = beam.clone();
-        for alignment in &beam {
-            let free = candidates.iter().filter(|(theirs, _)| {
-                alignment.matches.iter().all(|(_, taken, _)| taken != theirs)
-            });
-            next.extend(free.map(|&(theirs, worth)| alignment.with(ours, theirs, worth)));
-        }
-        next.sort_by_key(|each| (usize::MAX - each.matches.len(), each.chunks, each.distance));
-        next.truncate(BEAM);
-        beam = next;
+        next.sort_by_key(|(rank, ..)| Reverse(*rank));
+        let following = next.into_iter().take(BEAM).map(|(_, each, candidate)| {
+            candidate
+                .map_or_else(|| each.clone(), |&(theirs, worth)| each.with(ours, theirs, worth))
+        });
+        beam = following.collect();
     }
     beam.into_iter().next().unwrap_or_default()
 }
@@ -241,5 +263,12 @@ mod tests {
         let answer = MeteorNative::new().score(&[Pair::new(&hypothesis, &reference)]).unwrap();
         assert!((answer.each[0] - expected).abs() < 1e-9, "{}", answer.each[0]);
         assert!((answer.total - expected).abs() < 1e-9, "{}", answer.total);
+    }
+
+    #[test]
+    fn a_caption_that_repeats_itself_takes_no_time() {
+        let words = vec!["same".to_owned(); 5000];
+        let answer = MeteorNative::new().score(&[Pair::new(&words, &words)]).unwrap();
+        assert!((answer.total - 1.0).abs() < 1e-9, "{}", answer.total);
     }
 }
