@@ -108,6 +108,16 @@ impl Annotations {
         Ok(annotations)
     }
 
+    /// The same with every caption cut to at most `bytes`. scenic cuts references to 200 (reference §0, trap 9); give them
+    /// so for its figures.
+    #[must_use]
+    pub fn with_captions_cut(mut self, bytes: usize) -> Self {
+        for event in self.videos.values_mut().flatten() {
+            event.caption.truncate(event.caption.floor_char_boundary(bytes));
+        }
+        self
+    }
+
     /// The events of `video`; `None` if it has no entry.
     #[must_use]
     pub fn get(&self, video: &str) -> Option<&[Event]> {

@@ -144,3 +144,14 @@ fn names_the_scorer_that_failed() {
     let cause = std::error::Error::source(&error).unwrap();
     assert_eq!(cause.to_string(), "it does not answer");
 }
+
+#[test]
+fn cuts_captions_between_letters() {
+    let annotations = Annotations::collect([(
+        "a",
+        vec![Event::new(0.0, 1.0, "na\u{ef}ve"), Event::new(0.0, 1.0, "ab")],
+    )]);
+    let cut = annotations.unwrap().with_captions_cut(3);
+    let captions: Vec<_> = cut.get("a").unwrap().iter().map(|event| &event.caption[..]).collect();
+    assert_eq!(captions, ["na", "ab"]);
+}
