@@ -73,6 +73,36 @@ fn an_empty_corpus_does_not_empty_the_tables() {
 }
 
 #[test]
+fn tables_that_cannot_be_written_are_found_before_any_work() {
+    let trial = Trial::of_speech();
+    trial.add_narrated(1);
+    // Nobody, not even root, makes a folder there.
+    let arguments = ["--tables", "/proc/no-such-folder", "--log", "info"];
+    let finished = trial.index().arguments(arguments).run(LIMIT).unwrap();
+    finished.assert_code(2);
+    assert!(finished.stderr.contains("cannot write to the tables"), "{}", finished.stderr);
+    assert!(!finished.stderr.contains("receipt written"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_broken_tool_is_found_before_any_work() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let trial = Trial::of_speech();
+    trial.add_narrated(1);
+    let tools = trial.folder().join("tools");
+    fs::create_dir(&tools).unwrap();
+    for name in ["ffmpeg", "ffprobe"] {
+        fs::write(tools.join(name), "#!/bin/sh\nexit 3\n").unwrap();
+        fs::set_permissions(tools.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let finished = trial.index().arguments(["--tools", "tools"]).run(LIMIT).unwrap();
+    finished.assert_code(2);
+    assert!(finished.stderr.contains("ffmpeg"), "{}", finished.stderr);
+    assert!(!trial.lake().exists(), "something was written");
+}
+
+#[test]
 fn check_and_plan_write_nothing() {
     let trial = Trial::of_speech();
     trial.add_narrated(1);

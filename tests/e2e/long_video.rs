@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eventide_testkit::{bundles, footage, tools};
 
-use crate::trial::Trial;
+use crate::trial::{LIMIT, Trial};
 
 /// Runs a command and prints the sum of two peaks in KiB: of the program itself, and of the largest process below it.
 /// With one video at a time there is never more than one media child, so the sum bounds the peak of the tree.
@@ -74,4 +74,26 @@ fn two_hours_fit_in_memory() {
     );
     let duration = video["duration_ms"].as_u64().unwrap();
     assert!(duration.abs_diff(7_200_000) < 1_000, "{duration}");
+}
+
+#[test]
+fn a_hundred_frames_of_five_minutes_are_all_had() {
+    // Too short to seek, too long for the wanted seconds to lie together: a hundred terms in one selection.
+    let trial =
+        Trial::with_job("[model]\nbundle = \"bundle\"\n[captioning]\nmax-output-tokens = 20\n");
+    bundles::tiny(&trial.folder().join("bundle"), 7).unwrap();
+    let tools = tools().unwrap();
+    let card = footage::TestCard {
+        rate: 5,
+        sound: false,
+        length: Duration::from_secs(301),
+        ..footage::TestCard::default()
+    };
+    card.draw(&tools, &trial.corpus().join("five.mp4")).unwrap();
+    card.draw(&tools, &trial.corpus().join("five.ts")).unwrap();
+    trial.index().arguments(["--allow-untrained"]).run(LIMIT).unwrap().assert_code(0);
+    for video in trial.rows("videos", "uri") {
+        let frames = (&video["frames_used"], &video["frames_missing"]);
+        assert_eq!(frames, (&100.into(), &0.into()), "{video:#}");
+    }
 }

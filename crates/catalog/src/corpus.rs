@@ -1,7 +1,7 @@
 //! The corpus: which objects of a folder are videos, in which version, and which subtitle file
 //! lies beside each. Streams, so that a corpus of any size is listed in little memory.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, os::unix::fs::MetadataExt, path::Path as DiskPath, sync::Arc};
 
 use eventide_schema::{Sidecar, SidecarFormat, Video, video_id};
 use futures::{
@@ -112,29 +112,6 @@ fn objects_of(location: &Location) -> Objects {
 
 /// A local folder in the order that a bucket would have: a store of files lists in none.
 fn walk(location: &Location) -> Objects {
-    enum Entry {
-        File(ObjectMeta),
-        Folder(Path, usize),
-    }
-    async fn entries(location: &Location, folder: &Path, depth: usize) -> Result<Vec<Entry>> {
-        let uri = location.uri_of(folder);
-        if depth > DEEPEST_FOLDER {
-            return Err(Error::TooDeep { uri, limit: DEEPEST_FOLDER });
-        }
-        let listed = location
-            .store
-            .list_with_delimiter(Some(folder))
-            .await
-            .map_err(|source| Error::store("list", uri, source))?;
-        let files = listed.objects.into_iter().map(|o| (o.location.to_string(), Entry::File(o)));
-        let folders = listed
-            .common_prefixes
-            .into_iter()
-            .map(|path| (format!("{path}/"), Entry::Folder(path, depth + 1)));
-        let mut named: Vec<_> = files.chain(folders).collect();
-        named.sort_by(|(a, _), (b, _)| b.cmp(a)); // the last is taken first
-        Ok(named.into_iter().map(|(_, entry)| entry).collect())
-    }
     let start = vec![Entry::Folder(location.prefix.clone(), 0)];
     let location = location.clone();
     stream::try_unfold((location, start), |(location, mut stack)| async move {
@@ -152,6 +129,78 @@ fn walk(location: &Location) -> Objects {
         Ok(None)
     })
     .boxed()
+}
+
+/// What lies in a folder of this machine.
+enum Entry {
+    File(ObjectMeta),
+    /// With how deep it lies in the corpus.
+    Folder(Path, usize),
+}
+
+/// What lies in a folder, the last by name first. What can be no video of a corpus is left out with
+/// a warning: a name that no store could hold, a link to a folder that it lies in, a pipe. What
+/// cannot be read is an error: its videos must not be taken for gone.
+async fn entries(location: &Location, folder: &Path, depth: usize) -> Result<Vec<Entry>> {
+    if depth > DEEPEST_FOLDER {
+        return Err(Error::TooDeep { uri: location.uri_of(folder), limit: DEEPEST_FOLDER });
+    }
+    let Some(disk) = location.local_path(folder) else { return Ok(Vec::new()) };
+    let unreadable = |path: &DiskPath, source| Error::Disk {
+        action: "read",
+        path: path.display().to_string(),
+        source,
+    };
+    let mut listed = tokio::fs::read_dir(&disk).await.map_err(|e| unreadable(&disk, e))?;
+    let mut named = Vec::new();
+    while let Some(found) = listed.next_entry().await.map_err(|e| unreadable(&disk, e))? {
+        let (place, name) = (found.path(), found.file_name());
+        let left_out = |because: &str| tracing::warn!(?place, because, "left out of the corpus");
+        let path = name.to_str().and_then(|name| Path::parse(format!("{folder}/{name}")).ok());
+        let Some(path) = path else {
+            left_out("its name is not one that a store can hold");
+            continue;
+        };
+        match tokio::fs::metadata(&place).await {
+            Ok(facts) if facts.is_file() => {
+                named.push((path.to_string(), Entry::File(object_of(path, &facts))));
+            }
+            Ok(facts) if facts.is_dir() && is_around(&place, &disk).await => {
+                left_out("it leads back to a folder that it lies in");
+            }
+            Ok(facts) if facts.is_dir() => {
+                named.push((format!("{path}/"), Entry::Folder(path, depth + 1)));
+            }
+            Ok(_) => left_out("it is neither a file nor a folder"),
+            Err(source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(unreadable(&place, source));
+            }
+            Err(source) => left_out(&source.to_string()),
+        }
+    }
+    named.sort_by(|(a, _), (b, _)| b.cmp(a)); // the last is taken first
+    Ok(named.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// Whether `place`, seen through its links, is `folder` or lies above it.
+async fn is_around(place: &DiskPath, folder: &DiskPath) -> bool {
+    match (tokio::fs::canonicalize(place).await, tokio::fs::canonicalize(folder).await) {
+        (Ok(place), Ok(folder)) => folder.starts_with(place),
+        _ => false,
+    }
+}
+
+/// A file as a store lists it. It is not opened: that it may not be read is for its own row to say.
+fn object_of(path: Path, facts: &std::fs::Metadata) -> ObjectMeta {
+    let modified = facts.modified().unwrap_or(std::time::UNIX_EPOCH);
+    let micros = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_micros();
+    ObjectMeta {
+        location: path,
+        last_modified: modified.into(),
+        size: facts.len(),
+        e_tag: Some(format!("{:x}-{micros:x}-{:x}", facts.ino(), facts.len())),
+        version: None,
+    }
 }
 
 /// A folder that is not there would otherwise list as an empty one.
@@ -626,5 +675,29 @@ mod tests {
             let listed: Result<Vec<_>> = listing.try_collect().await;
             assert_eq!(listed.is_ok(), is_fine);
         }
+    }
+
+    #[tokio::test]
+    async fn what_can_be_no_video_is_left_out_and_the_rest_is_listed() {
+        use std::os::unix::{ffi::OsStrExt, fs::symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(inner.join("good.mp4"), "x").unwrap();
+        std::fs::write(folder.path().join("tab\there.mp4"), "x").unwrap();
+        std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(b"bad\xff.mp4")), "x")
+            .unwrap();
+        symlink(".", folder.path().join("loop")).unwrap();
+        symlink("..", inner.join("up")).unwrap();
+        symlink("self.mp4", folder.path().join("self.mp4")).unwrap();
+        symlink("inner/good.mp4", folder.path().join("link.mp4")).unwrap();
+        let stores = Stores::new(std::collections::BTreeMap::new());
+        let uri = folder.path().display().to_string();
+        let options = CorpusOptions { uri, ..CorpusOptions::default() };
+        let videos: Vec<Video> = list(&stores, &options).unwrap().try_collect().await.unwrap();
+        let names: Vec<_> =
+            videos.iter().map(|video| video.uri.rsplit('/').next().unwrap()).collect();
+        assert_eq!(names, ["good.mp4", "link.mp4"]);
     }
 }

@@ -15,9 +15,10 @@ use deltalake_core::{
 };
 use eventide_schema::tables::{RunRow, events_schema, runs_schema, videos_schema};
 use futures::{StreamExt, TryStreamExt};
-use object_store::{path::Path, prefix::PrefixStore};
+use object_store::{ObjectStoreExt, path::Path, prefix::PrefixStore};
 use serde::Deserialize;
 use url::Url;
+use uuid::Uuid;
 
 use crate::{
     Error, Known, KnownVideo, Location, Result, Stores,
@@ -182,6 +183,17 @@ impl Tables {
         self.scan(Table::Runs, &runs, &columns, |batch| rows.extend(run_rows(batch))).await?;
         rows.sort_by(|a, b| a.run_id.cmp(&b.run_id));
         Ok(rows)
+    }
+
+    /// Makes sure that the folder of the tables can be written to, before work is done for it.
+    ///
+    /// # Errors
+    /// What the store says to a small object that is written and removed again.
+    pub async fn require_writable(&self) -> Result<()> {
+        let path = self.location.child("_eventide/probe").join(Uuid::now_v7().to_string());
+        let wrong = |source| Error::store("write", self.location.uri_of(&path), source);
+        self.location.store.put(&path, "may this be written?".into()).await.map_err(wrong)?;
+        self.location.store.delete(&path).await.map_err(wrong)
     }
 
     /// Makes the tables that are not there yet, without rows.

@@ -10,6 +10,9 @@ pub enum Error {
     /// The catalog: listing, planning, receipts, publishing.
     #[error(transparent)]
     Catalog(#[from] eventide_catalog::Error),
+    /// The tables cannot be written to.
+    #[error("cannot write to the tables")]
+    Tables(#[source] eventide_catalog::Error),
     /// A worker could not go on.
     #[error("indexing stopped at `{video}`")]
     Pipeline {
@@ -64,7 +67,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Catalog(error) => error.is_transient(),
+            Self::Catalog(error) | Self::Tables(error) => error.is_transient(),
             Self::Pipeline { source, .. } | Self::Captioner(source) => source.is_transient(),
             Self::Media(source) => source.is_transient(),
             Self::Manifest { .. }
@@ -75,12 +78,13 @@ impl Error {
         }
     }
 
-    /// Whether the model, as the job names it, cannot be used: no run with it can begin.
+    /// Whether the model or the tables, as the job names them, cannot be used: no run can begin.
     #[must_use]
-    pub fn is_about_the_model(&self) -> bool {
+    pub fn is_about_the_job(&self) -> bool {
         matches!(
             self,
-            Self::Manifest { .. }
+            Self::Tables(_)
+                | Self::Manifest { .. }
                 | Self::Bundle { .. }
                 | Self::Untrained { .. }
                 | Self::Captioner(_)

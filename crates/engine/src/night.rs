@@ -155,6 +155,7 @@ impl Night {
         } else {
             Some(self.indexer(&planned, stores, worker, progress).await?)
         };
+        planned.tables.require_writable().await.map_err(Error::Tables)?;
         let mut receipts = Vec::new();
         if let Some(shard) = planned.work.skipped_shard(&planned.options) {
             let by = planned.provenance(&worker.name);

@@ -66,9 +66,9 @@ impl Stop {
         Self { code: 1, report: report.into() }
     }
 
-    /// A run that ended early: 2 where its model cannot be used at all, else 1.
+    /// A run that ended early: 2 where its model or its tables cannot be used at all, else 1.
     pub(crate) fn of_run(error: &eventide_engine::Error) -> Self {
-        if error.is_about_the_model() {
+        if error.is_about_the_job() {
             Self::bad_job(explained(error))
         } else {
             Self::failed(explained(error))
@@ -91,6 +91,7 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
         Error::Catalog(eventide_catalog::Error::EmptyListing { .. }) => {
             Some("check `corpus.uri`; if everything has really gone, set `run.allow-empty = true`")
         }
+        Error::Tables(_) => Some("check `tables.uri`: the folder must be there to be written to"),
         Error::Manifest { .. }
         | Error::Catalog(
             eventide_catalog::Error::Unreachable { .. } | eventide_catalog::Error::Denied { .. },
