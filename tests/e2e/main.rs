@@ -11,4 +11,5 @@ mod model;
 mod night;
 mod object_store;
 mod readers;
+mod synth;
 mod trial;

@@ -5,6 +5,7 @@ mod index;
 pub(crate) mod plan;
 mod schemas;
 pub(crate) mod sql;
+pub(crate) mod synth;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -119,6 +120,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     if let Command::Schemas { out } = &arguments.command {
         return schemas::run(out).map_err(Stop::failed);
     }
+    if let Command::Synth(synth) = &arguments.command {
+        return synth::run(synth, &common);
+    }
     let stores = Arc::new(Stores::new(environment::store_settings()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -132,7 +136,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
-            Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
+            Command::Synth(_) | Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }
     });
     // What still computes was cancelled; it gets a moment to end its children and remove its copies.
