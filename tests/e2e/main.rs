@@ -8,6 +8,7 @@ mod difference;
 mod interruptions;
 mod long_video;
 mod model;
+mod model_commands;
 mod night;
 mod object_store;
 mod readers;

@@ -1,16 +1,52 @@
-//! A night with a captioning model: a bundle of random weights, so its words mean nothing, but every step of the way
-//! is the real one.
+//! A night with a captioning model: one of random weights, and one that was trained on an invented task, so that it
+//! writes events. Their words mean nothing, but every step of the way is the real one.
 
-use eventide_testkit::bundles;
+use eventide_testkit::{Hostile, Readable, bundles};
 
 use crate::trial::{LIMIT, Trial};
 
-fn trial(captioning: &str) -> Trial {
-    let trial = Trial::with_job(&format!(
+fn job(captioning: &str) -> Trial {
+    Trial::with_job(&format!(
         "[model]\nbundle = \"bundle\"\nthreads = 1\n[captioning]\nmax-output-tokens = 40\n{captioning}"
-    ));
+    ))
+}
+
+/// With a model of random weights.
+fn trial(captioning: &str) -> Trial {
+    let trial = job(captioning);
     bundles::tiny(&trial.folder().join("bundle"), 7).unwrap();
     trial
+}
+
+/// With a model that writes events.
+fn eventful(captioning: &str) -> Trial {
+    let trial = job(captioning);
+    bundles::golden(&trial.folder().join("bundle")).unwrap();
+    trial
+}
+
+#[test]
+fn what_the_model_writes_becomes_rows_of_its_video() {
+    let trial = eventful("");
+    for number in 1..=3 {
+        trial.add_narrated(number);
+    }
+    let run = trial.indexed();
+    assert_eq!((&run["captioned"], &run["failed"]), (&3.into(), &0.into()), "{run:#}");
+    let videos = trial.rows("videos", "uri");
+    for event in trial.rows("events", "uri,start_ms") {
+        let video = videos.iter().find(|video| video["video_id"] == event["video_id"]).unwrap();
+        assert_eq!(event["uri"], video["uri"]);
+        assert_eq!(event["source"], "vid2seq");
+        assert_eq!(event["model_digest"], video["model_digest"]);
+        let millis = |name: &str| event[name].as_i64().unwrap();
+        let duration = video["duration_ms"].as_i64().unwrap();
+        assert!(0 <= millis("start_ms") && millis("start_ms") < millis("end_ms"), "{event:#}");
+        assert!(millis("end_ms") <= duration, "{event:#}");
+        assert_eq!(millis("time_resolution_ms"), (duration + 98) / 99);
+        assert!(event["score"].as_f64().unwrap() < 0.0, "{event:#}");
+        assert!(!event["caption"].as_str().unwrap().is_empty());
+    }
 }
 
 #[test]
@@ -50,17 +86,53 @@ fn every_video_is_looked_at_and_ends_in_one_state() {
 #[test]
 fn the_rows_do_not_depend_on_how_many_are_worked_on_at_once() {
     let rows = |workers: &str| {
-        let trial = trial("window = \"2s\"\noverlap = \"1s\"\nbeams = 2\n");
+        let trial = eventful("window = \"2s\"\noverlap = \"1s\"\nbeams = 2\n");
         for number in 1..=4 {
             trial.add_narrated(number);
         }
-        let program = trial.index().arguments(["--allow-untrained", "--workers", workers]);
-        program.run(LIMIT).unwrap().assert_code(0);
+        trial.index().arguments(["--workers", workers]).run(LIMIT).unwrap().assert_code(0);
         let videos = trial.rows("videos", "uri");
         assert!(videos.iter().all(|video| video["windows"] == 4), "{videos:#?}");
-        (trial.events(), trial.videos())
+        let scores: Vec<_> = trial
+            .rows("events", "uri,window_index,event_index")
+            .iter()
+            .map(|event| event["score"].to_string())
+            .collect();
+        (trial.events(), trial.videos(), scores)
     };
-    assert_eq!(rows("1"), rows("4"));
+    let alone = rows("1");
+    assert!(alone.2.len() >= 4, "too few events to tell: {alone:?}");
+    assert_eq!(alone, rows("4"), "to the last digit of a score");
+}
+
+#[test]
+fn every_kind_of_bad_video_ends_in_one_state_and_harms_no_other() {
+    let trial = trial("");
+    trial.add_narrated(1);
+    for kind in Hostile::ALL {
+        trial.add_hostile(kind);
+    }
+    let finished = trial.index().arguments(["--allow-untrained"]).run(LIMIT).unwrap();
+    finished.assert_code(0);
+    let videos = trial.rows("videos", "uri");
+    assert_eq!(videos.len(), 1 + Hostile::ALL.len());
+    let row = |name: &str| {
+        let end = format!("/{name}");
+        videos.iter().find(|video| video["uri"].as_str().unwrap().ends_with(&end)).unwrap()
+    };
+    assert_ne!(row("talk-1.mp4")["status"], "failed");
+    for kind in Hostile::ALL {
+        let video = row(&kind.file_name());
+        let failed = video["status"] == "failed";
+        match kind.readable() {
+            Readable::Yes => assert!(!failed, "{kind:?}: {video:#}"),
+            Readable::No => assert!(failed, "{kind:?}: {video:#}"),
+            Readable::Perhaps => {}
+        }
+        if failed {
+            assert!(video["reason_code"].is_string() && video["stage"].is_string(), "{video:#}");
+        }
+    }
 }
 
 #[test]

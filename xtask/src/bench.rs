@@ -22,6 +22,8 @@ use crate::workspace::{Workspace, create_folder, say, write};
 /// The stages whose times the program logs, in order.
 const STAGES: [&str; 6] =
     ["fetch_ms", "probe_ms", "words_ms", "sample_ms", "encode_ms", "generate_ms"];
+/// Length of the film in minutes.
+const FILM_MINUTES: u32 = 20;
 /// Units in which the kernel counts processor time, a second.
 const TICKS: f64 = 100.0;
 
@@ -52,19 +54,34 @@ pub(crate) fn night(workspace: &Workspace, profile: &str) -> Result<()> {
     let program = workspace.build("eventide", profile)?;
     let testkit = workspace.build("eventide-testkit", profile)?;
     children::run(workspace.command(&testkit).args(["seeded-bundle", "--out"]).arg(&bundle))?;
-    let job = |captioning: &str| {
+    // A long film shows what it is worth to decode no more than the model looks at.
+    let film_folder = folder.join("film");
+    create_folder(&film_folder)?;
+    say("draw", &format!("a 1080p film of {FILM_MINUTES} minutes"));
+    let minutes = FILM_MINUTES.to_string();
+    let mut draw = workspace.command(&testkit);
+    draw.args(["film", "--minutes", &minutes, "--out"]).arg(film_folder.join("film.mp4"));
+    children::run(&mut draw)?;
+
+    let job = |corpus: &Path, captioning: &str| {
         format!(
             "[corpus]\nuri = \"{}\"\n[tables]\nuri = \"lake\"\n[model]\nbundle = \"{}\"\n[captioning]\n{captioning}\n",
-            corpus_folder.display(),
+            corpus.display(),
             bundle.display()
         )
     };
-    let run =
-        |name, captioning| index(workspace.command(&program), &folder, name, &job(captioning));
-    let speech = run("speech", "source = \"speech\"")?;
-    let model = run("tiny model", "max-output-tokens = 64")?;
-    let reference = decode_all(&workspace.tools(), &corpus_folder, model.video_hours)?;
-    let rows = [speech, model, reference];
+    let run = |name, corpus: &Path, captioning| {
+        index(workspace.command(&program), &folder, name, &job(corpus, captioning))
+    };
+    let (speech, model) = ("source = \"speech\"", "max-output-tokens = 64");
+    let tools = workspace.tools();
+    let said = run("speech", &corpus_folder, speech)?;
+    let seen = run("tiny model", &corpus_folder, model)?;
+    let peer = decode_all("ffmpeg fps=1", &tools, &corpus_folder, seen.video_hours)?;
+    let film_seen = run("tiny model on a film", &film_folder, model)?;
+    let film_peer =
+        decode_all("ffmpeg fps=1 on a film", &tools, &film_folder, film_seen.video_hours)?;
+    let rows = [said, seen, peer, film_seen, film_peer];
     let json = serde_json::to_vec_pretty(&rows).unwrap_or_default();
     write(&folder.join("night.json"), json)?;
     let table = markdown(&rows, profile);
@@ -107,8 +124,8 @@ fn index(mut program: Command, folder: &Path, name: &'static str, job: &str) -> 
 }
 
 /// Decodes every picture of every video down to one a second, as the reference program does.
-fn decode_all(tools: &Path, corpus: &Path, video_hours: f64) -> Result<Row> {
-    say("run", "ffmpeg fps=1 over every video (the reference program's way to its frames)");
+fn decode_all(name: &'static str, tools: &Path, corpus: &Path, video_hours: f64) -> Result<Row> {
+    say("run", &format!("{name}: the reference program's way to its frames"));
     let ((), wall, cores) = measured(|| {
         for video in videos(corpus)? {
             let filter = "fps=1,scale=-2:224,crop=min(iw\\,224):224";
@@ -120,7 +137,7 @@ fn decode_all(tools: &Path, corpus: &Path, video_hours: f64) -> Result<Row> {
         }
         Ok(())
     })?;
-    Ok(row("ffmpeg fps=1", video_hours, wall, cores, Vec::new()))
+    Ok(row(name, video_hours, wall, cores, Vec::new()))
 }
 
 /// The files of the corpus that are not subtitles or words about it.

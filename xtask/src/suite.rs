@@ -15,9 +15,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     }
     let targets = ["test", "--workspace", "--lib", "--bins", "--tests"];
     timed("build", || children::run(workspace.cargo().args(targets).arg("--no-run")))?;
-    timed("test", || children::run(workspace.cargo().args(targets)))?;
-    // The examples in the documentation come last, so that the output ends with cargo's own result lines.
-    children::run(workspace.cargo().args(["test", "--workspace", "--doc"]))
+    timed("examples", || children::run(workspace.cargo().args(["test", "--workspace", "--doc"])))?;
+    // The tests come last, so that the output ends with cargo's own lines on what was run.
+    say("test", "everything");
+    children::run(workspace.cargo().args(targets))
 }
 
 fn timed(step: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {

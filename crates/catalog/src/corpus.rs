@@ -290,7 +290,7 @@ fn with_sidecar(held: HeldVideo, sidecars: &[HeldSidecar]) -> Video {
     let in_language = |s: &&HeldSidecar| s.sidecar.language.is_some() && s.base == stem;
     let best = sidecars.iter().filter(|s| plain(s) || in_language(s)).min_by_key(|s| {
         let language = if plain(s) { None } else { s.sidecar.language.clone() };
-        (s.sidecar.format, language)
+        (language.is_some(), s.sidecar.format, language)
     });
     if let Some(best) = best {
         let mut sidecar = best.sidecar.clone();

@@ -29,6 +29,7 @@ use datafusion::{
 use eventide_catalog::Receipt;
 use eventide_schema::Shard;
 use futures::{StreamExt, TryStreamExt};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, Indexer};
 
@@ -60,15 +61,8 @@ fn schema_of(column: &str) -> SchemaRef {
 /// Only if a shard cannot be written as JSON, which would be a fault of its type.
 pub fn shards_scan(shards: &[Shard]) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = schema_of("shard");
-    let partitions = shards
-        .iter()
-        .map(|shard| {
-            let text =
-                serde_json::to_string(shard).map_err(|e| DataFusionError::External(e.into()))?;
-            let column = Arc::new(StringArray::from(vec![text]));
-            Ok(vec![RecordBatch::try_new(Arc::clone(&schema), vec![column])?])
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let partitions =
+        shards.iter().map(|shard| Ok(vec![row(&schema, shard)?])).collect::<Result<Vec<_>>>()?;
     Ok(MemorySourceConfig::try_new_exec(&partitions, schema, None)?)
 }
 
@@ -148,22 +142,13 @@ impl ExecutionPlan for IndexExec {
         let receipts = self
             .input
             .execute(partition, context)?
-            .map_ok(|batch| futures::stream::iter(shards_of(&batch)))
+            .map_ok(|batch| futures::stream::iter(read_rows(&batch).collect::<Vec<_>>()))
             .try_flatten()
             .then(move |shard| index(Arc::clone(&indexer), shard, videos.clone()))
-            .map(move |receipt| receipt.and_then(|receipt| receipt_row(&schema, &receipt)))
+            .map(move |receipt| receipt.and_then(|receipt| row(&schema, &receipt)))
             .inspect_ok(move |batch| output.record_output(batch.num_rows()));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), receipts)))
     }
-}
-
-fn shards_of(batch: &RecordBatch) -> Vec<Result<Shard>> {
-    let texts = batch.column(0).as_string::<i32>();
-    texts
-        .iter()
-        .flatten()
-        .map(|text| serde_json::from_str(text).map_err(|e| DataFusionError::External(e.into())))
-        .collect()
 }
 
 async fn index(indexer: Arc<Indexer>, shard: Result<Shard>, videos: Count) -> Result<Receipt> {
@@ -172,23 +157,28 @@ async fn index(indexer: Arc<Indexer>, shard: Result<Shard>, videos: Count) -> Re
     indexer.index_shard(shard).await.map_err(Error::into_task_error)
 }
 
-fn receipt_row(schema: &SchemaRef, receipt: &Receipt) -> Result<RecordBatch> {
-    let text = serde_json::to_string(receipt).map_err(|e| DataFusionError::External(e.into()))?;
-    let column = Arc::new(StringArray::from(vec![text]));
-    Ok(RecordBatch::try_new(Arc::clone(schema), vec![column])?)
-}
-
 /// The receipts of a batch that [`IndexExec`] has made.
 ///
 /// # Errors
 /// When a row is not a receipt.
 pub fn receipts_of(batch: &RecordBatch) -> Result<Vec<Receipt>> {
+    read_rows(batch).collect()
+}
+
+/// A batch of one row: `value` as JSON.
+fn row(schema: &SchemaRef, value: &impl Serialize) -> Result<RecordBatch> {
+    let text = serde_json::to_string(value).map_err(|e| DataFusionError::External(e.into()))?;
+    let column = Arc::new(StringArray::from(vec![text]));
+    Ok(RecordBatch::try_new(Arc::clone(schema), vec![column])?)
+}
+
+/// The values of a batch of such rows.
+fn read_rows<T: DeserializeOwned>(batch: &RecordBatch) -> impl Iterator<Item = Result<T>> {
     let texts = batch.column(0).as_string::<i32>();
     texts
         .iter()
         .flatten()
         .map(|text| serde_json::from_str(text).map_err(|e| DataFusionError::External(e.into())))
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{sql::SqlArguments, synth::SynthArguments};
+use crate::commands::{model::ModelCommand, sql::SqlArguments, synth::SynthArguments};
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
 #[derive(Debug, Parser)]
@@ -72,6 +72,12 @@ pub(crate) enum Command {
     Plan(JobArguments),
     /// Check a job file, its stores, its model and the tools. Changes nothing.
     Check(JobArguments),
+    /// Make a model bundle of a released checkpoint; look at one, check it, try it.
+    Model {
+        /// What to do.
+        #[command(subcommand)]
+        command: ModelCommand,
+    },
     /// Query the tables: one statement, or a shell.
     Sql(SqlArguments),
     /// Make narrated synthetic videos with known truth, to train on and to score against.

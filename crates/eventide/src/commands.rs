@@ -2,6 +2,7 @@
 
 mod check;
 mod index;
+pub(crate) mod model;
 pub(crate) mod plan;
 mod schemas;
 pub(crate) mod sql;
@@ -91,6 +92,12 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
         Error::Catalog(eventide_catalog::Error::EmptyListing { .. }) => {
             Some("check `corpus.uri`; if everything has really gone, set `run.allow-empty = true`")
         }
+        Error::Manifest { .. }
+        | Error::Catalog(
+            eventide_catalog::Error::Unreachable { .. } | eventide_catalog::Error::Denied { .. },
+        ) => Some(
+            "check the address, the network, and what the environment says of the store: AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...",
+        ),
         Error::Bundle { .. } => Some("check that the folder is a whole bundle of this version"),
         error if error.is_transient() => {
             Some("run the same command again: what has been finished is kept")
@@ -103,15 +110,18 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
     }
 }
 
-/// An error and its causes, each on its own line.
+/// An error and its causes, each on its own line. A cause that the line above has quoted is left out.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut lines = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}\n  because: {error}");
+        let line = error.to_string();
+        if !lines.last().is_some_and(|above| above.contains(&line)) {
+            lines.push(line);
+        }
         cause = error.source();
     }
-    text
+    lines.join("\n  because: ")
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
@@ -119,6 +129,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     telemetry::start(&common).map_err(Stop::bad_job)?;
     if let Command::Schemas { out } = &arguments.command {
         return schemas::run(out).map_err(Stop::failed);
+    }
+    if let Command::Model { command: model::ModelCommand::Import(import) } = &arguments.command {
+        return model::import(import);
     }
     if let Command::Synth(synth) = &arguments.command {
         return synth::run(synth, &common);
@@ -135,6 +148,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Index(index) => index::run(&index, &common, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
+            Command::Model { command } => model::run(&command, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
             Command::Synth(_) | Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }
@@ -142,6 +156,20 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     // What still computes was cancelled; it gets a moment to end its children and remove its copies.
     runtime.shutdown_timeout(LAST_MOMENT);
     ended
+}
+
+/// A path is relative to the current folder; an address is what it is.
+fn absolute(place: &str) -> Result<String, Stop> {
+    if place.contains("://") {
+        return Ok(place.to_owned());
+    }
+    let path = std::path::absolute(place)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("`{place}` is not a path"))
+        .map_err(Stop::bad_job)?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Stop::bad_job(miette::miette!("{path:?} is not Unicode")))
 }
 
 /// The job that the command line names.

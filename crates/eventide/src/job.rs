@@ -2,8 +2,9 @@
 
 use std::{
     fs,
-    num::{NonZeroU64, NonZeroUsize},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytesize::ByteSize;
@@ -14,6 +15,11 @@ use eventide_pipeline::{CaptioningOptions, CaptioningSource, LimitOptions, Trans
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// Address space below which the media tools do not even start.
+const LEAST_MEMORY: ByteSize = ByteSize::mib(256);
+/// Time below which no video can be looked at.
+const LEAST_TIME: Duration = Duration::from_secs(1);
 
 /// A job file. One a job, in `jobs/`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,6 +92,12 @@ impl TryFrom<String> for DeviceOption {
             .and_then(|ordinal| ordinal.parse().ok())
             .map(|ordinal| Self(Device::Cuda(ordinal)))
             .ok_or_else(|| format!("expected `cpu` or `cuda:N`, not `{text}`"))
+    }
+}
+
+impl From<DeviceOption> for Device {
+    fn from(device: DeviceOption) -> Self {
+        device.0
     }
 }
 
@@ -261,6 +273,29 @@ impl JobFile {
                 "an overlap of a tenth of the window is usual",
             ));
         }
+        for (name, given, least) in [
+            ("memory", self.limits.memory, LEAST_MEMORY),
+            ("largest-file", self.limits.largest_file, ByteSize::b(1)),
+            ("scratch", self.limits.scratch, ByteSize::mib(1)),
+        ] {
+            if given < least {
+                return Err(rule(
+                    &format!("`limits.{name}` of {given} lets no video through"),
+                    &format!("{least} is the least"),
+                ));
+            }
+        }
+        for (name, given) in [("wall", self.limits.wall), ("cpu", self.limits.cpu)] {
+            if given < LEAST_TIME {
+                return Err(rule(
+                    &format!("`limits.{name}` of {given:?} lets no video through"),
+                    "1s is the least",
+                ));
+            }
+        }
+        if self.run.shard_size == ByteSize::b(0) {
+            return Err(rule("`run.shard-size` is 0", "4 GiB is usual"));
+        }
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Night {
             job: self.run.name.unwrap_or(stem),
@@ -283,7 +318,7 @@ impl JobFile {
                 |tables| anchored(tables, Path::new(".")),
             ),
             shards: ShardOptions {
-                bytes: NonZeroU64::new(self.run.shard_size.as_u64()).map_or(1, NonZeroU64::get),
+                bytes: self.run.shard_size.as_u64(),
                 videos: self.run.shard_videos.get(),
             },
             allow_empty: self.run.allow_empty,
@@ -360,6 +395,16 @@ mod tests {
     #[case::bad_window("[captioning]\nwindow = 'half'", "expected `whole` or a duration", None)]
     #[case::bad_device("[model]\ndevice = 'gpu'", "expected `cpu` or `cuda:N`", None)]
     #[case::no_bundle("", "there is no `model.bundle`", Some("name a model bundle"))]
+    #[case::no_memory(
+        "[captioning]\nsource = 'speech'\n[limits]\nmemory = '1 B'",
+        "lets no video through",
+        Some("is the least")
+    )]
+    #[case::no_time(
+        "[captioning]\nsource = 'speech'\n[limits]\nwall = '0s'",
+        "lets no video through",
+        Some("is the least")
+    )]
     #[case::overlap(
         "[captioning]\nsource = 'speech'\nwindow = '5m'\noverlap = '5m'",
         "not shorter",

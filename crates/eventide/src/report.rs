@@ -134,6 +134,19 @@ pub(crate) fn synth(summary: &Summary, format: Format) -> miette::Result<()> {
     print(&text).into_diagnostic().wrap_err("cannot print the result")
 }
 
+/// Prints what is to be said of something: lines as text, or the object that holds more.
+pub(crate) fn described(
+    rows: &[(&str, String)],
+    document: &serde_json::Value,
+    format: Format,
+) -> miette::Result<()> {
+    let text = match format {
+        Format::Json => format!("{document:#}"),
+        Format::Text => two_columns(rows),
+    };
+    print(&text).into_diagnostic().wrap_err("cannot print the result")
+}
+
 fn two_columns(rows: &[(&str, String)]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);

@@ -5,11 +5,7 @@
 //! wanted pictures are far apart and the container has an index, several runs each start at the
 //! key picture before theirs. A run that lands too late is done again from the beginning.
 
-use std::{
-    ffi::OsString,
-    fmt::{self, Write as _},
-    path::Path,
-};
+use std::{ffi::OsString, fmt, path::Path};
 
 use eventide_schema::TimeSpan;
 
@@ -379,14 +375,24 @@ fn shown_at(line: &str) -> Option<i64> {
 }
 
 /// An expression that is not 0 on the wanted slots, with neighbours joined.
+///
+/// The sum is a balanced tree: FFmpeg's parser goes one level deeper for each term of a flat sum, and
+/// gives up at its hundredth level.
 fn selection(slots: &[usize]) -> String {
-    let mut expression = String::from("0");
-    for run in slots.chunk_by(|a, b| a + 1 == *b) {
-        let (first, last) = (run[0], run[run.len() - 1]);
-        // Writing to a string cannot fail.
-        let _ = write!(expression, "+between(pts,{first},{last})");
+    let terms: Vec<String> = slots
+        .chunk_by(|a, b| a + 1 == *b)
+        .map(|run| format!("between(pts,{},{})", run[0], run[run.len() - 1]))
+        .collect();
+    if terms.is_empty() { String::from("0") } else { sum(&terms) }
+}
+
+/// The sum of one or more terms, as deep as the logarithm of their number.
+fn sum(terms: &[String]) -> String {
+    if let [term] = terms {
+        return term.clone();
     }
-    expression
+    let (left, right) = terms.split_at(terms.len() / 2);
+    format!("({}+{})", sum(left), sum(right))
 }
 
 #[cfg(test)]
@@ -412,8 +418,24 @@ mod tests {
     }
 
     #[test]
+    fn a_hundred_slots_apart_are_not_a_hundred_deep() {
+        let apart: Vec<_> = (0..4096).map(|slot| slot * 2).collect();
+        let text = selection(&apart);
+        assert_eq!(text.matches("between").count(), 4096);
+        let depth =
+            |depth: i32, letter| depth + i32::from(letter == '(') - i32::from(letter == ')');
+        let deepest = text.chars().scan(0, |at, letter| {
+            *at = depth(*at, letter);
+            Some(*at)
+        });
+        assert_eq!(deepest.max(), Some(12 + 1));
+    }
+
+    #[test]
     fn neighbours_are_joined() {
-        assert_eq!(selection(&[0, 1, 2, 7]), "0+between(pts,0,2)+between(pts,7,7)");
+        assert_eq!(selection(&[0, 1, 2, 7]), "(between(pts,0,2)+between(pts,7,7))");
+        assert_eq!(selection(&[4]), "between(pts,4,4)");
+        assert_eq!(selection(&[]), "0");
     }
 
     #[rstest]

@@ -152,12 +152,21 @@ fn sha256(path: &Path) -> io::Result<String> {
 /// [`Error::Field`] for the first that does not, [`Error::Unlisted`] for a file that is missing from
 /// the list.
 pub fn validate(manifest: &Manifest) -> Result<()> {
+    validate_rules(manifest)?;
+    validate_files(manifest)
+}
+
+/// The same before there are files: whether the sizes and rules of a manifest fit one another, whatever
+/// it lists.
+///
+/// # Errors
+/// [`Error::Field`] for the first that does not.
+pub fn validate_rules(manifest: &Manifest) -> Result<()> {
     validate_name(manifest)?;
     validate_sizes(manifest)?;
     validate_encoders(manifest)?;
     validate_tokens(manifest)?;
-    validate_decoding(manifest)?;
-    validate_files(manifest)
+    validate_decoding(manifest)
 }
 
 fn require(holds: bool, field: &'static str, problem: impl FnOnce() -> String) -> Result<()> {

@@ -65,6 +65,16 @@ impl Tokenizer {
         Ok(Self { processor, pieces, text, time_tokens })
     }
 
+    /// How many pieces the SentencePiece model in these bytes has.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if they are no such model.
+    pub fn pieces_of(model: &[u8]) -> Result<u32> {
+        let processor = SentencePieceProcessor::from_serialized_proto(model)
+            .map_err(|source| Error::Tokenizer { source })?;
+        Ok(u32::try_from(processor.len()).unwrap_or(u32::MAX))
+    }
+
     /// Ids of the pieces of `text`, all in `0..pieces`; nothing is added. Characters that the model
     /// does not know give `unk_id`.
     ///

@@ -15,7 +15,7 @@ use eventide_model::{
     Bundle, NoEvents, Parsed, Vid2Seq, WindowInput,
     input::input_ids,
     manifest::{Decoding, Manifest},
-    runtime::{Runtime, SessionOptions},
+    runtime::{Device, Runtime, SessionOptions},
 };
 use eventide_schema::Cue;
 use ndarray::Array2;
@@ -92,6 +92,9 @@ pub(crate) trait CaptionModel {
 struct Network {
     model: Vid2Seq,
     decoding: Decoding,
+    /// Windows that share a run of the decoder. On a processor each has its own: the last digits of
+    /// a score depend on what else is in the run, and rows are not to depend on chance.
+    windows_a_run: usize,
 }
 
 impl Network {
@@ -122,7 +125,10 @@ impl CaptionModel for Network {
             .map(|window| self.input(window, should_stop))
             .collect::<Result<Vec<_>, _>>()?;
         let encoding = started.elapsed();
-        let found = self.model.generate(&inputs, &self.decoding, should_stop)?;
+        let mut found = Vec::with_capacity(inputs.len());
+        for run in inputs.chunks(self.windows_a_run) {
+            found.extend(self.model.generate(run, &self.decoding, should_stop)?);
+        }
         let parsed = windows
             .iter()
             .zip(&found)
@@ -180,7 +186,8 @@ impl Captioner {
         let info = ModelInfo::of(&bundle);
         Self::start_with(info, move || {
             let model = Vid2Seq::load(&bundle, &runtime, &session)?;
-            Ok(Network { model, decoding })
+            let windows_a_run = if session.device == Device::Cpu { 1 } else { BATCH };
+            Ok(Network { model, decoding, windows_a_run })
         })
         .await
     }

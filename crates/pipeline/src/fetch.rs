@@ -106,7 +106,41 @@ fn judged(uri: &str, source: object_store::Error) -> Trouble {
         object_store::Error::PermissionDenied { .. } => {
             failure("forbidden", format!("the store does not let `{uri}` be read")).into()
         }
-        source => Trouble::Run(Error::Store { uri: uri.to_owned(), source }),
+        source => match io_kind(&source) {
+            // What this machine's file system says of one file, and will say again.
+            Some(io::ErrorKind::PermissionDenied) => {
+                failure("forbidden", format!("`{uri}` may not be read")).into()
+            }
+            Some(
+                io::ErrorKind::IsADirectory
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::InvalidInput,
+            ) => failure("unreadable", format!("`{uri}` is no file that can be read")).into(),
+            _ => Trouble::Run(Error::Store { uri: uri.to_owned(), source }),
+        },
+    }
+}
+
+/// The kind of the first I/O error among the causes.
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Refuses what is not a regular file: to open a pipe is to wait for whoever writes to it.
+async fn require_file(uri: &str, located: &Located) -> Result<(), Trouble> {
+    let Some(path) = &located.local else { return Ok(()) };
+    match tokio::fs::metadata(path).await {
+        Ok(found) if !found.is_file() => {
+            Err(failure("unreadable", format!("`{uri}` is no regular file")).into())
+        }
+        _ => Ok(()), // what else is wrong with it, opening it will tell
     }
 }
 
@@ -121,6 +155,7 @@ pub(crate) async fn fetch(
     scratch: &Scratch,
 ) -> Result<Fetched, Trouble> {
     let located = sources.locate(&video.uri).map_err(|reason| failure("bad_uri", reason))?;
+    require_file(&video.uri, &located).await?;
     let meta = located.store.head(&located.path).await.map_err(|e| judged(&video.uri, e))?;
     if !is_as_listed(&meta, video) {
         return Err(changed(&video.uri).into());
@@ -129,7 +164,16 @@ pub(crate) async fn fetch(
         return Err(failure("empty_file", format!("`{}` has no bytes", video.uri)).into());
     }
     match located.local {
-        Some(path) => Ok(Fetched { path, bytes_read: meta.size, _copy: None }),
+        Some(path) => {
+            let opened = tokio::fs::File::open(&path).await;
+            opened.map_err(|source| {
+                judged(
+                    &video.uri,
+                    object_store::Error::Generic { store: "local", source: source.into() },
+                )
+            })?;
+            Ok(Fetched { path, bytes_read: meta.size, _copy: None })
+        }
         None => copy(video, &located, &meta, scratch).await,
     }
 }
@@ -203,6 +247,7 @@ fn ranges(size: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
 /// The whole of a side-car file.
 pub(crate) async fn read_sidecar(uri: &str, sources: &dyn Sources) -> Result<Vec<u8>, Trouble> {
     let located = sources.locate(uri).map_err(|reason| failure("bad_uri", reason))?;
+    require_file(uri, &located).await?;
     let answer = located.store.get(&located.path).await.map_err(|e| judged(uri, e))?;
     if answer.meta.size > LARGEST_SIDECAR {
         let reason =
@@ -302,6 +347,46 @@ mod tests {
         let video = Video { last_modified_ms: listed + 1000, ..video };
         let trouble = fetch(&video, &sources, &scratch(&folder)).await.unwrap_err();
         assert_eq!(code(trouble), "changed");
+    }
+
+    struct Disk;
+
+    impl Sources for Disk {
+        fn locate(&self, uri: &str) -> Result<Located, String> {
+            let path = uri.strip_prefix("file://").ok_or("not on disk")?;
+            Ok(Located {
+                store: Arc::new(object_store::local::LocalFileSystem::new()),
+                path: ObjectPath::from_absolute_path(path).unwrap(),
+                local: Some(PathBuf::from(path)),
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("a.mp4");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (_, video) = stored(vec![1]).await;
+        let uri = format!("file://{}", pipe.display());
+        let trouble = fetch(&Video { uri: uri.clone(), ..video }, &Disk, &scratch(&folder)).await;
+        assert_eq!(code(trouble.unwrap_err()), "unreadable");
+        assert_eq!(code(read_sidecar(&uri, &Disk).await.unwrap_err()), "unreadable");
+    }
+
+    #[test]
+    fn what_the_file_system_forbids_is_the_fault_of_one_video() {
+        for (kind, expected) in [
+            (io::ErrorKind::PermissionDenied, "forbidden"),
+            (io::ErrorKind::IsADirectory, "unreadable"),
+        ] {
+            let source = Box::new(io::Error::from(kind));
+            let error = object_store::Error::Generic { store: "LocalFileSystem", source };
+            assert_eq!(code(judged("file:///a", error)), expected);
+        }
+        let source = Box::new(io::Error::from(io::ErrorKind::TimedOut));
+        let error = object_store::Error::Generic { store: "S3", source };
+        assert!(matches!(judged("s3://b/a", error), Trouble::Run(Error::Store { .. })));
     }
 
     #[test]

@@ -64,8 +64,40 @@ struct Draft {
     costs: Costs,
     /// Wall time of each stage. Stages of different windows overlap.
     stages: [Duration; STAGES],
-    /// Something that went wrong without ending the video.
+    /// What went wrong, whether it ended the video or not.
     remark: Option<Failure>,
+}
+
+impl Draft {
+    /// What became of the video; says in the log how long each stage took.
+    fn outcome(self, item: WorkItem, status: Status, events: Vec<Event>) -> Outcome {
+        let stage_ms = |stage: Stage| millis(self.stages[stage as usize]);
+        info!(
+            events = events.len(),
+            wall_ms = self.costs.wall_ms,
+            fetch_ms = stage_ms(Stage::Fetch),
+            probe_ms = stage_ms(Stage::Probe),
+            words_ms = stage_ms(Stage::Words),
+            sample_ms = stage_ms(Stage::Sample),
+            encode_ms = stage_ms(Stage::Encode),
+            generate_ms = stage_ms(Stage::Generate),
+            "{}",
+            status.as_str()
+        );
+        Outcome {
+            video: item.video,
+            attempts: item.attempt,
+            status,
+            failure: self.remark,
+            media: self.media,
+            transcript_source: self.transcript_source,
+            windows: self.windows,
+            frames_used: self.frames_used,
+            frames_missing: self.frames_missing,
+            events,
+            costs: self.costs,
+        }
+    }
 }
 
 /// The notes of one video on its way.
@@ -131,47 +163,20 @@ impl Pipeline {
                 Err(notes.failure("deadline", format!("not done within {limit}")).into())
             }
         };
-        notes.note(|draft| draft.costs.core_ms = media.core_ms());
-        let (status, failure, events) = match ended {
-            Ok(events) if events.is_empty() => {
-                (Status::Empty, notes.note(|draft| draft.remark.take()), events)
+        let mut draft = notes.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        draft.costs.core_ms = media.core_ms();
+        draft.costs.wall_ms = millis(started.elapsed());
+        match ended {
+            Err(Trouble::Run(error)) => Err(error),
+            Err(Trouble::Video(failure)) => {
+                let Failure { stage, reason_code, reason } = &failure;
+                warn!(uri = item.video.uri, %stage, reason_code, reason, "failed");
+                draft.remark = Some(failure);
+                Ok(draft.outcome(item, Status::Failed, Vec::new()))
             }
-            Ok(events) => (Status::Captioned, notes.note(|draft| draft.remark.take()), events),
-            Err(Trouble::Video(failure)) => (Status::Failed, Some(failure), Vec::new()),
-            Err(Trouble::Run(error)) => return Err(error),
-        };
-        let wall_ms = millis(started.elapsed());
-        let draft = notes.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let (Status::Failed, Some(failure)) = (status, &failure) {
-            let Failure { stage, reason_code, reason } = failure;
-            warn!(uri = item.video.uri, %stage, reason_code, reason, "failed");
+            Ok(events) if events.is_empty() => Ok(draft.outcome(item, Status::Empty, events)),
+            Ok(events) => Ok(draft.outcome(item, Status::Captioned, events)),
         }
-        let stage_ms = |stage: Stage| millis(draft.stages[stage as usize]);
-        info!(
-            events = events.len(),
-            wall_ms,
-            fetch_ms = stage_ms(Stage::Fetch),
-            probe_ms = stage_ms(Stage::Probe),
-            words_ms = stage_ms(Stage::Words),
-            sample_ms = stage_ms(Stage::Sample),
-            encode_ms = stage_ms(Stage::Encode),
-            generate_ms = stage_ms(Stage::Generate),
-            "{}",
-            status.as_str()
-        );
-        Ok(Outcome {
-            video: item.video,
-            attempts: item.attempt,
-            status,
-            failure,
-            media: draft.media,
-            transcript_source: draft.transcript_source,
-            windows: draft.windows,
-            frames_used: draft.frames_used,
-            frames_missing: draft.frames_missing,
-            events,
-            costs: Costs { wall_ms, ..draft.costs },
-        })
     }
 }
 

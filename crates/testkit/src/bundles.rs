@@ -1,4 +1,5 @@
-//! Model bundles of random weights: real graphs of real sizes, whose captions mean nothing.
+//! Model bundles: of random weights, real graphs of real sizes whose captions mean nothing; and the small model of the
+//! golden data, which was trained on an invented task and so writes events, though not about what it sees here.
 
 use std::fs;
 use std::path::Path;
@@ -6,12 +7,16 @@ use std::path::Path;
 use eventide_model::manifest::Manifest;
 use eventide_training::Style;
 use eventide_training::bundle::write_bundle;
+use eventide_training::checkpoint::Checkpoint;
+use eventide_training::import::{Given, Sizes, import};
 use eventide_training::presets;
 use eventide_training::seeded::seeded;
 
 use crate::error::{Error, Result};
 use crate::tools::Tools;
 
+/// The small model of the golden data, as its training left it.
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/golden/vid2seq-tiny");
 /// The tokenizer of 200 pieces that belongs to [`presets::tiny`].
 const TINY_TOKENIZER: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/golden/vid2seq-tiny/spiece.model");
@@ -31,6 +36,24 @@ pub fn tiny(folder: &Path, seed: u64) -> Result<()> {
 /// [`Error::MissingTool`] where T5's tokenizer is missing, [`Error::File`], [`Error::Bundle`].
 pub fn base(tools: &Tools, folder: &Path, seed: u64) -> Result<()> {
     write(folder, &presets::base(), &tools.t5_tokenizer()?, seed)
+}
+
+/// Writes the model of the golden data, out of its checkpoint, likewise. Whatever it is shown, it writes captions with
+/// times, and scores them.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Bundle`].
+pub fn golden(folder: &Path) -> Result<()> {
+    let source = Path::new(GOLDEN);
+    let wrong = |source| Error::Bundle { path: folder.to_path_buf(), source: Box::new(source) };
+    let read = |name: &str| Checkpoint::read(&source.join(name)).map_err(wrong);
+    let given = Given { temporal_heads: 4, ..Given::default() };
+    let (Sizes { vision, temporal, t5 }, weights) =
+        import(&read("checkpoint.pth")?, &read("clip.pt")?, &given).map_err(wrong)?;
+    let manifest = Manifest { vision, temporal, t5, trained: true, ..presets::tiny() };
+    let tokenizer = source.join("spiece.model");
+    let tokenizer = fs::read(&tokenizer).map_err(Error::file("read", &tokenizer))?;
+    write_bundle(folder, &manifest, &weights, &tokenizer, Style::default()).map_err(wrong)
 }
 
 fn write(folder: &Path, manifest: &Manifest, tokenizer: &Path, seed: u64) -> Result<()> {

@@ -7,17 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::{DType, pickle::PthTensors};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 
 use crate::{
+    archive::{Archive, each},
     error::{Error, Result},
     weights::Weight,
 };
 
-/// Where `PyTorch` training scripts keep the weights beside the optimiser's state.
-const STATE_KEYS: [&str; 2] = ["model", "state_dict"];
+mod huggingface;
 
 /// An opened checkpoint: the names and shapes of its tensors, and the way to their values.
 pub struct Checkpoint {
@@ -27,14 +26,24 @@ pub struct Checkpoint {
 }
 
 /// What is known of a tensor before its values are read.
+#[derive(Debug, Clone)]
 struct Stored {
-    /// Its name in the file.
-    name: String,
+    /// The tensors of the file that it is made of, one below the other; most often one.
+    parts: Vec<String>,
+    /// Whether it is a matrix that lies in the file the other way round.
+    turned: bool,
+    /// Its shape as it is given out.
     shape: Vec<usize>,
 }
 
+impl Stored {
+    fn as_it_is(name: &str, shape: &[usize]) -> Self {
+        Self { parts: vec![name.to_owned()], turned: false, shape: shape.to_vec() }
+    }
+}
+
 enum File {
-    Pickle(PthTensors),
+    Archive(Archive),
     Safetensors { bytes: Vec<u8>, start: usize, metadata: Metadata },
 }
 
@@ -57,33 +66,20 @@ impl Checkpoint {
         }
     }
 
-    /// Opens a checkpoint that `torch.save` wrote: a state dictionary, or a dictionary that has one
-    /// under `model` or `state_dict`.
+    /// Opens what `torch.save` or `torch.jit.save` wrote: a state dictionary, a dictionary that has
+    /// one under `model` or `state_dict`, or a `TorchScript` module.
     ///
     /// # Errors
     /// [`Error::Read`] if the file cannot be opened, [`Error::Checkpoint`] if it is another kind of
-    /// file, [`Error::Empty`] if there is no state dictionary in it.
+    /// file, [`Error::Pickle`] if it names code or is damaged, [`Error::Entry`] and
+    /// [`Error::Damaged`] likewise, [`Error::Empty`] if there are no tensors in it.
     pub fn read_pytorch(path: &Path) -> Result<Self> {
-        fs::File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        for key in STATE_KEYS.map(Some).into_iter().chain([None]) {
-            // A key that is not there is an error like any other; the last try tells which it was.
-            let pickle = match PthTensors::new(path, key) {
-                Ok(pickle) => pickle,
-                Err(_) if key.is_some() => continue,
-                Err(source) => return Err(Error::Checkpoint { path: path.to_owned(), source }),
-            };
-            let infos = pickle.tensor_infos();
-            if infos.is_empty() {
-                continue;
-            }
-            let tensors = infos.iter().map(|(name, info)| {
-                let shape = info.layout.shape().dims().to_vec();
-                (name.clone(), Stored { name: name.clone(), shape })
-            });
-            let tensors = tensors.collect();
-            return Ok(Self { path: path.to_owned(), tensors, file: File::Pickle(pickle) });
-        }
-        Err(Error::Empty { path: path.to_owned() })
+        let archive = Archive::open(path)?;
+        let tensors = archive
+            .shapes()
+            .map(|(name, shape)| (name.to_owned(), Stored::as_it_is(name, shape)))
+            .collect();
+        Ok(Self { path: path.to_owned(), tensors, file: File::Archive(archive) })
     }
 
     /// Opens a safetensors file.
@@ -98,7 +94,7 @@ impl Checkpoint {
         let tensors = metadata
             .tensors()
             .into_iter()
-            .map(|(name, info)| (name.clone(), Stored { name, shape: info.shape.clone() }));
+            .map(|(name, info)| (name.clone(), Stored::as_it_is(&name, &info.shape)));
         let tensors = tensors.collect();
         let file = File::Safetensors { bytes, start: length + 8, metadata };
         Ok(Self { path: path.to_owned(), tensors, file })
@@ -113,6 +109,18 @@ impl Checkpoint {
             .map(|(name, stored)| (format!("{prefix}{name}"), stored))
             .collect();
         self
+    }
+
+    /// The same tensors under `OpenAI`'s names, if they are a CLIP model under Hugging Face's; else as
+    /// they are.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] for a part of an attention layer that is not there.
+    pub fn with_openai_names(mut self) -> Result<Self> {
+        if self.contains("vision_model.embeddings.class_embedding") {
+            self.tensors = huggingface::renamed(&self.tensors)?;
+        }
+        Ok(self)
     }
 
     /// The file.
@@ -160,53 +168,53 @@ impl Checkpoint {
     /// if the file is damaged.
     pub fn weight(&self, name: &str) -> Result<Weight> {
         let stored = self.stored(name)?;
-        let values = match &self.file {
-            File::Pickle(pickle) => self.pickled(pickle, name, &stored.name)?,
-            File::Safetensors { bytes, start, metadata } => {
-                let info = metadata
-                    .info(&stored.name)
-                    .ok_or_else(|| Error::Missing { name: name.to_owned() })?;
-                let (from, to) = info.data_offsets;
-                floats(name, info.dtype, &bytes[start + from..start + to])?
+        let mut values = Vec::new();
+        for part in &stored.parts {
+            let part = self.values(name, part)?;
+            if values.is_empty() {
+                values = part;
+            } else {
+                values.extend(part);
             }
-        };
+        }
         let found = stored.shape.clone();
+        let lies = match found[..] {
+            [rows, columns] if stored.turned => vec![columns, rows],
+            _ => found.clone(),
+        };
         let length = values.len();
-        Weight::new(found.clone(), values).ok_or_else(|| Error::Shape {
+        let weight = Weight::new(lies, values).ok_or_else(|| Error::Shape {
             name: name.to_owned(),
             expected: vec![length],
             found,
-        })
+        })?;
+        Ok(if stored.turned { weight.transposed() } else { weight })
     }
 
     fn stored(&self, name: &str) -> Result<&Stored> {
         self.tensors.get(name).ok_or_else(|| Error::Missing { name: name.to_owned() })
     }
 
-    fn pickled(&self, pickle: &PthTensors, name: &str, stored: &str) -> Result<Vec<f32>> {
-        let damaged = |source| Error::Checkpoint { path: self.path.clone(), source };
-        let tensor = pickle
-            .get(stored)
-            .map_err(damaged)?
-            .ok_or_else(|| Error::Missing { name: name.to_owned() })?;
-        if !tensor.dtype().is_float() {
-            let element = tensor.dtype().as_str().to_owned();
-            return Err(Error::Element { name: name.to_owned(), element });
+    /// The values of a tensor of the file, `part`, for the tensor `name`.
+    fn values(&self, name: &str, part: &str) -> Result<Vec<f32>> {
+        match &self.file {
+            File::Archive(archive) => archive.values(part),
+            File::Safetensors { bytes, start, metadata } => {
+                let info =
+                    metadata.info(part).ok_or_else(|| Error::Missing { name: name.to_owned() })?;
+                let (from, to) = info.data_offsets;
+                floats(name, info.dtype, &bytes[start + from..start + to])
+            }
         }
-        let tensor = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all());
-        tensor.and_then(|tensor| tensor.to_vec1()).map_err(damaged)
     }
 }
 
-fn floats(name: &str, element: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
+/// The floats of some bytes, widened to `f32`.
+pub(crate) fn floats(name: &str, element: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
     match element {
         Dtype::F32 => Ok(each(bytes, f32::from_le_bytes)),
         Dtype::F16 => Ok(each(bytes, |half| f16::from_le_bytes(half).to_f32())),
         Dtype::BF16 => Ok(each(bytes, |half| bf16::from_le_bytes(half).to_f32())),
         other => Err(Error::Element { name: name.to_owned(), element: format!("{other:?}") }),
     }
-}
-
-fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|chunk| value(*chunk)).collect()
 }

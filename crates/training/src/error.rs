@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+pub use crate::pickle::PickleError;
+
 /// The result of what this crate does.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,7 +38,35 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Where it goes wrong.
-        source: candle_core::Error,
+        source: zip::result::ZipError,
+    },
+    /// The part of a `PyTorch` checkpoint that names the tensors cannot be read.
+    #[error("`{}` is not a PyTorch checkpoint of weights", path.display())]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        source: PickleError,
+    },
+    /// A part of a checkpoint cannot be read.
+    #[error("cannot read `{entry}` in `{}`", path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// The part.
+        entry: String,
+        /// Where it goes wrong.
+        source: zip::result::ZipError,
+    },
+    /// A part of a checkpoint is not what it should be.
+    #[error("`{}` is damaged: `{entry}` {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The part.
+        entry: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The checkpoint holds no tensors by name.
     #[error("`{}` holds no state dictionary", path.display())]
@@ -91,6 +121,43 @@ pub enum Error {
         name: String,
         /// What it holds.
         element: String,
+    },
+    /// A tensor holds infinities or values that are no numbers.
+    #[error("the tensor `{name}` holds values that are not finite")]
+    NotFinite {
+        /// Its name.
+        name: String,
+    },
+    /// The tokenizer is not the one that the model was trained with.
+    #[error(
+        "{pieces} pieces of the tokenizer, {extra_ids} extra ids and {time_tokens} time tokens do not \
+         make the vocabulary of {vocabulary}"
+    )]
+    Vocabulary {
+        /// Pieces of the tokenizer.
+        pieces: u32,
+        /// Sentinels that follow them.
+        extra_ids: u32,
+        /// Time tokens after those.
+        time_tokens: u32,
+        /// Rows of the embedding table.
+        vocabulary: u32,
+    },
+    /// The parts do not make a model.
+    #[error("these files do not make a model")]
+    Model {
+        /// What does not fit.
+        source: Box<eventide_model::Error>,
+    },
+    /// Inputs of the network are missing or of another kind.
+    #[error("`{name}` in `{}` is wrong: {problem}", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Why it cannot be used.
+        problem: String,
     },
     /// Two names of one tensor hold different values.
     #[error("the tensor `{name}` differs from `{tied}`, to which it is tied")]

@@ -61,16 +61,26 @@ pub struct Sizes {
 ///
 /// # Errors
 /// Those of reading; and [`Error::Missing`], [`Error::Surplus`], [`Error::Shape`], [`Error::Rank`],
-/// [`Error::Tied`], [`Error::Divide`], [`Error::Square`].
+/// [`Error::NotFinite`], [`Error::Tied`], [`Error::Divide`], [`Error::Square`].
 pub fn import(vid2seq: &Checkpoint, clip: &Checkpoint, given: &Given) -> Result<(Sizes, Weights)> {
     let (vision, mut weights) = import_vision(clip, given)?;
-    let t5 = t5_sizes(vid2seq, given)?;
-    let temporal = temporal_sizes(vid2seq, given)?;
+    let (temporal, t5, more) = import_vid2seq(vid2seq, given)?;
+    weights.extend(more);
+    Ok((Sizes { vision, temporal, t5 }, weights))
+}
+
+/// Takes the temporal encoder and T5, but no vision encoder.
+///
+/// # Errors
+/// As [`import`].
+pub fn import_vid2seq(checkpoint: &Checkpoint, given: &Given) -> Result<(Temporal, T5, Weights)> {
+    let t5 = t5_sizes(checkpoint, given)?;
+    let temporal = temporal_sizes(checkpoint, given)?;
     let mut table = t5_tensors(&t5);
     table.extend(temporal_tensors(&temporal, t5.d_model));
-    weights.extend(take(vid2seq, &table)?);
-    refuse_surplus(vid2seq, &table, is_tied_name)?;
-    Ok((Sizes { vision, temporal, t5 }, weights))
+    let weights = take(checkpoint, &table)?;
+    refuse_surplus(checkpoint, &table, is_tied_name)?;
+    Ok((temporal, t5, weights))
 }
 
 /// Takes T5 alone, from a file whose names begin with `t5_model.`.
@@ -259,6 +269,9 @@ fn take_one(checkpoint: &Checkpoint, tensor: &TensorSpec) -> Result<Weight> {
         });
     }
     let weight = checkpoint.weight(&tensor.source)?;
+    if !weight.values().iter().all(|value| value.is_finite()) {
+        return Err(Error::NotFinite { name: tensor.source.clone() });
+    }
     Ok(if tensor.turned { weight.transposed() } else { weight.reshaped(&tensor.shape) })
 }
 

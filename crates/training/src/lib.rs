@@ -4,21 +4,25 @@
 pub mod bundle;
 pub mod checkpoint;
 pub mod import;
+pub mod inputs;
 pub mod layout;
 pub mod presets;
 pub mod relative;
+pub mod released;
 pub mod seeded;
 pub mod synth;
 pub mod tensors;
 pub mod weights;
 
+mod archive;
 mod blocks;
 mod error;
 mod graph;
 mod pb;
+mod pickle;
 mod t5;
 mod temporal;
 mod vision;
 
-pub use error::{Error, Result};
+pub use error::{Error, PickleError, Result};
 pub use graph::Style;

@@ -20,6 +20,9 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Stop> {
     let night = night(&arguments.job)?;
     let worker = worker(&night, &arguments.job.tools, arguments.workers.map(usize::from))?;
+    // A tool that does not work would make a failure of every video.
+    let tools = worker.tools.check().await;
+    tools.map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
     let progress = Arc::new(Progress::default());
     let work = async {
         let planned = night.plan(stores, true).await.map_err(|e| Stop::bad_job(explained(&e)))?;

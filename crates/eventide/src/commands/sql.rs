@@ -14,7 +14,7 @@ use eventide_query::{Error, Format, Options, Session, Settings, Shell, TableStyl
 use miette::{IntoDiagnostic, WrapErr};
 use tokio::sync::Notify;
 
-use super::Stop;
+use super::{Stop, absolute};
 use crate::{arguments::Common, environment};
 
 /// Arguments of `sql`.
@@ -125,20 +125,6 @@ async fn pass_on_interrupts(interrupt: Arc<Notify>) {
     while tokio::signal::ctrl_c().await.is_ok() {
         interrupt.notify_waiters();
     }
-}
-
-/// A path is relative to the current folder; an address is what it is.
-fn absolute(tables: &str) -> Result<String, Stop> {
-    if tables.contains("://") {
-        return Ok(tables.to_owned());
-    }
-    let path = std::path::absolute(tables)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("`{tables}` is not a path"))
-        .map_err(Stop::bad_job)?;
-    path.into_os_string()
-        .into_string()
-        .map_err(|path| Stop::bad_job(miette::miette!("{path:?} is not Unicode")))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "this is what `map_err` calls")]

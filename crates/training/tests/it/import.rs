@@ -1,7 +1,8 @@
 //! Import is strict: what does not fit is named.
 
-use std::path::PathBuf;
+use std::{io::Write as _, path::PathBuf};
 
+use candle_core::{DType, pickle::PthTensors};
 use eventide_training::{
     Error,
     checkpoint::Checkpoint,
@@ -11,6 +12,7 @@ use eventide_training::{
 };
 use rstest::rstest;
 use tempfile::TempDir;
+use zip::write::SimpleFileOptions;
 
 use crate::support::golden;
 
@@ -19,17 +21,182 @@ fn given() -> Given {
 }
 
 #[rstest]
-#[case::weights_only("checkpoint.pth")]
-#[case::left_by_a_training_run("checkpoint_training.pth")]
-fn sizes_are_read_from_the_tensors(#[case] name: &str) {
-    let checkpoint = Checkpoint::read(&golden(&format!("vid2seq-tiny/{name}"))).unwrap();
-    let clip = Checkpoint::read(&golden("vid2seq-tiny/clip.pt")).unwrap();
+fn sizes_are_read_from_the_tensors(
+    #[values("checkpoint.pth", "checkpoint_training.pth")] vid2seq: &str,
+    #[values("clip.pt", "clip-torchscript.pt")] clip: &str,
+) {
+    let checkpoint = Checkpoint::read(&golden(&format!("vid2seq-tiny/{vid2seq}"))).unwrap();
+    let clip = Checkpoint::read(&golden(&format!("vid2seq-tiny/{clip}"))).unwrap();
     let (sizes, weights) = import(&checkpoint, &clip, &given()).unwrap();
     let tiny = presets::tiny();
     assert_eq!(sizes.vision, tiny.vision);
     assert_eq!(sizes.temporal, tiny.temporal);
     assert_eq!(sizes.t5, tiny.t5);
     weights.check(&tiny).unwrap();
+}
+
+/// Candle's reader is another's work, so that both are unlikely to be wrong alike.
+#[rstest]
+#[case::weights_only("checkpoint.pth", Some("model"))]
+#[case::left_by_a_training_run("checkpoint_training.pth", Some("model"))]
+#[case::half_precision("clip.pt", None)]
+fn tensors_are_those_that_another_reader_finds(#[case] name: &str, #[case] key: Option<&str>) {
+    let path = golden(&format!("vid2seq-tiny/{name}"));
+    let ours = Checkpoint::read(&path).unwrap();
+    let theirs = PthTensors::new(&path, key).unwrap();
+    let mut names: Vec<&str> = theirs.tensor_infos().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(ours.names().collect::<Vec<_>>(), names);
+    for name in names {
+        let tensor = theirs.get(name).unwrap().unwrap();
+        assert_eq!(ours.shape(name).unwrap(), tensor.dims(), "{name}");
+        if tensor.dtype().is_float() {
+            let tensor = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+            let values = tensor.to_vec1::<f32>().unwrap();
+            assert_eq!(ours.weight(name).unwrap().values(), values, "{name}");
+        }
+    }
+}
+
+#[test]
+fn torch_script_holds_the_tensors_of_the_state_dictionary() {
+    let open = |name: &str| Checkpoint::read(&golden(&format!("vid2seq-tiny/{name}"))).unwrap();
+    let (plain, script) = (open("clip.pt"), open("clip-torchscript.pt"));
+    assert!(plain.names().eq(script.names()));
+    for name in plain.names().filter(|name| name.contains('.')) {
+        assert_eq!(plain.weight(name).unwrap(), script.weight(name).unwrap(), "{name}");
+    }
+}
+
+/// A `PyTorch` file with this pickle in it.
+fn pickled(pickle: &[u8]) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pickled.pth");
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file("pickled/data.pkl", stored).unwrap();
+    zip.write_all(pickle).unwrap();
+    zip.finish().unwrap();
+    (folder, path)
+}
+
+#[test]
+fn code_in_a_pickle_is_named_and_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("was-run");
+    let pickle = format!("cos\nsystem\n(S'touch {}'\ntR.", trace.display());
+    let (_file, path) = pickled(pickle.as_bytes());
+    let error = Checkpoint::read(&path).unwrap_err();
+    let Error::Pickle { source, .. } = error else { panic!("{error}") };
+    let expected =
+        "the pickle names the Python code `os system`, which no weights need; it was not run";
+    assert_eq!(source.to_string(), expected);
+    assert!(!trace.exists());
+}
+
+#[test]
+fn a_pickle_without_tensors_is_no_checkpoint() {
+    let (_file, path) = pickled(b"\x80\x02}.");
+    assert!(matches!(Checkpoint::read(&path), Err(Error::Empty { .. })));
+}
+
+#[test]
+fn a_changed_byte_is_noticed() {
+    let mut bytes = std::fs::read(golden("vid2seq-tiny/checkpoint.pth")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("changed.pth");
+    std::fs::write(&path, bytes).unwrap();
+    let checkpoint = Checkpoint::read(&path).unwrap();
+    let mut read = checkpoint.names().map(|name| checkpoint.weight(name));
+    let error = read.find_map(Result::err).unwrap();
+    assert!(matches!(error, Error::Entry { .. }), "{error}");
+}
+
+#[test]
+fn a_file_that_is_cut_short_is_refused() {
+    let bytes = std::fs::read(golden("vid2seq-tiny/clip-torchscript.pt")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("short.pt");
+    for length in [0, 1, 1000, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let error = Checkpoint::read(&path).unwrap_err();
+        assert!(matches!(error, Error::Checkpoint { .. }), "{length}: {error}");
+    }
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_named() {
+    refused(
+        |weights| {
+            let weight = Weight::new(vec![64], vec![f32::NAN; 64]).unwrap();
+            weights.insert("encoder.final_layer_norm.weight".to_owned(), weight);
+        },
+        "the tensor `t5_model.encoder.final_layer_norm.weight` holds values that are not finite",
+    );
+}
+
+/// The golden CLIP as Hugging Face would name it, by a table of its own.
+fn under_huggingface_names(clip: &Checkpoint) -> Weights {
+    let mut renamed = Weights::default();
+    for name in clip.names().filter(|name| name.starts_with("visual.")) {
+        let weight = clip.weight(name).unwrap();
+        let name = name.strip_prefix("visual.").unwrap();
+        let layer = name
+            .replace("transformer.resblocks.", "vision_model.encoder.layers.")
+            .replace("ln_1", "layer_norm1")
+            .replace("ln_2", "layer_norm2")
+            .replace("c_fc", "fc1")
+            .replace("c_proj", "fc2")
+            .replace("attn.", "self_attn.")
+            .replace("conv1", "vision_model.embeddings.patch_embedding")
+            .replace("ln_pre", "vision_model.pre_layrnorm")
+            .replace("ln_post", "vision_model.post_layernorm");
+        match name {
+            "class_embedding" => {
+                renamed.insert("vision_model.embeddings.class_embedding".to_owned(), weight);
+            }
+            "positional_embedding" => {
+                let name = "vision_model.embeddings.position_embedding.weight";
+                renamed.insert(name.to_owned(), weight);
+            }
+            "proj" => {
+                let [rows, columns] = weight.shape() else { panic!("{weight:?}") };
+                let turned = (0..*columns)
+                    .flat_map(|column| weight.values().iter().skip(column).step_by(*columns))
+                    .copied();
+                let turned = Weight::new(vec![*columns, *rows], turned.collect()).unwrap();
+                renamed.insert("visual_projection.weight".to_owned(), turned);
+            }
+            _ if name.contains("in_proj_") => {
+                let (layer, kind) = layer.split_once("in_proj_").unwrap();
+                let mut shape = weight.shape().to_vec();
+                shape[0] /= 3;
+                let parts = weight.values().chunks(weight.values().len() / 3);
+                for (part, values) in ["q", "k", "v"].into_iter().zip(parts) {
+                    let part_weight = Weight::new(shape.clone(), values.to_vec()).unwrap();
+                    renamed.insert(format!("{layer}{part}_proj.{kind}"), part_weight);
+                }
+            }
+            _ => renamed.insert(layer, weight),
+        }
+    }
+    let other = Weight::new(vec![1], vec![0.0]).unwrap();
+    renamed.insert("text_model.final_layer_norm.bias".to_owned(), other.clone());
+    renamed.insert("logit_scale".to_owned(), other);
+    renamed
+}
+
+#[test]
+fn the_names_of_hugging_face_are_known() {
+    let clip = Checkpoint::read(&golden("vid2seq-tiny/clip.pt")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clip.safetensors");
+    under_huggingface_names(&clip).write(&path).unwrap();
+    let renamed = Checkpoint::read(&path).unwrap().with_openai_names().unwrap();
+    let (found, expected) = (import_vision(&renamed, &given()), import_vision(&clip, &given()));
+    assert_eq!(found.unwrap(), expected.unwrap());
 }
 
 /// The golden T5 with some tensors changed, as a file.

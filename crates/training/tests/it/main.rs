@@ -4,6 +4,7 @@
 
 mod bundle;
 mod import;
+mod released;
 mod support;
 mod t5;
 mod vid2seq;

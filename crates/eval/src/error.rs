@@ -1,0 +1,77 @@
+//! What can be wrong with the input of a score.
+
+use crate::ScorerError;
+
+/// What this crate answers with.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Input that no score can be given for. What can be scored by a stated rule is counted in
+/// [`LeftOut`](crate::LeftOut) instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An event lies at no moment.
+    #[error("event {index} of video `{video}` has a time that is no number: {start} to {end}")]
+    Time {
+        /// The video.
+        video: String,
+        /// The event's place in the video's list, from 0.
+        index: usize,
+        /// Its start as given, in seconds.
+        start: f64,
+        /// Its end as given, in seconds.
+        end: f64,
+    },
+    /// One set lists a video more than once, so that it is unclear which of its events count.
+    #[error("video `{video}` is listed twice")]
+    Twice {
+        /// The video.
+        video: String,
+    },
+    /// A video has not as many captions as spans.
+    #[error("video `{video}` has {spans} time stamps but {captions} sentences")]
+    Uneven {
+        /// The video.
+        video: String,
+        /// How many spans.
+        spans: usize,
+        /// How many captions.
+        captions: usize,
+    },
+    /// There is nothing to compare with.
+    #[error("no reference set was given")]
+    NoReferences,
+    /// Predictions and references have no video in common; most likely their ids are written differently.
+    #[error("none of {predicted} predicted videos is among {referenced} reference videos")]
+    NothingInCommon {
+        /// Videos with a prediction entry.
+        predicted: usize,
+        /// Videos with reference events.
+        referenced: usize,
+    },
+    /// A text is not of the expected form.
+    #[error("not a valid {form} file")]
+    Form {
+        /// Which form was expected.
+        form: &'static str,
+        /// What the parser says, with line and column.
+        source: serde_json::Error,
+    },
+    /// A scorer from outside gave up.
+    #[error("scorer `{name}` failed")]
+    Scorer {
+        /// The scorer.
+        name: String,
+        /// What it says.
+        source: ScorerError,
+    },
+    /// A scorer from outside did not answer every pair, or with something that is no number.
+    #[error("scorer `{name}` gave {given} usable scores for {asked} pairs")]
+    Scores {
+        /// The scorer.
+        name: String,
+        /// How many scores are finite.
+        given: usize,
+        /// How many pairs it was asked about.
+        asked: usize,
+    },
+}

@@ -1,0 +1,274 @@
+//! A relative of METEOR that needs no data and no other program: words match if they, or their stems, are equal.
+//!
+//! From Denkowski and Lavie, "Meteor Universal: Language Specific Translation Evaluation for Any Target Language"
+//! (2014), section 2, with the parameters for English. It lacks the synonyms and paraphrases of METEOR 1.5, its list
+//! of function words and its normalisation, so its figures are lower and not comparable; hence its own name.
+
+use std::{cmp::Reverse, collections::HashMap};
+
+use rust_stemmers::{Algorithm, Stemmer};
+
+use crate::{Pair, PairScores, ScorerError, SentenceScorer, localisation::count};
+
+/// Recall counts for this share of the harmonic mean.
+const ALPHA: f64 = 0.85;
+/// How fast the punishment for scattered matches grows.
+const BETA: f64 = 0.2;
+/// The largest punishment for scattered matches.
+const GAMMA: f64 = 0.6;
+/// The weight of a content word; a function word has the rest.
+const DELTA: f64 = 0.75;
+/// What a match of equal stems is worth; one of equal words is worth 1.
+const STEM: f64 = 0.6;
+/// How many partial alignments are followed at a time.
+const BEAM: usize = 40;
+/// The most words of a caption that are looked at; time grows with their square. No captioner writes as many.
+const MOST_WORDS: usize = 300;
+
+/// Words that carry little meaning: the most frequent of English. Not the list of METEOR 1.5.
+const FUNCTION_WORDS: &[&str] = &[
+    "'s", "a", "about", "after", "all", "also", "an", "and", "are", "as", "at", "be", "been",
+    "but", "by", "can", "for", "from", "had", "has", "have", "he", "her", "his", "i", "if", "in",
+    "into", "is", "it", "its", "more", "n't", "no", "not", "of", "on", "or", "other", "she", "so",
+    "some", "than", "that", "the", "their", "them", "then", "there", "they", "this", "to", "up",
+    "was", "we", "were", "what", "when", "which", "who", "will", "with", "would", "you",
+];
+
+/// The measure `meteor_native`: exact and stem matches only. Never report it as METEOR.
+///
+/// Looks at the first 300 words of a caption. Remembers the stem of every word that it has seen.
+pub struct MeteorNative {
+    stemmer: Stemmer,
+    stems: HashMap<String, String>,
+}
+
+impl Default for MeteorNative {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MeteorNative {
+    /// A scorer for English.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { stemmer: Stemmer::create(Algorithm::English), stems: HashMap::new() }
+    }
+
+    /// The figures of the best reference; zeros without any.
+    fn best(&mut self, pair: &Pair<'_, String>) -> Figures {
+        let hypothesis = self.words(pair.hypothesis);
+        let each = pair.references.iter().map(|reference| {
+            let reference = self.words(reference);
+            Figures::of(&hypothesis, &reference)
+        });
+        each.max_by(|a, b| a.score().total_cmp(&b.score())).unwrap_or_default()
+    }
+
+    fn words(&mut self, tokens: &[String]) -> Vec<Word> {
+        tokens
+            .iter()
+            .take(MOST_WORDS)
+            .map(|token| {
+                let Self { stemmer, stems } = self;
+                let stem = stems
+                    .entry(token.clone())
+                    .or_insert_with(|| stemmer.stem(token).into_owned())
+                    .clone();
+                let function = FUNCTION_WORDS.contains(&token.as_str());
+                let weight = if function { 1.0 - DELTA } else { DELTA };
+                Word { text: token.clone(), stem, weight }
+            })
+            .collect()
+    }
+}
+
+impl SentenceScorer for MeteorNative {
+    fn name(&self) -> &'static str {
+        "meteor_native"
+    }
+
+    /// The total is that of the added figures of all pairs, as METEOR's is.
+    fn score(&mut self, pairs: &[Pair<'_, String>]) -> Result<PairScores, ScorerError> {
+        let figures: Vec<_> = pairs.iter().map(|pair| self.best(pair)).collect();
+        let mut sum = Figures::default();
+        for each in &figures {
+            sum.add(each);
+        }
+        let each = figures.iter().map(Figures::score).collect();
+        Ok(PairScores { total: sum.score(), each })
+    }
+}
+
+struct Word {
+    text: String,
+    stem: String,
+    weight: f64,
+}
+
+impl Word {
+    /// What a match of the two is worth, if they match.
+    fn matched(&self, other: &Self) -> Option<f64> {
+        if self.text == other.text { Some(1.0) } else { (self.stem == other.stem).then_some(STEM) }
+    }
+}
+
+/// What a score is computed from. Those of several pairs add up.
+#[derive(Debug, Clone, Default)]
+struct Figures {
+    /// Weights of all words of the hypothesis, and of the reference.
+    weight: [f64; 2],
+    /// Weights of the matched ones times what their matches are worth.
+    matched_weight: [f64; 2],
+    /// Words of both.
+    words: usize,
+    /// Matched words of both.
+    matched_words: usize,
+    /// Runs of matches that stand together in both; none where the two are the same.
+    chunks: usize,
+}
+
+impl Figures {
+    fn of(hypothesis: &[Word], reference: &[Word]) -> Self {
+        let total = |words: &[Word]| words.iter().map(|word| word.weight).sum();
+        let alignment = align(hypothesis, reference);
+        let mut figures = Self {
+            weight: [total(hypothesis), total(reference)],
+            words: hypothesis.len() + reference.len(),
+            matched_words: 2 * alignment.matches.len(),
+            chunks: alignment.chunks,
+            ..Self::default()
+        };
+        for &(ours, theirs, worth) in &alignment.matches {
+            figures.matched_weight[0] += hypothesis[ours].weight * worth;
+            figures.matched_weight[1] += reference[theirs].weight * worth;
+        }
+        if figures.chunks == 1 && figures.matched_words == figures.words {
+            figures.chunks = 0;
+        }
+        figures
+    }
+
+    fn add(&mut self, other: &Self) {
+        for side in 0..2 {
+            self.weight[side] += other.weight[side];
+            self.matched_weight[side] += other.matched_weight[side];
+        }
+        self.words += other.words;
+        self.matched_words += other.matched_words;
+        self.chunks += other.chunks;
+    }
+
+    fn score(&self) -> f64 {
+        if self.matched_words == 0 {
+            return 0.0;
+        }
+        let precision = self.matched_weight[0] / self.weight[0];
+        let recall = self.matched_weight[1] / self.weight[1];
+        let mean = precision * recall / (ALPHA * precision + (1.0 - ALPHA) * recall);
+        let scattered = 2.0 * count(self.chunks) / count(self.matched_words);
+        mean * (1.0 - GAMMA * scattered.powf(BETA))
+    }
+}
+
+/// A partial alignment.
+#[derive(Debug, Clone, Default)]
+struct Alignment {
+    /// Place in the hypothesis, place in the reference, worth.
+    matches: Vec<(usize, usize, f64)>,
+    /// For each word of the reference, whether it is matched.
+    taken: Vec<bool>,
+    chunks: usize,
+    /// How far matched words are from each other's place, in all.
+    distance: usize,
+}
+
+/// What makes an alignment better than another: the greater, the better.
+type Rank = (usize, Reverse<usize>, Reverse<usize>);
+
+impl Alignment {
+    /// More matches first, then fewer chunks, then less distance.
+    fn rank(&self) -> Rank {
+        (self.matches.len(), Reverse(self.chunks), Reverse(self.distance))
+    }
+
+    /// Its rank with one match more.
+    fn rank_with(&self, ours: usize, theirs: usize) -> Rank {
+        let follows = self
+            .matches
+            .last()
+            .is_some_and(|&(before, other, _)| before + 1 == ours && other + 1 == theirs);
+        (
+            self.matches.len() + 1,
+            Reverse(self.chunks + usize::from(!follows)),
+            Reverse(self.distance + ours.abs_diff(theirs)),
+        )
+    }
+
+    fn with(&self, ours: usize, theirs: usize, worth: f64) -> Self {
+        let (_, Reverse(chunks), Reverse(distance)) = self.rank_with(ours, theirs);
+        let (mut matches, mut taken) = (self.matches.clone(), self.taken.clone());
+        matches.push((ours, theirs, worth));
+        taken[theirs] = true;
+        Self { matches, taken, chunks, distance }
+    }
+}
+
+/// The best alignment among those that a beam finds.
+fn align(hypothesis: &[Word], reference: &[Word]) -> Alignment {
+    let mut beam = vec![Alignment { taken: vec![false; reference.len()], ..Alignment::default() }];
+    for (ours, word) in hypothesis.iter().enumerate() {
+        let candidates: Vec<_> = reference
+            .iter()
+            .enumerate()
+            .filter_map(|(theirs, other)| Some((theirs, word.matched(other)?)))
+            .collect();
+        let mut next: Vec<_> = beam.iter().map(|each| (each.rank(), each, None)).collect();
+        for each in &beam {
+            let free = candidates.iter().filter(|(theirs, _)| !each.taken[*theirs]);
+            next.extend(
+                free.map(|candidate| (each.rank_with(ours, candidate.0), each, Some(candidate))),
+            );
+        }
+        next.sort_by_key(|(rank, ..)| Reverse(*rank));
+        let following = next.into_iter().take(BEAM).map(|(_, each, candidate)| {
+            candidate
+                .map_or_else(|| each.clone(), |&(theirs, worth)| each.with(ours, theirs, worth))
+        });
+        beam = following.collect();
+    }
+    beam.into_iter().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    // Worked out by hand from the formulas.
+    #[rstest]
+    #[case::same("cut the onion", "cut the onion", 1.0)]
+    #[case::nothing("cut the onion", "play ball", 0.0)]
+    #[case::no_words("", "play ball", 0.0)]
+    // One chunk of two words in each; both sentences have a third content word.
+    #[case::one_chunk("red apple pie", "red apple cake", (2.0 / 3.0) * (1.0 - 0.6 * 0.5_f64.powf(0.2)))]
+    // A stem is worth 0.6, whole match in one chunk.
+    #[case::stem("jumps", "jumped", 0.6)]
+    // The function word weighs a third of the content word.
+    #[case::function_word("the dog", "the cat", 0.25 * (1.0 - 0.6))]
+    fn scores(#[case] hypothesis: &str, #[case] reference: &str, #[case] expected: f64) {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let (hypothesis, reference) = (words(hypothesis), words(reference));
+        let answer = MeteorNative::new().score(&[Pair::new(&hypothesis, &reference)]).unwrap();
+        assert!((answer.each[0] - expected).abs() < 1e-9, "{}", answer.each[0]);
+        assert!((answer.total - expected).abs() < 1e-9, "{}", answer.total);
+    }
+
+    #[test]
+    fn a_caption_that_repeats_itself_takes_no_time() {
+        let words = vec!["same".to_owned(); 5000];
+        let answer = MeteorNative::new().score(&[Pair::new(&words, &words)]).unwrap();
+        assert!((answer.total - 1.0).abs() < 1e-9, "{}", answer.total);
+    }
+}

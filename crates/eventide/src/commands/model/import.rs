@@ -1,0 +1,124 @@
+//! `eventide model import`: a released checkpoint becomes a bundle.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args;
+use eventide_model::Bundle;
+use eventide_training::{
+    Error, Style,
+    import::Given,
+    released::{Imported, Release},
+};
+use serde_json::json;
+
+use super::inspect::{Described, describe};
+use crate::{arguments::Format, commands::Stop, report};
+
+/// Arguments of `model import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArguments {
+    /// The checkpoint of VidChapters: temporal encoder and T5. A pickle is read, never run.
+    #[arg(long, value_name = "CHECKPOINT.pth")]
+    vid2seq: PathBuf,
+    /// The CLIP model: OpenAI's `.pt` (also TorchScript), or `.safetensors` with OpenAI's or Hugging
+    /// Face's names.
+    #[arg(long, value_name = "CLIP")]
+    clip: PathBuf,
+    /// The SentencePiece model that the checkpoint was trained with.
+    #[arg(long, value_name = "spiece.model")]
+    tokenizer: PathBuf,
+    /// The folder of the bundle, which must not be there yet.
+    #[arg(long, value_name = "BUNDLE")]
+    out: PathBuf,
+    /// The name of the bundle: lower-case letters, digits, `-` and `.`. If not given, that of the
+    /// checkpoint.
+    #[arg(long, value_name = "ID")]
+    name: Option<String>,
+    /// SPDX expression of the weights' licence.
+    #[arg(long, value_name = "SPDX", default_value = "NOASSERTION")]
+    licence: String,
+    /// Rows of the vocabulary, the last ones, that are time tokens.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    time_tokens: u32,
+    /// Attention heads of the temporal encoder, which no tensor tells.
+    #[arg(long, value_name = "N", default_value_t = Given::default().temporal_heads)]
+    temporal_heads: u32,
+    /// Attention heads of the CLIP model. If not given, one for each 64 of its width, as in OpenAI's.
+    #[arg(long, value_name = "N")]
+    clip_heads: Option<u32>,
+    /// How the result is printed.
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &ImportArguments) -> Result<ExitCode, Stop> {
+    let release = Release {
+        vid2seq: arguments.vid2seq.clone(),
+        clip: arguments.clip.clone(),
+        tokenizer: arguments.tokenizer.clone(),
+        model_id: arguments.name.clone().unwrap_or_else(|| name_after(&arguments.vid2seq)),
+        licence: arguments.licence.clone(),
+        time_tokens: arguments.time_tokens,
+        given: Given {
+            vision_heads: arguments.clip_heads,
+            temporal_heads: arguments.temporal_heads,
+            ..Given::default()
+        },
+    };
+    let imported =
+        release.import(&arguments.out, Style::default()).map_err(|error| stop(&error))?;
+    let Imported { manifest, parameters, tensors } = imported;
+    let Described { mut rows, mut document } = describe(&manifest);
+    rows.insert(0, ("bundle", arguments.out.display().to_string()));
+    rows.insert(1, ("read", format!("{tensors} tensors, {parameters} parameters")));
+    document["bundle"] = json!(arguments.out);
+    document["digest"] = json!(Bundle::digest_of(&manifest));
+    document["tensors"] = json!(tensors);
+    report::described(&rows, &document, arguments.format).map_err(Stop::failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The name of a file, as far as it can be that of a bundle.
+fn name_after(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.';
+    let name: String = stem.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+    name.trim_matches('-').to_owned()
+}
+
+fn stop(error: &Error) -> Stop {
+    let help = match error {
+        Error::Divide { part: "temporal.dim", .. } => {
+            "say how many heads there are: --temporal-heads"
+        }
+        Error::Divide { part: "vision.width", .. } => "say how many heads there are: --clip-heads",
+        Error::Vocabulary { .. } => {
+            "give the tokenizer that the checkpoint was trained with, and --time-tokens if they are not 100"
+        }
+        Error::Exists { .. } => {
+            "a bundle is never written over: name another folder, or remove this one"
+        }
+        Error::Pickle { .. } => {
+            "only weights are read: save the `state_dict()` of the model, not the model itself"
+        }
+        _ => return super::unusable(error),
+    };
+    Stop::bad_job(miette::miette!(help = help, "{}", crate::commands::chain(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("/models/vid2seq_htmchapters_YouCook2.pth", "vid2seq-htmchapters-youcook2")]
+    #[case("best model (2).pth", "best-model--2")]
+    #[case("..", "")]
+    fn bundles_are_named_after_checkpoints(#[case] path: &str, #[case] expected: &str) {
+        assert_eq!(name_after(Path::new(path)), expected);
+    }
+}

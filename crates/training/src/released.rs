@@ -1,0 +1,132 @@
+//! From the files of a release to a bundle: a `VidChapters` checkpoint, a CLIP model and a tokenizer.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use eventide_model::{
+    Bundle, Tokenizer,
+    bundle::validate_rules,
+    manifest::{FrameRule, Manifest, TimeTokens, files},
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Style,
+    bundle::write_bundle,
+    checkpoint::Checkpoint,
+    error::{Error, Result},
+    import::{Given, Sizes, import_vid2seq, import_vision},
+    presets,
+};
+
+/// A release, and what its files do not tell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Release {
+    /// The checkpoint of the temporal encoder and T5.
+    pub vid2seq: PathBuf,
+    /// The CLIP model, under `OpenAI`'s names or Hugging Face's.
+    pub clip: PathBuf,
+    /// The SentencePiece model.
+    pub tokenizer: PathBuf,
+    /// The name of the bundle.
+    pub model_id: String,
+    /// SPDX expression of the weights' licence.
+    pub licence: String,
+    /// How many rows of the vocabulary, the last ones, are time tokens.
+    pub time_tokens: u32,
+    /// Sizes and rules of the network.
+    pub given: Given,
+}
+
+/// A bundle that was made of a release.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// Its manifest, as it was written.
+    pub manifest: Manifest,
+    /// The number of values in all tensors.
+    pub parameters: usize,
+    /// The number of tensors.
+    pub tensors: usize,
+}
+
+impl Release {
+    /// Writes the bundle of a release to `folder`, which must not be there yet; its parent must be.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::read`], [`import`](crate::import::import) and [`write_bundle`]; [`Error::Vocabulary`] if the
+    /// tokenizer is not that of the checkpoint, [`Error::Model`] if it is none, or if the parts do not
+    /// fit one another. After an error there is no folder.
+    pub fn import(&self, folder: &Path, style: Style) -> Result<Imported> {
+        if folder.exists() {
+            return Err(Error::Exists { path: folder.to_owned() });
+        }
+        let tokenizer = fs::read(&self.tokenizer).map_err(unreadable(&self.tokenizer))?;
+        let vid2seq = Checkpoint::read(&self.vid2seq)?;
+        let clip = Checkpoint::read(&self.clip)?.with_openai_names()?;
+        let (vision, mut weights) = import_vision(&clip, &self.given)?;
+        drop(clip); // it may hold the whole file, text tower and all
+        let (temporal, t5, more) = import_vid2seq(&vid2seq, &self.given)?;
+        weights.extend(more);
+        drop(vid2seq);
+        let manifest = self.manifest(Sizes { vision, temporal, t5 }, &tokenizer)?;
+        write_bundle(folder, &manifest, &weights, &tokenizer, style)?;
+        let path = folder.join(files::MANIFEST);
+        let written = fs::read(&path).map_err(unreadable(&path))?;
+        let manifest = Bundle::read_manifest(&path, &written).map_err(unfit)?;
+        let (parameters, tensors) = (weights.parameters(), weights.iter().count());
+        Ok(Imported { manifest, parameters, tensors })
+    }
+
+    /// The manifest of the bundle, without its files.
+    fn manifest(&self, sizes: Sizes, tokenizer: &[u8]) -> Result<Manifest> {
+        let base = presets::base();
+        let vocabulary = sizes.t5.vocab_size;
+        let first_id = vocabulary.saturating_sub(self.time_tokens);
+        let manifest = Manifest {
+            model_id: self.model_id.clone(),
+            trained: true,
+            licence: self.licence.clone(),
+            provenance: format!(
+                "imported from {} and {}",
+                described(&self.vid2seq)?,
+                described(&self.clip)?
+            ),
+            frames: FrameRule { count: sizes.temporal.positions, ..base.frames },
+            time_tokens: TimeTokens { bins: self.time_tokens, first_id, ..base.time_tokens },
+            vision: sizes.vision,
+            temporal: sizes.temporal,
+            t5: sizes.t5,
+            ..base
+        };
+        validate_rules(&manifest).map_err(unfit)?;
+        let pieces = Tokenizer::pieces_of(tokenizer).map_err(unfit)?;
+        let extra_ids = manifest.text.extra_ids;
+        if u64::from(pieces) + u64::from(extra_ids) != u64::from(first_id) {
+            let time_tokens = self.time_tokens;
+            return Err(Error::Vocabulary { pieces, extra_ids, time_tokens, vocabulary });
+        }
+        Tokenizer::new(tokenizer, &manifest).map_err(unfit)?;
+        Ok(manifest)
+    }
+}
+
+/// A file by its name and its digest.
+fn described(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    File::open(path)
+        .and_then(|mut file| io::copy(&mut file, &mut hash))
+        .map_err(unreadable(path))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("`{name}` (SHA-256 {:x})", hash.finalize()))
+}
+
+fn unreadable(path: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Read { path: path.to_owned(), source }
+}
+
+fn unfit(source: eventide_model::Error) -> Error {
+    Error::Model { source: Box::new(source) }
+}

@@ -1,0 +1,261 @@
+//! The life of a bundle on the command line: imported, looked at, checked, run; and what is refused on the way. The
+//! golden checkpoint must give the sequences that the reference program gives.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use eventide_testkit::{Finished, bundles};
+use rstest::rstest;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::trial::{LIMIT, eventide};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/golden/vid2seq-tiny");
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(GOLDEN).join(name)
+}
+
+/// A folder, and the program that runs in it.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Finished {
+        eventide()
+            .arguments(["model"])
+            .arguments(arguments)
+            .in_folder(self.0.path())
+            .run(LIMIT)
+            .unwrap()
+    }
+
+    fn json<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Value {
+        let finished = self.run(arguments.into_iter().chain(["--format", "json"]));
+        finished.assert_code(0);
+        serde_json::from_str(&finished.stdout).unwrap()
+    }
+
+    /// Imports golden files into the folder `bundle`.
+    fn import(&self, vid2seq: &Path, clip: &Path, more: &[&str]) -> Finished {
+        let [vid2seq, clip] = [vid2seq, clip].map(|path| path.display().to_string());
+        let tokenizer = golden("spiece.model").display().to_string();
+        let files = ["--vid2seq", &*vid2seq, "--clip", &*clip, "--tokenizer", &*tokenizer];
+        let arguments = ["import", "--out", "bundle", "--format", "json"].into_iter();
+        self.run(arguments.chain(files).chain(more.iter().copied()))
+    }
+
+    fn imported(&self, vid2seq: &str, clip: &str) -> Value {
+        let more = ["--temporal-heads", "4", "--name", "golden", "--licence", "MIT"];
+        let finished = self.import(&golden(vid2seq), &golden(clip), &more);
+        finished.assert_code(0);
+        assert_eq!(finished.stderr, "", "nothing is to be said");
+        serde_json::from_str(&finished.stdout).unwrap()
+    }
+
+    fn entries(&self) -> usize {
+        fs::read_dir(self.0.path()).unwrap().count()
+    }
+}
+
+/// The golden case of this name.
+fn case(name: &str) -> Value {
+    let text = fs::read_to_string(golden("cases.json")).unwrap();
+    let golden: Value = serde_json::from_str(&text).unwrap();
+    golden["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap().clone()
+}
+
+/// Fails unless the network says what the reference says in a golden case.
+fn check(desk: &Desk, case_name: &str, flags: &[&str]) {
+    let inputs = golden(&format!("case_{case_name}.safetensors")).display().to_string();
+    let case = case(case_name);
+    let limit = case["max_new_tokens"].to_string();
+    let arguments = ["run", "bundle", "--inputs", &*inputs, "--max-output-tokens", &*limit];
+    let found = desk.json(arguments.into_iter().chain(flags.iter().copied()));
+    let items = case["items"].as_array().unwrap();
+    assert_eq!(found["rows"].as_array().unwrap().len(), items.len());
+    for (row, item) in found["rows"].as_array().unwrap().iter().zip(items) {
+        assert_eq!(row["greedy"]["tokens"].as_array().unwrap(), without_start(&item["greedy"]));
+        let expected = item["beam4"]["hypotheses"].as_array().unwrap();
+        let hypotheses = row["hypotheses"].as_array().unwrap();
+        assert_eq!(hypotheses.len(), expected.len());
+        for (hypothesis, expected) in hypotheses.iter().zip(expected) {
+            assert_eq!(hypothesis["tokens"].as_array().unwrap(), without_start(expected));
+            let [found, expected] =
+                [&hypothesis["score"], &expected["score"]].map(|score| score.as_f64().unwrap());
+            assert!((found - expected).abs() < 1e-4, "{case_name}: {found} for {expected}");
+        }
+    }
+}
+
+fn without_start(sequence: &Value) -> &[Value] {
+    &sequence["ids"].as_array().unwrap()[1..]
+}
+
+#[rstest]
+#[case::weights_only("checkpoint.pth", "clip.pt")]
+#[case::as_openai_ships_clip("checkpoint.pth", "clip-torchscript.pt")]
+#[case::left_by_a_training_run("checkpoint_training.pth", "clip.pt")]
+fn an_imported_model_says_what_the_reference_says(#[case] vid2seq: &str, #[case] clip: &str) {
+    let desk = Desk::new();
+    let imported = desk.imported(vid2seq, clip);
+    assert_eq!(imported["tensors"], 106);
+    for case in [
+        "video_and_speech",
+        "empty_speech",
+        "all_zero_video",
+        "short_video_zero_padded",
+        "long_speech_cut_at_1000",
+        "batch_of_3",
+        "from_frames",
+    ] {
+        check(&desk, case, &[]);
+    }
+    check(&desk, "video_only_model", &["--only", "video"]);
+    check(&desk, "speech_only_model", &["--only", "speech"]);
+}
+
+#[test]
+fn frames_go_through_the_vision_encoder() {
+    let desk = Desk::new();
+    desk.imported("checkpoint.pth", "clip-torchscript.pt");
+    let frames = golden("frames.safetensors").display().to_string();
+    let arguments = ["run", "bundle", "--inputs", &*frames, "--beams", "2", "--memory", "--logits"];
+    let found = desk.json(arguments);
+    let row = &found["rows"][0];
+    assert_eq!(row["hypotheses"].as_array().unwrap().len(), 2);
+    assert_eq!(row["memory"]["rows"].as_array().unwrap().len(), 100);
+    assert_eq!(row["memory"]["rows"][0].as_array().unwrap().len(), 64);
+    assert_eq!(row["first_step_logits"].as_array().unwrap().len(), 400);
+}
+
+#[test]
+fn a_bundle_tells_what_it_is_and_that_it_is_whole() {
+    let desk = Desk::new();
+    let imported = desk.imported("checkpoint.pth", "clip.pt");
+    let inspected = desk.json(["inspect", "bundle"]);
+    assert_eq!(inspected["digest"], imported["digest"]);
+    assert_eq!(inspected["parameters"], imported["parameters"]);
+    assert_eq!(inspected["manifest"]["licence"], "MIT");
+    let weights = desk.0.path().join("bundle/model.safetensors");
+    assert_eq!(inspected["file_sizes"]["model.safetensors"], fs::metadata(weights).unwrap().len());
+
+    let text = desk.run(["inspect", "bundle"]);
+    text.assert_code(0);
+    assert!(text.stdout.contains("56 x 56 pixels"), "{}", text.stdout);
+
+    let verified = desk.json(["verify", "bundle"]);
+    assert_eq!(verified["digest"], imported["digest"]);
+    assert_eq!(verified["device"], "cpu");
+
+    let address = format!("file://{}/bundle", desk.0.path().display());
+    assert_eq!(desk.json(["verify", &address])["tokens"], verified["tokens"]);
+}
+
+#[test]
+fn a_damaged_bundle_is_named_file_by_file() {
+    let desk = Desk::new();
+    bundles::tiny(&desk.0.path().join("bundle"), 7).unwrap();
+    desk.run(["verify", "bundle"]).assert_code(0);
+    fs::write(desk.0.path().join("bundle/cross.onnx"), "not a graph").unwrap();
+    let finished = desk.run(["verify", "bundle"]);
+    finished.assert_code(2);
+    assert!(finished.stderr.contains("cross.onnx` is damaged"), "{}", finished.stderr);
+    fs::remove_file(desk.0.path().join("bundle/cross.onnx")).unwrap();
+    let inspected = desk.json(["inspect", "bundle"]);
+    assert!(inspected["file_sizes"]["cross.onnx"].is_null(), "{inspected:#}");
+}
+
+#[rstest]
+#[case::heads("checkpoint.pth", "clip.pt", &[], "--temporal-heads")]
+#[case::time_tokens("checkpoint.pth", "clip.pt", &["--temporal-heads", "4", "--time-tokens", "50"], "do not make the vocabulary of 400")]
+#[case::no_clip("checkpoint.pth", "checkpoint.pth", &["--temporal-heads", "4"], "`visual.conv1.weight` is missing")]
+#[case::no_checkpoint("clip.pt", "clip.pt", &["--temporal-heads", "4"], "`t5_model.shared.weight` is missing")]
+#[case::another_file("cases.json", "clip.pt", &["--temporal-heads", "4"], "is not a PyTorch checkpoint")]
+#[case::not_there("gone.pth", "clip.pt", &["--temporal-heads", "4"], "gone.pth`")]
+fn what_does_not_fit_is_refused(
+    #[case] vid2seq: &str,
+    #[case] clip: &str,
+    #[case] more: &[&str],
+    #[case] because: &str,
+) {
+    let desk = Desk::new();
+    let finished = desk.import(&golden(vid2seq), &golden(clip), more);
+    finished.assert_code(2);
+    assert!(finished.stderr.contains(because), "{}", finished.stderr);
+    assert_eq!((desk.entries(), &*finished.stdout), (0, ""), "something was written");
+}
+
+/// A zip of one stored file, so small that it is written here byte by byte. Its checksum is that of its content.
+fn zip_of(name: &str, content: &[u8]) -> Vec<u8> {
+    let checksum = content.iter().fold(u32::MAX, |mut sum, byte| {
+        sum ^= u32::from(*byte);
+        for _ in 0..8 {
+            sum = (sum >> 1) ^ (0xedb8_8320 * (sum & 1));
+        }
+        sum
+    });
+    let length = u32::try_from(content.len()).unwrap().to_le_bytes();
+    let name_length = u16::try_from(name.len()).unwrap().to_le_bytes();
+    let mut described = [10, 0, 0, 0, 0, 0, 0, 0, 0x21, 0].to_vec();
+    described.extend((!checksum).to_le_bytes());
+    described.extend(length.into_iter().chain(length).chain(name_length).chain([0, 0]));
+    let mut zip = [b"PK\x03\x04", &*described, name.as_bytes(), content].concat();
+    let directory = u32::try_from(zip.len()).unwrap().to_le_bytes();
+    let entry = [b"PK\x01\x02\x0a\0", &*described, &[0; 14], name.as_bytes()].concat();
+    let entry_length = u32::try_from(entry.len()).unwrap().to_le_bytes();
+    zip.extend(entry);
+    zip.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    zip.extend(entry_length.into_iter().chain(directory).chain([0, 0]));
+    zip
+}
+
+#[test]
+fn a_hostile_pickle_runs_nothing() {
+    let desk = Desk::new();
+    let place = tempfile::tempdir().unwrap();
+    let (trace, hostile) = (place.path().join("trace"), place.path().join("hostile.pth"));
+    let pickle = format!("cos\nsystem\n(S'touch {}'\ntR.", trace.display());
+    fs::write(&hostile, zip_of("hostile/data.pkl", pickle.as_bytes())).unwrap();
+    let finished = desk.import(&hostile, &golden("clip.pt"), &["--temporal-heads", "4"]);
+    finished.assert_code(2);
+    assert!(finished.stderr.contains("`os system`"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("was not run"), "{}", finished.stderr);
+    assert!(!trace.exists());
+    assert_eq!(desk.entries(), 0, "something was written");
+}
+
+#[test]
+fn a_bundle_is_not_written_over() {
+    let desk = Desk::new();
+    desk.imported("checkpoint.pth", "clip.pt");
+    let before = fs::read(desk.0.path().join("bundle/bundle.json")).unwrap();
+    let finished =
+        desk.import(&golden("checkpoint.pth"), &golden("clip.pt"), &["--temporal-heads", "4"]);
+    finished.assert_code(2);
+    assert!(finished.stderr.contains("is already there"), "{}", finished.stderr);
+    assert_eq!(fs::read(desk.0.path().join("bundle/bundle.json")).unwrap(), before);
+}
+
+#[rstest]
+#[case::not_tensors("cases.json", &[], "is not a safetensors file")]
+#[case::nothing_to_run_on("case_video_and_speech.safetensors", &["--beams", "0"], "`beams` of `0`")]
+#[case::memory_as_text("case_video_and_speech.safetensors", &["--memory"], "--format json")]
+#[case::all_left_out("frames.safetensors", &["--only", "speech"], "neither frames nor words")]
+fn inputs_that_do_not_fit_are_refused(
+    #[case] inputs: &str,
+    #[case] more: &[&str],
+    #[case] because: &str,
+) {
+    let desk = Desk::new();
+    bundles::tiny(&desk.0.path().join("bundle"), 7).unwrap();
+    let inputs = golden(inputs).display().to_string();
+    let arguments = ["run", "bundle", "--inputs", &*inputs];
+    let finished = desk.run(arguments.into_iter().chain(more.iter().copied()));
+    finished.assert_code(2);
+    assert!(finished.stderr.contains(because), "{}", finished.stderr);
+}
