@@ -12,4 +12,5 @@ mod model_commands;
 mod night;
 mod object_store;
 mod readers;
+mod synth;
 mod trial;

@@ -26,7 +26,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("eventide-eval", &["eventide-schema"]),
     (
         "eventide-training",
-        &["eventide-schema", "eventide-model", "eventide-pipeline", "eventide-eval"],
+        &[
+            "eventide-schema",
+            "eventide-media",
+            "eventide-model",
+            "eventide-pipeline",
+            "eventide-eval",
+        ],
     ),
     (
         "eventide",

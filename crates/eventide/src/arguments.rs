@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{model::ModelCommand, sql::SqlArguments};
+use crate::commands::{model::ModelCommand, sql::SqlArguments, synth::SynthArguments};
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
 #[derive(Debug, Parser)]
@@ -80,6 +80,8 @@ pub(crate) enum Command {
     },
     /// Query the tables: one statement, or a shell.
     Sql(SqlArguments),
+    /// Make narrated synthetic videos with known truth, to train on and to score against.
+    Synth(SynthArguments),
     /// Write the published schemas.
     #[command(hide = true)]
     Schemas {

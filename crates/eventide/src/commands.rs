@@ -6,6 +6,7 @@ pub(crate) mod model;
 pub(crate) mod plan;
 mod schemas;
 pub(crate) mod sql;
+pub(crate) mod synth;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -133,6 +134,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     if let Command::Model { command: model::ModelCommand::Import(import) } = &arguments.command {
         return model::import(import);
     }
+    if let Command::Synth(synth) = &arguments.command {
+        return synth::run(synth, &common);
+    }
     let stores = Arc::new(Stores::new(environment::store_settings()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -147,7 +151,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Check(job) => check::run(&job, &stores).await,
             Command::Model { command } => model::run(&command, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
-            Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
+            Command::Synth(_) | Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }
     });
     // What still computes was cancelled; it gets a moment to end its children and remove its copies.

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use chrono::DateTime;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use eventide_schema::tables::RunRow;
+use eventide_training::synth::Summary;
 use miette::{IntoDiagnostic, WrapErr};
 use serde_json::json;
 
@@ -116,6 +117,21 @@ pub(crate) fn findings(findings: &[(&str, String)], format: Format) -> io::Resul
         }
     };
     print(&text)
+}
+
+/// Prints what a data set of synthetic videos holds.
+pub(crate) fn synth(summary: &Summary, format: Format) -> miette::Result<()> {
+    let Summary { videos, kept, narrated, events, video_ms } = *summary;
+    let text = match format {
+        Format::Json => serde_json::to_string_pretty(summary).into_diagnostic()?,
+        Format::Text => two_columns(&[
+            ("videos", format!("{videos}, of them {kept} kept")),
+            ("narrated", narrated.to_string()),
+            ("events", events.to_string()),
+            ("length", format!("{:.2} h", seconds(video_ms) / 3600.0)),
+        ]),
+    };
+    print(&text).into_diagnostic().wrap_err("cannot print the result")
 }
 
 /// Prints what is to be said of something: lines as text, or the object that holds more.

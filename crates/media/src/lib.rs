@@ -1,4 +1,5 @@
-//! Bytes to pictures and subtitles. FFmpeg does the decoding, always as a sandboxed child process.
+//! Bytes to pictures and subtitles, and drawn pictures to a file ([`encode`]). FFmpeg does the
+//! decoding, always as a sandboxed child process.
 //!
 //! What comes in is hostile until shown otherwise. So no decoder runs in this process: each look
 //! at a file is a child with no network, no file but that one, no way to write, and limits on
@@ -10,6 +11,7 @@
 
 mod child;
 mod cues;
+pub mod encode;
 mod error;
 mod frames;
 mod grid;

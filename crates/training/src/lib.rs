@@ -1,5 +1,5 @@
 //! Checkpoints into bundles: import of released weights, random weights of any size, and the ONNX
-//! graphs that run them. Writes bundles; runs none.
+//! graphs that run them. Writes bundles; runs none. And data to learn from: synthetic narrated videos.
 
 pub mod bundle;
 pub mod checkpoint;
@@ -10,6 +10,7 @@ pub mod presets;
 pub mod relative;
 pub mod released;
 pub mod seeded;
+pub mod synth;
 pub mod tensors;
 pub mod weights;
 

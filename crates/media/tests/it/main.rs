@@ -1,5 +1,6 @@
 //! Media against real FFmpeg: golden pictures, odd files, hostile files.
 
+mod encode;
 mod golden;
 mod hostile;
 mod odd;
