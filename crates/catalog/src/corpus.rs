@@ -37,8 +37,8 @@ pub struct CorpusOptions {
     /// Globs, as in `include`, of what is left out, subtitle files too.
     pub exclude: Vec<String>,
     /// Whether subtitle files beside videos are looked for: same folder, same name, and
-    /// `.vtt`, `.srt` or `.json`, in this order of preference. A language may stand between,
-    /// as in `talk.en.vtt`; a file without one is preferred.
+    /// `.vtt`, `.srt` or `.json`. A language may stand between, as in `talk.en.vtt`. A file without
+    /// a language comes before one with, and then formats in this order.
     pub sidecars: bool,
 }
 
@@ -447,7 +447,8 @@ mod tests {
     #[case::language(&["a.en.vtt", "a.mp4"], &["a.mp4 + a.en.vtt (en)"])]
     #[case::plain_before_language(&["a.de.vtt", "a.mp4", "a.vtt"], &["a.mp4 + a.vtt"])]
     #[case::first_language(&["a.de.vtt", "a.en.vtt", "a.mp4"], &["a.mp4 + a.de.vtt (de)"])]
-    #[case::format_before_language(&["a.en.vtt", "a.mp4", "a.srt"], &["a.mp4 + a.en.vtt (en)"])]
+    #[case::no_language_before_format(&["a.en.vtt", "a.mp4", "a.srt"], &["a.mp4 + a.srt"])]
+    #[case::format_before_language(&["a.de.srt", "a.en.vtt", "a.mp4"], &["a.mp4 + a.en.vtt (en)"])]
     #[case::not_a_language(&["a.mp4", "a.part1.vtt"], &["a.mp4"])]
     #[case::name_with_language(&["a.en.mp4", "a.en.vtt"], &["a.en.mp4 + a.en.vtt"])]
     #[case::longer_name(&["a.2.mp4", "a.2.vtt", "a.mp4"], &["a.2.mp4 + a.2.vtt", "a.mp4"])]
