@@ -3,6 +3,7 @@
 
 pub mod bundle;
 pub mod checkpoint;
+pub mod denoise;
 pub mod import;
 pub mod inputs;
 pub mod layout;
