@@ -149,6 +149,9 @@ pub enum Error {
         /// What does not fit.
         source: Box<eventide_model::Error>,
     },
+    /// The model cannot do what it is asked.
+    #[error("the model failed")]
+    Run(#[from] eventide_model::Error),
     /// Inputs of the network are missing or of another kind.
     #[error("`{name}` in `{}` is wrong: {problem}", path.display())]
     Input {
@@ -183,6 +186,35 @@ pub enum Error {
         /// How many there are.
         positions: usize,
     },
+    /// The state of a training run cannot be written or read.
+    #[error("the training state `{}` is of no use: {problem}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The loss or its gradients are no longer numbers.
+    #[error(
+        "the loss of step {step} is {loss}, the norm of its gradients {norm}: lower the learning rate"
+    )]
+    Diverged {
+        /// The step, from 0.
+        step: u32,
+        /// The loss.
+        loss: f32,
+        /// The norm of the gradients.
+        norm: f32,
+    },
+    /// What a model said cannot be scored.
+    #[error("cannot score the validation set")]
+    Scores {
+        /// Why.
+        source: Box<eventide_eval::Error>,
+    },
+    /// There is nothing to learn from.
+    #[error("there is no example to train on")]
+    NoExamples,
     /// The manifest cannot be written as JSON.
     #[error("cannot write the manifest of `{model_id}`")]
     Manifest {

@@ -1,18 +1,30 @@
 //! Checkpoints into bundles: import of released weights, random weights of any size, and the ONNX
 //! graphs that run them. Writes bundles; runs none. And data to learn from: synthetic narrated videos.
 
+pub mod batch;
 pub mod bundle;
 pub mod checkpoint;
+pub mod contrast;
+pub mod crop;
 pub mod denoise;
+pub mod dropout;
 pub mod import;
 pub mod inputs;
 pub mod layout;
+pub mod learner;
+pub mod network;
+pub mod objective;
+pub mod optimiser;
+pub mod parameters;
 pub mod presets;
 pub mod relative;
 pub mod released;
 pub mod seeded;
+pub mod session;
 pub mod synth;
 pub mod tensors;
+pub mod trainer;
+pub mod validation;
 pub mod weights;
 
 mod archive;

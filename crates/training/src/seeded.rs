@@ -16,7 +16,8 @@ pub fn seeded(manifest: &Manifest, seed: u64) -> Weights {
     tensors(manifest).into_iter().map(|tensor| draw(tensor, seed)).collect()
 }
 
-fn draw(tensor: TensorSpec, seed: u64) -> (String, Weight) {
+/// A tensor as it starts before training.
+pub(crate) fn draw(tensor: TensorSpec, seed: u64) -> (String, Weight) {
     let count: usize = tensor.shape.iter().product();
     let values = match tensor.start {
         Start::Ones => vec![1.0; count],

@@ -131,6 +131,27 @@ impl Weights {
             None => Ok(()),
         }
     }
+
+    /// Checks that these have the names and shapes of `others`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Shape`] or [`Error::Surplus`], with the first such tensor.
+    pub fn check_same(&self, others: &Self) -> Result<()> {
+        for (name, other) in others.iter() {
+            let weight = self.get(name).ok_or_else(|| Error::Missing { name: name.to_owned() })?;
+            if weight.shape != other.shape {
+                return Err(Error::Shape {
+                    name: name.to_owned(),
+                    expected: other.shape.clone(),
+                    found: weight.shape.clone(),
+                });
+            }
+        }
+        match self.0.keys().find(|name| others.get(name).is_none()) {
+            Some(name) => Err(Error::Surplus { name: name.clone() }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl FromIterator<(String, Weight)> for Weights {

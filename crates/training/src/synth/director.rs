@@ -60,7 +60,7 @@ impl<'a> Director<'a> {
 
     /// Writes everything.
     pub(super) fn direct(mut self) -> World {
-        for _ in 0..self.rng.random_range(0..=3) {
+        for _ in 0..self.rng.random_range(0..=2) {
             self.place(false);
         }
         for _ in 0..self.rng.random_range(0..=2) {
@@ -80,14 +80,14 @@ impl<'a> Director<'a> {
     fn act(&mut self) {
         let strands = if self.rng.random_bool(0.6) { 2 } else { 1 };
         let mut strands: Vec<u16> =
-            (0..strands).map(|_| self.rng.random_range(4..=32).min(self.length / 4)).collect();
+            (0..strands).map(|_| self.rng.random_range(4..=40).min(self.length / 4)).collect();
         while let Some(strand) = strands.iter_mut().min() {
             let now = *strand;
             if now >= self.length {
                 break;
             }
             *strand = match self.something(now) {
-                Some(end) => end + self.rng.random_range(16..=112),
+                Some(end) => end + self.rng.random_range(16..=80),
                 None => now + RATE,
             };
         }
@@ -164,7 +164,7 @@ impl<'a> Director<'a> {
     }
 
     fn cross(&mut self, now: u16) -> Option<u16> {
-        let end = self.ends(now, 24..=48)?;
+        let end = self.ends(now, 64..=128)?;
         let looks = self.new_looks(Some(Action::Cross))?;
         let side = *Side::ALL.choose(self.rng)?;
         let lane = self.rng.random_range(0.25..0.75);
@@ -189,7 +189,7 @@ impl<'a> Director<'a> {
             _ => Vec::new(),
         };
         let who = self.willing(action, now, |player| !sizes(player.looks.size).is_empty())?;
-        let end = self.ends(now, 16..=36)?;
+        let end = self.ends(now, 48..=96)?;
         for &(number, looks) in &who {
             let size = *sizes(looks.size).choose(self.rng)?;
             let player = &mut self.players[number];
@@ -203,7 +203,7 @@ impl<'a> Director<'a> {
 
     fn change_colour(&mut self, now: u16) -> Option<u16> {
         let (number, looks) = *self.willing(Action::ChangeColour, now, |_| true)?.first()?;
-        let end = self.ends(now, 12..=24)?;
+        let end = self.ends(now, 40..=80)?;
         let free = Colour::ALL.into_iter().filter(|&colour| !self.is_taken(colour, looks.shape));
         let into = *free.collect::<Vec<_>>().choose(self.rng)?;
         let player = &mut self.players[number];
@@ -216,7 +216,7 @@ impl<'a> Director<'a> {
 
     fn blink(&mut self, now: u16) -> Option<u16> {
         let who = self.willing(Action::Blink, now, |_| true)?;
-        let half = RATE * 3 / 4;
+        let half = RATE * 5 / 4;
         let end = now + 2 * half * self.rng.random_range(3..=5);
         self.is_in_time(end).then_some(())?;
         for &(number, _) in &who {
@@ -230,8 +230,8 @@ impl<'a> Director<'a> {
         let (one, other) = self.pair(Action::Collide, now, |one, other| {
             one.home.distance(other.home) > one.reach(other) + 0.12
         })?;
-        let meet = self.ends(now, 6..=12)?;
-        let end = self.ends(meet, 8..=16)?;
+        let meet = self.ends(now, 16..=32)?;
+        let end = self.ends(meet, 24..=40)?;
         let (a, b) = (&self.players[one], &self.players[other]);
         let (from, target) = (a.home, b.home);
         let way = from.angle_to(target);
@@ -252,9 +252,9 @@ impl<'a> Director<'a> {
             one.looks.size < Size::Large && central(other.home.x) && central(other.home.y)
         })?;
         let start = self.ends(now, 6..=10)?;
-        let end = self.ends(start, 32..=64)?;
+        let end = self.ends(start, 64..=128)?;
         let back = self.ends(end, 6..=10)?;
-        let turns: f32 = if end - start > 6 * RATE { 2.0 } else { 1.0 };
+        let turns: f32 = if end - start > 12 * RATE { 2.0 } else { 1.0 };
         let sweep = if self.rng.random_bool(0.5) { TAU * turns } else { -TAU * turns };
         let (a, b) = (&self.players[one], &self.players[other]);
         let (home, centre, radius) = (a.home, b.home, a.reach(b) + 0.03);
@@ -273,9 +273,9 @@ impl<'a> Director<'a> {
         let (one, other) = self.pair(Action::Stack, now, |one, other| {
             other.home.y - one.reach(other) > one.looks.size.radius()
         })?;
-        let arrived = self.ends(now, 12..=20)?;
-        let end = self.ends(arrived, 12..=24)?;
-        let back = self.ends(end, 8..=12)?;
+        let arrived = self.ends(now, 24..=40)?;
+        let end = self.ends(arrived, 24..=48)?;
+        let back = self.ends(end, 16..=24)?;
         let (a, b) = (&self.players[one], &self.players[other]);
         let home = a.home;
         let top = Place { x: b.home.x, y: b.home.y - 0.95 * a.reach(b) };
@@ -422,8 +422,9 @@ impl<'a> Director<'a> {
 
     /// When a shape arrives that goes so far from `start` on, at a walk.
     fn arrives(&mut self, start: u16, distance: f32) -> Option<u16> {
-        let step = self.rng.random_range(0.18..0.32) / f32::from(RATE);
-        let end = start + (10..8 * RATE).find(|&steps| f32::from(steps) * step >= distance)?;
+        let step = self.rng.random_range(0.07..0.13) / f32::from(RATE);
+        let end =
+            start + (4 * RATE..20 * RATE).find(|&steps| f32::from(steps) * step >= distance)?;
         self.is_in_time(end).then_some(end)
     }
 

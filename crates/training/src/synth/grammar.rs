@@ -7,6 +7,11 @@ use super::{
     world::Event,
 };
 
+/// How often the first of several wordings is taken without a look at the others.
+const USUAL: f64 = 0.55;
+/// How often an unusual size or filling is worth a word.
+const MENTIONED: f64 = 0.2;
+
 /// A caption: one sentence of several that say the same.
 ///
 /// `{a}` and `{b}` are who does it and to whom, `{side}` is an edge, `{across}` the edge across, `{into}` a colour.
@@ -127,7 +132,7 @@ fn sentence(event: &Event, wordings: &[&str], article: &str, rng: &mut StdRng) -
     let whom = event.whom.map(|looks| noun_phrase(looks, article, rng)).unwrap_or_default();
     let side = event.side.map_or("", Side::name);
     let across = event.side.map_or("", |side| side.opposite().name());
-    let text = wordings.choose(rng).copied().unwrap_or_default();
+    let text = wording(wordings, rng);
     let text = text
         .replace("{a}", &who.join(" and "))
         .replace("{b}", &whom)
@@ -139,17 +144,23 @@ fn sentence(event: &Event, wordings: &[&str], article: &str, rng: &mut StdRng) -
     first.into_iter().chain(letters).chain(['.']).collect()
 }
 
+/// The usual words, the first, most of the time; else any of them.
+fn wording<'a>(wordings: &[&'a str], rng: &mut StdRng) -> &'a str {
+    let usual = rng.random_bool(USUAL).then(|| wordings.first()).flatten();
+    usual.or_else(|| wordings.choose(rng)).copied().unwrap_or_default()
+}
+
 /// Such as `a small striped red circle`; size and filling are often left out.
 fn noun_phrase(looks: Looks, article: &str, rng: &mut StdRng) -> String {
     let mut words = Vec::new();
     match looks.size {
-        Size::Small if rng.random_bool(0.3) => words.push("small"),
-        Size::Large if rng.random_bool(0.3) => words.push("large"),
+        Size::Small if rng.random_bool(MENTIONED) => words.push("small"),
+        Size::Large if rng.random_bool(MENTIONED) => words.push("large"),
         _ => (),
     }
     match looks.texture {
-        Texture::Striped if rng.random_bool(0.4) => words.push("striped"),
-        Texture::Dotted if rng.random_bool(0.4) => words.push("dotted"),
+        Texture::Striped if rng.random_bool(MENTIONED) => words.push("striped"),
+        Texture::Dotted if rng.random_bool(MENTIONED) => words.push("dotted"),
         _ => (),
     }
     words.extend([looks.colour.name(), looks.shape.name()]);

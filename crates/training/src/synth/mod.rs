@@ -8,6 +8,7 @@
 pub mod draw;
 pub mod grammar;
 pub mod looks;
+pub mod scene;
 pub mod speech;
 pub mod world;
 
@@ -40,7 +41,7 @@ use speech::Line;
 use world::{RATE, World, milliseconds};
 
 /// Which program made a data set: it changes whenever the same seed gives other videos.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Width and height of the pictures in pixels.
 pub const SIZE: u16 = 128;
 /// The name of a data set's recipe in its folder.

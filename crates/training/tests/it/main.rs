@@ -4,6 +4,8 @@
 
 mod bundle;
 mod import;
+mod learning;
+mod network;
 mod released;
 mod support;
 mod t5;

@@ -7,6 +7,7 @@ use eventide_training::{
     import::{Given, import},
     presets,
     seeded::seeded,
+    weights::Weights,
 };
 use ndarray::{Array2, ArrayD, Axis, concatenate, s};
 use rstest::rstest;
@@ -15,7 +16,8 @@ use crate::support::{
     Bundle, Decoder, Expected, TOLERANCE, assert_close, encode, golden, run, tensor,
 };
 
-fn trained(style: Style) -> Bundle {
+/// The golden model.
+pub(crate) fn trained_weights() -> (Manifest, Weights) {
     let open = |name: &str| Checkpoint::read(&golden(&format!("vid2seq-tiny/{name}"))).unwrap();
     let given = Given { temporal_heads: 4, ..Given::default() };
     let (sizes, weights) = import(&open("checkpoint.pth"), &open("clip.pt"), &given).unwrap();
@@ -26,6 +28,11 @@ fn trained(style: Style) -> Bundle {
         t5: sizes.t5,
         ..presets::tiny()
     };
+    (manifest, weights)
+}
+
+fn trained(style: Style) -> Bundle {
+    let (manifest, weights) = trained_weights();
     Bundle::write(manifest, &weights, style)
 }
 
@@ -67,7 +74,7 @@ fn half_precision_clip_gives_its_features(#[values(Style::Fused, Style::Portable
 
 /// A projection between two widths, tanh GELU, heads that do not fill the width, three layers here
 /// and one there: nothing that a golden model has.
-fn odd() -> Manifest {
+pub(crate) fn odd() -> Manifest {
     let tiny = presets::tiny();
     Manifest {
         temporal: Temporal { activation: Gelu::Tanh, projection: true, ..tiny.temporal },

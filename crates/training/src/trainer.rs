@@ -1,0 +1,171 @@
+//! Steps of training, one after another: the state between two of them is all that a checkpoint holds.
+//!
+//! All chance comes from the seed and the number of the step, so that a run that was resumed goes on as if it had never
+//! stopped, to the last bit.
+
+use burn::tensor::{Device, Tensor};
+use eventide_model::{manifest::Manifest, tokenizer::Tokenizer};
+use rand::{Rng as _, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    batch::{Sample, Shown, Task, features, tokens},
+    dropout::Dropout,
+    error::{Error, Result},
+    learner::{Learner, in_turn},
+    network::Network,
+    objective::cross_entropy,
+    optimiser::{Schedule, match_time_tokens},
+    weights::Weights,
+};
+
+/// How a model is trained. The defaults are the reference's (`vid2seq.md` §5.2), but for the sizes of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// What is learnt in each step: the losses are added.
+    pub tasks: Vec<Task>,
+    /// What the model is shown.
+    pub shown: Shown,
+    /// Steps of the whole run.
+    pub schedule: Schedule,
+    /// Videos that go through the network at once.
+    pub batch: usize,
+    /// How many such batches make a step.
+    pub accumulate: usize,
+    /// Decay of Adam's second moment.
+    pub beta_2: f32,
+    /// The largest norm of the gradients.
+    pub clip: f32,
+    /// Share of each target that is spread over the vocabulary.
+    pub smoothing: f64,
+    /// Share of values that is dropped.
+    pub dropout: f32,
+    /// How often a video is cut to a part of it, in `0..=1`.
+    pub crop: f64,
+    /// Where all chance comes from.
+    pub seed: u64,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u32,
+    /// Mean loss of its batches, all tasks added.
+    pub loss: f32,
+    /// Norm of the gradients before clipping.
+    pub norm: f32,
+    /// Its learning rate.
+    pub rate: f64,
+    /// Tokens that were to be written.
+    pub tokens: u64,
+}
+
+/// A model in training.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    manifest: &'a Manifest,
+    tokenizer: &'a Tokenizer,
+    settings: Settings,
+    device: Device,
+    learner: Learner,
+}
+
+impl<'a> Trainer<'a> {
+    /// A run that begins with `weights`, of which those of the vision encoder stay as they are.
+    #[must_use]
+    pub fn new(
+        manifest: &'a Manifest,
+        tokenizer: &'a Tokenizer,
+        weights: &Weights,
+        settings: Settings,
+        device: &Device,
+    ) -> Self {
+        let device = device.clone().autodiff();
+        let learnt = weights.iter().filter(|(name, _)| !name.starts_with("vision."));
+        let learnt = learnt.map(|(name, weight)| (name.to_owned(), weight.clone())).collect();
+        let learner = Learner::new(&learnt, &device, settings.beta_2, settings.clip);
+        Self { manifest, tokenizer, settings, device, learner }
+    }
+
+    /// What is learnt, and how far.
+    #[must_use]
+    pub fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// The same, to go on from a checkpoint.
+    pub fn learner_mut(&mut self) -> &mut Learner {
+        &mut self.learner
+    }
+
+    /// Takes the next step, over samples that this step chooses from `samples`.
+    ///
+    /// # Errors
+    /// [`Error::NoExamples`]; [`Error::Diverged`], after which the weights are those before the step;
+    /// [`Error::Run`] if a text cannot be tokenised.
+    pub fn step(&mut self, samples: &[Sample]) -> Result<Progress> {
+        let mut numbers = self.learner.numbers(self.settings.seed);
+        let parts = self.settings.accumulate.max(1);
+        let (mut loss, mut count) = (0.0, 0);
+        for part in 0..parts {
+            let chosen = self.chosen(samples, part)?;
+            let cut: Vec<Sample> = self.cut(&chosen, &mut numbers);
+            let cut: Vec<&Sample> = cut.iter().collect();
+            let (value, tokens) = self.loss(&cut, &mut numbers)?;
+            #[expect(clippy::cast_precision_loss, reason = "a step has few parts")]
+            let value = value / parts as f32;
+            loss += self.learner.accumulate(&value);
+            count += tokens;
+        }
+        let rate = self.settings.schedule.rate(self.learner.steps());
+        let norm = self.learner.step(loss, rate)?;
+        match_time_tokens(self.learner.parameters_mut(), &self.manifest.time_tokens);
+        Ok(Progress { step: self.learner.steps(), loss, norm, rate, tokens: count })
+    }
+
+    /// The samples of part `part` of this step: every epoch takes all of them once, in an order of its own.
+    fn chosen<'s>(&self, samples: &'s [Sample], part: usize) -> Result<Vec<&'s Sample>> {
+        if samples.is_empty() {
+            return Err(Error::NoExamples);
+        }
+        let Settings { batch, accumulate, seed, .. } = self.settings;
+        let first = (self.learner.steps() as usize * accumulate.max(1) + part) * batch;
+        let chosen = in_turn(first..first + batch, samples.len(), seed);
+        Ok(chosen.map(|number| &samples[number]).collect())
+    }
+
+    fn cut(&self, chosen: &[&Sample], numbers: &mut StdRng) -> Vec<Sample> {
+        let cut = |sample: &&Sample| {
+            if numbers.random_bool(self.settings.crop) {
+                crate::crop::crop(sample, numbers)
+            } else {
+                (*sample).clone()
+            }
+        };
+        chosen.iter().map(cut).collect()
+    }
+
+    /// The loss of a batch and how many tokens it is the mean of.
+    fn loss(&self, samples: &[&Sample], numbers: &mut StdRng) -> Result<(Tensor<1>, u64)> {
+        let Settings { shown, smoothing, dropout, .. } = self.settings;
+        let pad = i64::from(self.manifest.text.pad_id);
+        let dropout = Dropout::new(dropout, numbers.random());
+        let mut network =
+            Network::new(self.manifest, self.learner.parameters(), &self.device, dropout);
+        let video = shown.video.then(|| features(self.manifest, samples, &self.device));
+        let video = video.map(|features| network.temporal(features));
+        let mut losses = Vec::new();
+        let mut count = 0;
+        for &task in &self.settings.tasks {
+            let tokens = tokens(self.manifest, self.tokenizer, samples, task, shown, numbers)?;
+            let text = tokens.input.as_ref().map(|ids| (network.text(ids), ids));
+            let memory = network.memory(video.clone(), text);
+            let logits = network.decode(&tokens.target.shifted(pad), &memory);
+            losses.push(cross_entropy(logits, &tokens.target, pad, smoothing));
+            count += tokens.target.ids().iter().filter(|&&id| id != pad).count() as u64;
+        }
+        let sum = losses.into_iter().reduce(|sum, loss| sum + loss);
+        sum.map(|sum| (sum, count)).ok_or(Error::NoExamples)
+    }
+}

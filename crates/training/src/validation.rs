@@ -1,0 +1,123 @@
+//! What a model in training would say, and how good that is.
+
+use eventide_eval::{
+    Annotations, Corpus, Event, MeteorNative, Unpredicted,
+    dense::captions,
+    localisation::localisation,
+    soda::{SodaOptions, soda_c},
+};
+use eventide_model::{
+    input::input_ids,
+    manifest::Decoding,
+    parse::Parsed,
+    vid2seq::{Vid2Seq, WindowInput},
+};
+use eventide_schema::{Cue, TimeSpan};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    batch::{Sample, Shown},
+    error::{Error, Result},
+};
+
+/// Scores on a validation set. The captions are judged by our own METEOR, which has no paraphrases.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// `SODA_c` with `meteor_native`.
+    pub soda_c: f64,
+    /// CIDEr over matched pairs, the mean over the thresholds.
+    pub cider: f64,
+    /// F1 of mean precision and mean recall at each tIoU, the mean over 0.3, 0.5, 0.7 and 0.9.
+    pub f1: f64,
+    /// Mean precision.
+    pub precision: f64,
+    /// Mean recall.
+    pub recall: f64,
+}
+
+impl Scores {
+    /// Whether a model with these scores is to be preferred to one with those of `other`: by `SODA_c`, which takes
+    /// places and captions together.
+    #[must_use]
+    pub fn better_than(&self, other: &Self) -> bool {
+        self.soda_c > other.soda_c
+    }
+}
+
+/// The events that `model` tells of each sample.
+///
+/// # Errors
+/// [`Error::Run`].
+pub fn predict(
+    model: &mut Vid2Seq,
+    samples: &[Sample],
+    shown: Shown,
+    decoding: &Decoding,
+) -> Result<Vec<Vec<Cue>>> {
+    let windows: Vec<WindowInput> =
+        samples.iter().map(|sample| window(model, sample, shown)).collect::<Result<_>>()?;
+    let found = model.generate(&windows, decoding, &|| false)?;
+    let events = found.iter().zip(samples).map(|(hypotheses, sample)| {
+        let Some(best) = hypotheses.first() else { return Ok(Vec::new()) };
+        Ok(match model.parse(best, sample.duration_us)? {
+            Parsed::Events(events) => events
+                .into_iter()
+                .map(|event| Cue {
+                    span: TimeSpan { start_us: event.span.start_us, end_us: event.span.end_us },
+                    text: event.caption,
+                })
+                .collect(),
+            Parsed::Nothing(_) => Vec::new(),
+        })
+    });
+    events.collect()
+}
+
+fn window(model: &Vid2Seq, sample: &Sample, shown: Shown) -> Result<WindowInput> {
+    let ids = if shown.speech {
+        Some(input_ids(model.tokenizer(), &sample.speech, sample.duration_us)?)
+    } else {
+        None
+    };
+    let features = shown.video.then(|| (*sample.features).clone());
+    Ok(WindowInput { features, input_ids: ids })
+}
+
+/// Scores of what was predicted for `samples`.
+///
+/// # Errors
+/// [`Error::Scores`].
+pub fn scores(predicted: &[Vec<Cue>], samples: &[Sample]) -> Result<Scores> {
+    let named = |cues: &mut dyn Iterator<Item = &[Cue]>| -> Result<Annotations> {
+        let mut annotations = Annotations::new();
+        for (number, cues) in cues.enumerate() {
+            let events = cues.iter().map(event).collect();
+            annotations.insert(&format!("{number:06}"), events).map_err(failed)?;
+        }
+        Ok(annotations)
+    };
+    let predictions = named(&mut predicted.iter().map(Vec::as_slice))?;
+    let references = named(&mut samples.iter().map(|sample| sample.events.as_slice()))?;
+    let corpus = Corpus::join(&predictions, &[references], Unpredicted::Empty).map_err(failed)?;
+    let found = localisation(&corpus).f1_of_means;
+    let mut meteor = MeteorNative::new();
+    let soda = soda_c(&corpus, SodaOptions::default(), &mut meteor).map_err(failed)?;
+    let captions = captions(&corpus, &mut []).map_err(failed)?;
+    Ok(Scores {
+        soda_c: soda.average.f1,
+        cider: captions.average.cider,
+        f1: found.f1,
+        precision: found.precision,
+        recall: found.recall,
+    })
+}
+
+fn event(cue: &Cue) -> Event {
+    #[expect(clippy::cast_precision_loss, reason = "videos are far shorter than 2^52 microseconds")]
+    let seconds = |at: i64| at as f64 / 1e6;
+    Event::new(seconds(cue.span.start_us), seconds(cue.span.end_us), &cue.text)
+}
+
+fn failed(source: eventide_eval::Error) -> Error {
+    Error::Scores { source: Box::new(source) }
+}

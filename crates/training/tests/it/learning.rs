@@ -1,0 +1,177 @@
+//! Steps of training: losses fall, a resumed run is the run that was never stopped, what cannot be learnt from is refused.
+
+use std::{fs, sync::Arc};
+
+use burn::tensor::Device;
+use eventide_model::{Tokenizer, manifest::Manifest};
+use eventide_schema::{Cue, TimeSpan};
+use eventide_training::{
+    Error,
+    batch::{Sample, Shown, Task},
+    contrast::{self, Captioned, Contrast},
+    optimiser::Schedule,
+    presets,
+    seeded::seeded,
+    synth::{Recipe, draw::Painter, looks::Split, scene::phrases},
+    trainer::{Settings, Trainer},
+    weights::Weights,
+};
+use ndarray::Array2;
+
+use crate::support::golden;
+
+const BOTH: Shown = Shown { video: true, speech: true };
+
+fn tokenizer(manifest: &Manifest) -> Tokenizer {
+    let model = fs::read(golden("vid2seq-tiny/spiece.model")).unwrap();
+    Tokenizer::new(&model, manifest).unwrap()
+}
+
+/// Videos whose first feature says which of two captions is right.
+fn samples() -> Vec<Sample> {
+    let cue = |from: i64, to: i64, text: &str| Cue {
+        span: TimeSpan::new(from * 1_000_000, to * 1_000_000),
+        text: text.to_owned(),
+    };
+    let sample = |number: i64| {
+        let sign = if number % 2 == 0 { 1.0 } else { -1.0 };
+        let told = if number % 2 == 0 { "Cut the onion." } else { "Serve." };
+        Sample {
+            features: Arc::new(Array2::from_elem((20, 64), sign)),
+            speech: vec![cue(2, 4, "now look at this")],
+            events: vec![cue(1 + number % 3, 10, told), cue(11, 19, told)],
+            duration_us: 20_000_000,
+        }
+    };
+    (0..8).map(sample).collect()
+}
+
+fn settings(tasks: &[Task], steps: u32) -> Settings {
+    Settings {
+        tasks: tasks.to_vec(),
+        shown: BOTH,
+        schedule: Schedule { peak: 2e-3, warm_up: 3, steps },
+        batch: 4,
+        accumulate: 2,
+        beta_2: 0.98,
+        clip: 1.0,
+        smoothing: 0.1,
+        dropout: 0.1,
+        crop: 0.5,
+        seed: 5,
+    }
+}
+
+fn small() -> (Manifest, Weights) {
+    let manifest = presets::tiny();
+    let weights = seeded(&manifest, 3);
+    (manifest, weights)
+}
+
+#[test]
+fn losses_fall() {
+    let (manifest, weights) = small();
+    let tokenizer = tokenizer(&manifest);
+    let settings = settings(&[Task::Events, Task::Denoising], 40);
+    let mut trainer = Trainer::new(&manifest, &tokenizer, &weights, settings, &Device::flex());
+    let losses: Vec<f32> = (0..40).map(|_| trainer.step(&samples()).unwrap().loss).collect();
+    assert!(losses[39] < 0.6 * losses[0], "{} to {}", losses[0], losses[39]);
+}
+
+#[test]
+fn a_resumed_run_is_the_run_that_was_never_stopped() {
+    let (manifest, weights) = small();
+    let tokenizer = tokenizer(&manifest);
+    let settings = settings(&[Task::Speech, Task::Denoising], 6);
+    let begin = || Trainer::new(&manifest, &tokenizer, &weights, settings.clone(), &Device::flex());
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("last");
+
+    let mut whole = begin();
+    let through: Vec<f32> = (0..6).map(|_| whole.step(&samples()).unwrap().loss).collect();
+
+    let mut first = begin();
+    for _ in 0..2 {
+        first.step(&samples()).unwrap();
+        first.learner().save(&checkpoint).unwrap();
+    }
+    first.step(&samples()).unwrap();
+    first.learner().save(&checkpoint).unwrap();
+    let mut second = begin();
+    second.learner_mut().resume(&checkpoint).unwrap();
+    assert_eq!(second.learner().steps(), 3);
+    let resumed: Vec<f32> = (0..3).map(|_| second.step(&samples()).unwrap().loss).collect();
+    assert_eq!(resumed, through[3..]);
+    assert_eq!(second.learner().weights(), whole.learner().weights());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_run_before_it_spoils_the_weights() {
+    let (manifest, weights) = small();
+    let tokenizer = tokenizer(&manifest);
+    let settings = settings(&[Task::Events], 6);
+    let mut trainer = Trainer::new(&manifest, &tokenizer, &weights, settings, &Device::flex());
+    let mut broken = samples();
+    for sample in &mut broken {
+        sample.features = Arc::new(Array2::from_elem((20, 64), f32::NAN));
+    }
+    let before = trainer.learner().weights();
+    let error = trainer.step(&broken).unwrap_err();
+    assert!(matches!(error, Error::Diverged { step: 0, .. }), "{error}");
+    assert_eq!(trainer.learner().weights(), before);
+    let error = trainer.step(&[]).unwrap_err();
+    assert!(matches!(error, Error::NoExamples), "{error}");
+}
+
+#[test]
+fn a_checkpoint_of_another_model_is_refused() {
+    let (manifest, weights) = small();
+    let other = Manifest {
+        t5: eventide_model::manifest::T5 { d_ff: 96, ..manifest.t5.clone() },
+        ..manifest.clone()
+    };
+    let tokenizer = tokenizer(&manifest);
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("last");
+    let begin = |manifest, weights| {
+        Trainer::new(manifest, &tokenizer, weights, settings(&[Task::Events], 6), &Device::flex())
+    };
+    begin(&manifest, &weights).learner().save(&checkpoint).unwrap();
+    let other_weights = seeded(&other, 3);
+    let mut trainer = begin(&other, &other_weights);
+    let error = trainer.learner_mut().resume(&checkpoint).unwrap_err();
+    assert!(matches!(error, Error::Shape { .. }), "{error}");
+}
+
+#[test]
+fn pictures_learn_their_captions() {
+    let manifest = presets::tiny();
+    let side = u16::try_from(manifest.vision.image_size).unwrap();
+    let recipe = Recipe::new(4, Split::Train);
+    let examples: Vec<Captioned> = (0..32)
+        .map(|number| {
+            let world = recipe.video(number).world;
+            let mut picture = vec![0; usize::from(side) * usize::from(side) * 3];
+            Painter::new(&world, side).paint(80, &mut picture);
+            Captioned { picture, phrases: phrases(&world, 80) }
+        })
+        .collect();
+    let settings = contrast::Settings {
+        schedule: Schedule { peak: 2e-3, warm_up: 5, steps: 40 },
+        batch: 16,
+        clip: 1.0,
+        seed: 1,
+    };
+    let weights = seeded(&manifest, 1);
+    let mut contrast = Contrast::new(&manifest, &weights, settings, &Device::flex());
+    let before = contrast.matched(&examples);
+    let losses: Vec<f32> = (0..40).map(|_| contrast.step(&examples).unwrap().loss).collect();
+    let after = contrast.matched(&examples);
+    assert!(losses[39] < 0.8 * losses[0], "{} to {}", losses[0], losses[39]);
+    assert!(after > before + 0.15, "{before} to {after} of the pictures find their caption");
+    assert_eq!(
+        contrast.vision().iter().count(),
+        weights.iter().filter(|(name, _)| name.starts_with("vision.")).count()
+    );
+}
