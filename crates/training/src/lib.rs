@@ -13,6 +13,7 @@ pub mod released;
 pub mod seeded;
 pub mod synth;
 pub mod tensors;
+pub mod vocabulary;
 pub mod weights;
 
 mod archive;
