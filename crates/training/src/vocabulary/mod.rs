@@ -49,7 +49,8 @@ pub enum Error {
     TooLong,
     /// Not every character of the text can be a piece.
     #[error(
-        "{pieces} pieces are too few for the {characters} different characters of the sentences: at least {least} are needed"
+        "{pieces} pieces are too few for the {characters} different characters of the sentences: \
+         at least {least} are needed"
     )]
     TooFewPieces {
         /// What was asked for.
@@ -82,6 +83,9 @@ pub enum Error {
 /// begins with the space before it. Each character of the sentences is a piece, so that all of their text comes back
 /// from its ids; other characters are `<unk>`, NUL always. The same sentences, in whatever order, give the same bytes.
 /// Runs on one thread, for sums of floating-point numbers depend on their order.
+///
+/// The library's pruning may never end where hardly more pieces are asked for than there are characters and the text is
+/// degenerate (one letter over and over). Text of a language and twice as many pieces as characters have not shown it.
 ///
 /// # Errors
 /// [`Error`].
