@@ -25,6 +25,7 @@ pub mod synth;
 pub mod tensors;
 pub mod trainer;
 pub mod validation;
+pub mod vocabulary;
 pub mod weights;
 
 mod archive;
