@@ -3,6 +3,7 @@
 
 pub mod bundle;
 pub mod checkpoint;
+pub mod data;
 pub mod denoise;
 pub mod import;
 pub mod inputs;
