@@ -77,7 +77,8 @@ struct Annotated {
 }
 
 /// The entries of an object as they come, so that one that comes twice is seen.
-struct Entries<T>(Vec<(String, T)>);
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entries<T>(pub Vec<(String, T)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

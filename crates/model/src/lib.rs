@@ -17,6 +17,7 @@ pub mod text;
 mod time_tokens;
 pub mod tokenizer;
 pub mod vid2seq;
+pub mod vision;
 
 pub use beam::Hypothesis;
 pub use bundle::Bundle;
@@ -24,3 +25,4 @@ pub use error::{Error, Result};
 pub use parse::{NoEvents, Parsed, ParsedEvent};
 pub use tokenizer::Tokenizer;
 pub use vid2seq::{Vid2Seq, WindowInput};
+pub use vision::VisionEncoder;

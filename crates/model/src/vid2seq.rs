@@ -12,11 +12,8 @@ use crate::{
     parse::{self, Parsed},
     runtime::{Runtime, Session, SessionOptions, Tensor},
     tokenizer::Tokenizer,
+    vision::VisionEncoder,
 };
-
-/// Frames that go through the vision encoder at once. With ViT-L/14 at 224 pixels a run holds about
-/// 25 MB of activations a frame, so 400 MB.
-pub const FRAMES_PER_RUN: usize = 16;
 
 /// Windows that are generated at once. With T5-base, 100 frames, 1000 tokens of speech and 4 beams a
 /// window holds 81 MB of keys and values of its memory and, at 256 tokens, 76 MB of its past, which a
@@ -55,7 +52,7 @@ pub struct Memory {
 pub struct Vid2Seq {
     manifest: Manifest,
     tokenizer: Tokenizer,
-    vision: Session,
+    vision: VisionEncoder,
     temporal: Session,
     text_encoder: Session,
     cross: Session,
@@ -95,7 +92,7 @@ impl Vid2Seq {
         Ok(Self {
             manifest: bundle.manifest().clone(),
             tokenizer: Tokenizer::open(bundle)?,
-            vision: open(files::VISION)?,
+            vision: VisionEncoder::load(bundle, runtime, options)?,
             temporal: open(files::TEMPORAL)?,
             text_encoder: open(files::TEXT_ENCODER)?,
             cross,
@@ -116,49 +113,17 @@ impl Vid2Seq {
         &self.tokenizer
     }
 
-    /// Features `[count, dim]` of `count` RGB pictures of `image_size` squared, one after another in
-    /// `frames`. [`FRAMES_PER_RUN`] go through the encoder at once; `should_stop` is asked before each.
+    /// Features `[count, dim]` of `count` RGB pictures, as [`VisionEncoder::encode`] gives them.
     ///
     /// # Errors
-    /// [`Error::FrameBytes`] if `frames` is not `count` pictures long, [`Error::Cancelled`],
-    /// [`Error::Runtime`].
+    /// As [`VisionEncoder::encode`].
     pub fn encode_frames(
         &mut self,
         frames: &[u8],
         count: usize,
         should_stop: &dyn Fn() -> bool,
     ) -> Result<Array2<f32>> {
-        let side = self.manifest.vision.image_size as usize;
-        let dim = self.manifest.vision.output_dim as usize;
-        let picture = side * side * 3;
-        let wrong_length = Error::FrameBytes {
-            frames: count,
-            expected: count.saturating_mul(picture),
-            found: frames.len(),
-        };
-        if count.checked_mul(picture) != Some(frames.len()) {
-            return Err(wrong_length);
-        }
-        let mut features = Array2::zeros((count, dim));
-        for (run, chunk) in frames.chunks(FRAMES_PER_RUN * picture).enumerate() {
-            stop_if(should_stop)?;
-            let rows = chunk.len() / picture;
-            let Ok(pictures) = Array4::from_shape_vec((rows, side, side, 3), chunk.to_vec()) else {
-                return Err(wrong_length);
-            };
-            let encoded = run_one(
-                &mut self.vision,
-                &[("frames", &Tensor::from_array(pictures)?)],
-                "features",
-            )?;
-            let first = run * FRAMES_PER_RUN;
-            features.slice_mut(s![first..first + rows, ..]).assign(&matrix(
-                &encoded,
-                "features",
-                [rows, dim],
-            )?);
-        }
-        Ok(features)
+        self.vision.encode(frames, count, should_stop)
     }
 
     /// Sequences for each window, best first: at most `decoding.beams`, at least one.
@@ -458,11 +423,15 @@ impl Step for Decoder<'_> {
     }
 }
 
-fn run_one(session: &mut Session, inputs: &[(&str, &Tensor)], output: &str) -> Result<Tensor> {
+pub(crate) fn run_one(
+    session: &mut Session,
+    inputs: &[(&str, &Tensor)],
+    output: &str,
+) -> Result<Tensor> {
     Ok(session.run(inputs)?.take(output)?)
 }
 
-fn matrix<'a>(
+pub(crate) fn matrix<'a>(
     tensor: &'a Tensor,
     output: &'static str,
     expected: [usize; 2],
@@ -486,6 +455,6 @@ fn borrowed(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).collect()
 }
 
-fn stop_if(should_stop: &dyn Fn() -> bool) -> Result<()> {
+pub(crate) fn stop_if(should_stop: &dyn Fn() -> bool) -> Result<()> {
     if should_stop() { Err(Error::Cancelled) } else { Ok(()) }
 }

@@ -18,10 +18,9 @@ use eventide_model::{
     runtime::{Device, Runtime, SessionOptions},
 };
 use eventide_schema::Cue;
-use ndarray::Array2;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::Error;
+use crate::{Error, sample::features_in_place};
 
 /// Windows that may wait for the model. Each holds up to 100 frames of 224 x 224 x 3 bytes (15 MB),
 /// so the queue stays under 60 MB.
@@ -104,10 +103,7 @@ impl Network {
         should_stop: &dyn Fn() -> bool,
     ) -> Result<WindowInput, eventide_model::Error> {
         let encoded = self.model.encode_frames(&window.frames, window.rows.len(), should_stop)?;
-        let mut features = Array2::zeros((window.row_count, encoded.ncols()));
-        for (&row, feature) in window.rows.iter().zip(encoded.rows()) {
-            features.row_mut(row).assign(&feature);
-        }
+        let features = features_in_place(&encoded, &window.rows, window.row_count);
         let ids = input_ids(self.model.tokenizer(), &window.cues, window.duration_us)?;
         Ok(WindowInput { features: Some(features), input_ids: Some(ids) })
     }

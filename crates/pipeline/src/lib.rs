@@ -10,6 +10,7 @@ mod captioner;
 mod error;
 mod fetch;
 mod options;
+mod sample;
 mod speech;
 #[cfg(test)]
 mod testing;
@@ -22,6 +23,7 @@ pub use fetch::{Located, Scratch, Sources};
 pub use options::{
     CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption, WindowOption,
 };
+pub use sample::{Sampled, features_in_place, sample, sample_by};
 pub use speech::sentences;
 pub use video::Pipeline;
 pub use window::windows;

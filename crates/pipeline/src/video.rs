@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eventide_media::{FrameRequest, Frames, Media, Probe, parse_sidecar};
-use eventide_model::{Parsed, frames, manifest::Manifest};
+use eventide_media::{Media, Probe, parse_sidecar};
+use eventide_model::{Parsed, manifest::Manifest};
 use eventide_schema::{
     Costs, Cue, Event, EventSource, Failure, MediaFacts, Outcome, Sidecar, Stage, Status, TimeSpan,
     Transcript, TranscriptSource, Video, WorkItem,
@@ -20,6 +20,7 @@ use crate::{
     TranscriptOption,
     captioner::{Answer, Refusal, Window, panic_text},
     fetch::{Fetched, Trouble, fetch, read_sidecar},
+    sample::{Sampled, sample},
     speech,
     window::{own_part, windows},
 };
@@ -277,8 +278,8 @@ impl Way<'_> {
         self.notes.note(|draft| draft.windows = u32::try_from(windows.len()).unwrap_or(u32::MAX));
         let answers: Vec<Answer> = futures::stream::iter(windows.iter().copied())
             .map(|span| async move {
-                let (frames, slots) = self.sample(fetched, probe, span, manifest).await?;
-                let window = seen(frames, &slots, transcript, span, whole);
+                let sampled = self.sample(fetched, probe, span, manifest).await?;
+                let window = seen(sampled, transcript, span, whole);
                 self.notes.enter(Stage::Generate);
                 let answer = captioner.caption(window).await.map_err(Trouble::Run)?;
                 let answer = answer.map_err(|refusal| self.model_trouble(refusal))?;
@@ -302,25 +303,24 @@ impl Way<'_> {
         Ok(events)
     }
 
-    /// The frames of one window that the model will look at, and the slots where they should be.
+    /// The frames of one window that the model will look at.
     async fn sample(
         self,
         fetched: &Fetched,
         probe: &Probe,
         window: TimeSpan,
         manifest: &Manifest,
-    ) -> Result<(Frames, Vec<usize>), Trouble> {
-        let slots = frames::pick(eventide_media::slots(window), &manifest.frames);
-        let request = FrameRequest { size: manifest.vision.image_size, window, slots: &slots };
-        let decoding = self.media.frames(&fetched.path, probe, &request);
-        let decoded = self.notes.during(Stage::Sample, decoding).await;
-        let frames = decoded.map_err(|e| self.media_trouble(Stage::Sample, e))?.value;
+    ) -> Result<Sampled, Trouble> {
+        let sampling = sample(self.media, &fetched.path, probe, window, manifest);
+        let sampled = self.notes.during(Stage::Sample, sampling).await;
+        let sampled = sampled.map_err(|e| self.media_trouble(Stage::Sample, e))?;
+        let (frames, missing) = (sampled.frames.slots.len(), sampled.frames.missing);
         self.notes.note(|draft| {
-            draft.frames_used += u32::try_from(frames.slots.len()).unwrap_or(u32::MAX);
-            draft.frames_missing += frames.missing;
+            draft.frames_used += u32::try_from(frames).unwrap_or(u32::MAX);
+            draft.frames_missing += missing;
         });
-        debug!(frames = frames.slots.len(), missing = frames.missing, "sampled");
-        Ok((frames, slots))
+        debug!(frames, missing, "sampled");
+        Ok(sampled)
     }
 
     /// The events of one window that are its own, numbered as the model wrote them.
@@ -386,13 +386,7 @@ impl Way<'_> {
 
 /// What the model gets to see of one window. A cue that reaches over the edge to a neighbouring
 /// window is cut there; one that reaches over the end of the video is left for the model's own rule.
-fn seen(
-    frames: Frames,
-    slots: &[usize],
-    transcript: &Transcript,
-    window: TimeSpan,
-    video: TimeSpan,
-) -> Window {
+fn seen(sampled: Sampled, transcript: &Transcript, window: TimeSpan, video: TimeSpan) -> Window {
     let cues = transcript
         .cues
         .iter()
@@ -405,9 +399,9 @@ fn seen(
         })
         .collect();
     Window {
-        rows: frames.slots.iter().filter_map(|slot| slots.binary_search(slot).ok()).collect(),
-        row_count: slots.len(),
-        frames: frames.pixels,
+        rows: sampled.rows(),
+        row_count: sampled.slots.len(),
+        frames: sampled.frames.pixels,
         cues,
         duration_us: window.duration_us(),
     }

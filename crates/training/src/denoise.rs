@@ -4,7 +4,6 @@
 //! lies is the caller's choice: [`noise_counts`] says how much of it there is.
 
 use eventide_model::manifest::{Manifest, Normalise};
-use rand::rngs::StdRng;
 
 /// One token in this many is noise.
 const NOISE_EVERY: usize = 4;
@@ -19,36 +18,6 @@ const MEAN_SPAN: usize = 5;
 pub fn noise_counts(length: usize) -> (usize, usize) {
     let noise = rounded(length, NOISE_EVERY).clamp(1, length.saturating_sub(1).max(1));
     (noise, rounded(noise, MEAN_SPAN).max(1))
-}
-
-/// Which of `length` tokens are noise: runs of random lengths, the first of them no noise (T5's span corruption).
-#[must_use]
-pub fn noise_mask(length: usize, numbers: &mut StdRng) -> Vec<bool> {
-    let (noise, runs) = noise_counts(length);
-    let runs = runs.min(length.saturating_sub(noise)).max(1);
-    let kept = parts(length.saturating_sub(noise), runs, numbers);
-    let hidden = parts(noise, runs, numbers);
-    let pairs = kept.into_iter().zip(hidden);
-    pairs
-        .flat_map(|(kept, hidden)| {
-            std::iter::repeat_n(false, kept).chain(std::iter::repeat_n(true, hidden))
-        })
-        .take(length)
-        .collect()
-}
-
-/// `whole` as a sum of `count` numbers of at least 1, all such sums equally likely.
-fn parts(whole: usize, count: usize, numbers: &mut StdRng) -> Vec<usize> {
-    let mut cuts = rand::seq::index::sample(numbers, whole.saturating_sub(1), count - 1).into_vec();
-    cuts.sort_unstable();
-    let ends = cuts.into_iter().map(|cut| cut + 1).chain([whole]);
-    let mut start = 0;
-    ends.map(|end| {
-        let length = end - start;
-        start = end;
-        length
-    })
-    .collect()
 }
 
 /// `value / by` to the nearest whole number, halves to the even one.

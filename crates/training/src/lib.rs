@@ -1,11 +1,10 @@
 //! Checkpoints into bundles: import of released weights, random weights of any size, and the ONNX
 //! graphs that run them. Writes bundles; runs none. And data to learn from: synthetic narrated videos.
 
-pub mod batch;
 pub mod bundle;
 pub mod checkpoint;
 pub mod contrast;
-pub mod crop;
+pub mod data;
 pub mod denoise;
 pub mod dropout;
 pub mod import;

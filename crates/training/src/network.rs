@@ -5,6 +5,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation, module::layer_norm};
 use eventide_model::manifest::{FeedForward, Gelu, Manifest};
+use ndarray::Array2;
 
 use crate::{dropout::Dropout, parameters::Parameters, relative::Buckets};
 
@@ -18,60 +19,6 @@ pub struct Network<'a> {
     parameters: &'a Parameters,
     device: Device,
     dropout: Dropout,
-}
-
-/// Token ids of several rows, padded at the end to one length.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ids {
-    ids: Vec<i64>,
-    rows: usize,
-    length: usize,
-}
-
-impl Ids {
-    /// Pads `rows` with `pad`; they have at least one token between them.
-    #[must_use]
-    pub fn padded(rows: &[impl AsRef<[i64]>], pad: i64) -> Self {
-        let length = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0).max(1);
-        let mut ids = Vec::with_capacity(rows.len() * length);
-        for row in rows {
-            let row = row.as_ref();
-            ids.extend(row);
-            ids.extend(std::iter::repeat_n(pad, length - row.len()));
-        }
-        Self { ids, rows: rows.len(), length }
-    }
-
-    /// Number of rows and of tokens in each.
-    #[must_use]
-    pub fn shape(&self) -> [usize; 2] {
-        [self.rows, self.length]
-    }
-
-    /// All ids, row by row.
-    #[must_use]
-    pub fn ids(&self) -> &[i64] {
-        &self.ids
-    }
-
-    /// Each row moved one token to the right behind `first`: what the decoder reads of a target.
-    #[must_use]
-    pub fn shifted(&self, first: i64) -> Self {
-        let rows = self.ids.chunks(self.length.max(1));
-        let ids =
-            rows.flat_map(|row| std::iter::once(first).chain(row[..row.len() - 1].iter().copied()));
-        Self { ids: ids.collect(), ..*self }
-    }
-
-    fn tensor(&self, device: &Device) -> Tensor<1, Int> {
-        let count = self.ids.len();
-        Tensor::from_data(TensorData::new(self.ids.clone(), [count]), device)
-    }
-
-    /// `[b, 1, 1, t]`: 0 for a token, [`HIDDEN`] for padding.
-    fn mask(&self, pad: i64) -> Vec<f32> {
-        self.ids.iter().map(|&id| if id == pad { HIDDEN } else { 0.0 }).collect()
-    }
 }
 
 /// The form of an attention layer.
@@ -141,11 +88,11 @@ impl<'a> Network<'a> {
     }
 
     /// Text memory `[b, t, d_model]`; as `text_encoder.onnx`.
-    pub fn text(&mut self, ids: &Ids) -> Tensor<3> {
+    pub fn text(&mut self, ids: &Array2<i64>) -> Tensor<3> {
         let sizes = &self.manifest.t5;
-        let [rows, length] = ids.shape();
+        let (rows, length) = ids.dim();
         let bias = self.bias("encoder", length, Buckets::both_ways);
-        let mask = Tensor::<1>::from_floats(ids.mask(self.pad()).as_slice(), &self.device);
+        let mask = Tensor::<1>::from_floats(self.hidden(ids).as_slice(), &self.device);
         let bias = bias + mask.reshape([rows, 1, 1, length]);
         let mut stream = self.embedded(ids);
         for layer in 0..sizes.encoder_layers {
@@ -166,9 +113,9 @@ impl<'a> Network<'a> {
 
     /// Logits `[b * t, vocabulary]` of the tokens that follow `ids`, each seen with those before it and with `memory`
     /// `[b, m, d_model]`; as `decoder.onnx` does one step at a time. `memory_mask` is that of [`Memory`].
-    pub fn decode(&mut self, ids: &Ids, memory: &Memory) -> Tensor<2> {
+    pub fn decode(&mut self, ids: &Array2<i64>, memory: &Memory) -> Tensor<2> {
         let sizes = &self.manifest.t5;
-        let [rows, length] = ids.shape();
+        let (rows, length) = ids.dim();
         let causal = Tensor::<2>::full([length, length], HIDDEN, &self.device).triu(1);
         let bias = self.bias("decoder", length, Buckets::backwards)
             + causal.reshape([1, 1, length, length]);
@@ -203,12 +150,12 @@ impl<'a> Network<'a> {
     /// # Panics
     /// If neither is given.
     #[must_use]
-    pub fn memory(&self, video: Option<Tensor<3>>, text: Option<(Tensor<3>, &Ids)>) -> Memory {
+    pub fn memory(&self, video: Option<Tensor<3>>, text: Option<(Tensor<3>, &Array2<i64>)>) -> Memory {
         let mask = text.as_ref().map(|(_, ids)| {
-            let [rows, length] = ids.shape();
+            let (rows, length) = ids.dim();
             let frames = video.as_ref().map_or(0, |video| video.dims()[1]);
             let mut mask = Vec::with_capacity(rows * (frames + length));
-            for row in ids.mask(self.pad()).chunks(length) {
+            for row in self.hidden(ids).chunks(length) {
                 mask.extend(std::iter::repeat_n(0.0, frames));
                 mask.extend(row);
             }
@@ -219,15 +166,17 @@ impl<'a> Network<'a> {
         Memory { rows: Tensor::cat(parts, 1), mask }
     }
 
-    fn pad(&self) -> i64 {
-        i64::from(self.manifest.text.pad_id)
+    /// For each token 0, for padding [`HIDDEN`]; row by row.
+    fn hidden(&self, ids: &Array2<i64>) -> Vec<f32> {
+        let pad = i64::from(self.manifest.text.pad_id);
+        ids.iter().map(|&id| if id == pad { HIDDEN } else { 0.0 }).collect()
     }
 
-    fn embedded(&mut self, ids: &Ids) -> Tensor<3> {
-        let [rows, length] = ids.shape();
+    fn embedded(&mut self, ids: &Array2<i64>) -> Tensor<3> {
+        let (rows, length) = ids.dim();
         let table = self.parameters.matrix("text.embedding.weight");
         let width = self.manifest.t5.d_model as usize;
-        let embedded = table.select(0, ids.tensor(&self.device)).reshape([rows, length, width]);
+        let embedded = table.select(0, whole_numbers(ids, &self.device)).reshape([rows, length, width]);
         self.dropout.apply(embedded)
     }
 
@@ -345,6 +294,13 @@ impl<'a> Network<'a> {
         let size = (value.clone().square().mean_dim(2) + eps).sqrt();
         value / size * weight.unsqueeze()
     }
+}
+
+/// All ids, row by row.
+fn whole_numbers(ids: &Array2<i64>, device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i64> = ids.iter().copied().collect();
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), device)
 }
 
 /// What the decoder looks at.

@@ -2,19 +2,19 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 
-use crate::network::Ids;
+use ndarray::Array2;
 
 /// The mean over all tokens of `targets` that are not `pad` of their cross-entropy under `logits`
 /// `[b * t, vocabulary]`, with a share of `smoothing` spread evenly over the vocabulary (the reference trains with
 /// 0.1; `vid2seq.md` §6). Zero, without a gradient, where there is no such token.
 #[must_use]
-pub fn cross_entropy(logits: Tensor<2>, targets: &Ids, pad: i64, smoothing: f64) -> Tensor<1> {
+pub fn cross_entropy(logits: Tensor<2>, targets: &Array2<i64>, pad: i64, smoothing: f64) -> Tensor<1> {
     let device = logits.device();
-    let count = targets.ids().len();
+    let count = targets.len();
     let weights = token_weights(targets, pad);
     let log = activation::log_softmax(logits, 1);
     let indices =
-        Tensor::<2, Int>::from_data(TensorData::new(targets.ids().to_vec(), [count, 1]), &device);
+        Tensor::<2, Int>::from_data(TensorData::new(targets.iter().copied().collect::<Vec<_>>(), [count, 1]), &device);
     let chosen = log.clone().gather(1, indices).reshape([count]);
     let spread = log.mean_dim(1).reshape([count]);
     let entropy = chosen * (smoothing - 1.0) - spread * smoothing;
@@ -23,10 +23,10 @@ pub fn cross_entropy(logits: Tensor<2>, targets: &Ids, pad: i64, smoothing: f64)
 
 /// One over the number of tokens for each token, zero for padding.
 #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^24 tokens")]
-fn token_weights(targets: &Ids, pad: i64) -> Vec<f32> {
-    let tokens = targets.ids().iter().filter(|&&id| id != pad).count();
+fn token_weights(targets: &Array2<i64>, pad: i64) -> Vec<f32> {
+    let tokens = targets.iter().filter(|&&id| id != pad).count();
     let each = (tokens.max(1) as f32).recip();
-    targets.ids().iter().map(|&id| if id == pad { 0.0 } else { each }).collect()
+    targets.iter().map(|&id| if id == pad { 0.0 } else { each }).collect()
 }
 
 /// The symmetric loss of CLIP (arXiv 2103.00020, section 2.3): each of `n` pictures should be most like its own

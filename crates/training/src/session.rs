@@ -16,11 +16,10 @@ use eventide_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    batch::{Sample, Shown},
     bundle::write_bundle,
     error::{Error, Result},
     graph::Style,
-    trainer::{Progress, Trainer},
+    trainer::{Progress, Sample, Shown, Trainer},
     validation::{Scores, predict, scores},
     weights::Weights,
 };

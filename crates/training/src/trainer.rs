@@ -3,13 +3,24 @@
 //! All chance comes from the seed and the number of the step, so that a run that was resumed goes on as if it had never
 //! stopped, to the last bit.
 
-use burn::tensor::{Device, Tensor};
-use eventide_model::{manifest::Manifest, tokenizer::Tokenizer};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use eventide_model::{
+    Tokenizer,
+    manifest::{FrameRule, Manifest},
+};
+use ndarray::Array2;
 use rand::{Rng as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    batch::{Sample, Shown, Task, features, tokens},
+    data::{
+        Example,
+        batch::{Sequences, captioning, delayed, denoised, features, generative, padded},
+        cache::Features,
+        crop::Crop,
+    },
     dropout::Dropout,
     error::{Error, Result},
     learner::{Learner, in_turn},
@@ -18,6 +29,44 @@ use crate::{
     optimiser::{Schedule, match_time_tokens},
     weights::Weights,
 };
+
+/// A video to learn from: what is known of it, and the features of its frames.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// What is said in it, and what is to be told of it.
+    pub example: Example,
+    /// Its features, of the whole file.
+    pub features: Arc<Features>,
+}
+
+impl Sample {
+    /// Features `[n, dim]` of the frames that `rule` picks.
+    #[must_use]
+    pub fn seen(&self, rule: &FrameRule) -> Array2<f32> {
+        self.features.within(self.example.span, rule)
+    }
+}
+
+/// What the decoder is to write (`vid2seq.md` §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// The events, from pictures and speech: fine-tuning.
+    Events,
+    /// The whole speech with its times, from pictures: the generative objective of pre-training.
+    Speech,
+    /// What is hidden of the speech, from pictures and the rest of the speech: the denoising objective.
+    Denoising,
+}
+
+/// What the model is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Pictures.
+    pub video: bool,
+    /// Speech.
+    pub speech: bool,
+}
 
 /// How a model is trained. The defaults are the reference's (`vid2seq.md` §5.2), but for the sizes of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,8 +159,7 @@ impl<'a> Trainer<'a> {
         let (mut loss, mut count) = (0.0, 0);
         for part in 0..parts {
             let chosen = self.chosen(samples, part)?;
-            let cut: Vec<Sample> = self.cut(&chosen, &mut numbers);
-            let cut: Vec<&Sample> = cut.iter().collect();
+            let cut = self.cut(&chosen, &mut numbers);
             let (value, tokens) = self.loss(&cut, &mut numbers)?;
             #[expect(clippy::cast_precision_loss, reason = "a step has few parts")]
             let value = value / parts as f32;
@@ -135,37 +183,69 @@ impl<'a> Trainer<'a> {
         Ok(chosen.map(|number| &samples[number]).collect())
     }
 
+    /// The samples, some of them cut to a part.
     fn cut(&self, chosen: &[&Sample], numbers: &mut StdRng) -> Vec<Sample> {
+        let crop = Crop { least: 0.0, keep_events: true };
         let cut = |sample: &&Sample| {
+            let mut sample = (*sample).clone();
             if numbers.random_bool(self.settings.crop) {
-                crate::crop::crop(sample, numbers)
-            } else {
-                (*sample).clone()
+                let part = crop.draw(&sample.example, numbers);
+                sample.example = sample.example.within(part);
             }
+            sample
         };
         chosen.iter().map(cut).collect()
     }
 
     /// The loss of a batch and how many tokens it is the mean of.
-    fn loss(&self, samples: &[&Sample], numbers: &mut StdRng) -> Result<(Tensor<1>, u64)> {
+    fn loss(&self, samples: &[Sample], numbers: &mut StdRng) -> Result<(Tensor<1>, u64)> {
         let Settings { shown, smoothing, dropout, .. } = self.settings;
         let pad = i64::from(self.manifest.text.pad_id);
         let dropout = Dropout::new(dropout, numbers.random());
         let mut network =
             Network::new(self.manifest, self.learner.parameters(), &self.device, dropout);
-        let video = shown.video.then(|| features(self.manifest, samples, &self.device));
-        let video = video.map(|features| network.temporal(features));
+        let video = shown.video.then(|| network.temporal(self.features(samples)));
         let mut losses = Vec::new();
         let mut count = 0;
         for &task in &self.settings.tasks {
-            let tokens = tokens(self.manifest, self.tokenizer, samples, task, shown, numbers)?;
-            let text = tokens.input.as_ref().map(|ids| (network.text(ids), ids));
+            let sequences = self.sequences(samples, task, numbers)?;
+            let (inputs, targets): (Vec<_>, Vec<_>) =
+                sequences.into_iter().map(|sequences| (sequences.input, sequences.target)).unzip();
+            let (inputs, targets) = (padded(&inputs, pad), padded(&targets, pad));
+            // Without speech the text encoder is left out where there are pictures to go by.
+            let reads = shown.speech || task != Task::Events || !shown.video;
+            let text = reads.then(|| (network.text(&inputs), &inputs));
             let memory = network.memory(video.clone(), text);
-            let logits = network.decode(&tokens.target.shifted(pad), &memory);
-            losses.push(cross_entropy(logits, &tokens.target, pad, smoothing));
-            count += tokens.target.ids().iter().filter(|&&id| id != pad).count() as u64;
+            let logits = network.decode(&delayed(&targets, pad), &memory);
+            losses.push(cross_entropy(logits, &targets, pad, smoothing));
+            count += targets.iter().filter(|&&id| id != pad).count() as u64;
         }
         let sum = losses.into_iter().reduce(|sum, loss| sum + loss);
         sum.map(|sum| (sum, count)).ok_or(Error::NoExamples)
+    }
+
+    fn sequences(
+        &self,
+        samples: &[Sample],
+        task: Task,
+        numbers: &mut StdRng,
+    ) -> Result<Vec<Sequences>> {
+        let limit = self.manifest.decoding.max_output_tokens as usize;
+        let sequences = |sample: &Sample| match task {
+            Task::Events => captioning(&sample.example, self.tokenizer, limit, None),
+            Task::Speech => generative(&sample.example, self.tokenizer),
+            Task::Denoising => denoised(&sample.example, self.tokenizer, self.manifest, numbers),
+        };
+        Ok(samples.iter().map(sequences).collect::<Result<_, _>>()?)
+    }
+
+    /// `[b, positions, dim]`.
+    fn features(&self, samples: &[Sample]) -> Tensor<3> {
+        let rows: Vec<Array2<f32>> =
+            samples.iter().map(|sample| sample.seen(&self.manifest.frames)).collect();
+        let together = features(&rows, self.manifest);
+        let shape = together.shape().to_vec();
+        let data = TensorData::new(together.into_raw_vec_and_offset().0, shape);
+        Tensor::from_data(data, &self.device)
     }
 }

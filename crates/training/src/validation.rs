@@ -16,8 +16,8 @@ use eventide_schema::{Cue, TimeSpan};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    batch::{Sample, Shown},
     error::{Error, Result},
+    trainer::{Sample, Shown},
 };
 
 /// Scores on a validation set. The captions are judged by our own METEOR, which has no paraphrases.
@@ -59,7 +59,7 @@ pub fn predict(
     let found = model.generate(&windows, decoding, &|| false)?;
     let events = found.iter().zip(samples).map(|(hypotheses, sample)| {
         let Some(best) = hypotheses.first() else { return Ok(Vec::new()) };
-        Ok(match model.parse(best, sample.duration_us)? {
+        Ok(match model.parse(best, sample.example.duration_us())? {
             Parsed::Events(events) => events
                 .into_iter()
                 .map(|event| Cue {
@@ -75,11 +75,11 @@ pub fn predict(
 
 fn window(model: &Vid2Seq, sample: &Sample, shown: Shown) -> Result<WindowInput> {
     let ids = if shown.speech {
-        Some(input_ids(model.tokenizer(), &sample.speech, sample.duration_us)?)
+        Some(input_ids(model.tokenizer(), &sample.example.speech, sample.example.duration_us())?)
     } else {
         None
     };
-    let features = shown.video.then(|| (*sample.features).clone());
+    let features = shown.video.then(|| sample.seen(&model.manifest().frames));
     Ok(WindowInput { features, input_ids: ids })
 }
 
@@ -97,7 +97,7 @@ pub fn scores(predicted: &[Vec<Cue>], samples: &[Sample]) -> Result<Scores> {
         Ok(annotations)
     };
     let predictions = named(&mut predicted.iter().map(Vec::as_slice))?;
-    let references = named(&mut samples.iter().map(|sample| sample.events.as_slice()))?;
+    let references = named(&mut samples.iter().map(|sample| sample.example.events()))?;
     let corpus = Corpus::join(&predictions, &[references], Unpredicted::Empty).map_err(failed)?;
     let found = localisation(&corpus).f1_of_means;
     let mut meteor = MeteorNative::new();

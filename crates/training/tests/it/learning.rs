@@ -1,21 +1,25 @@
 //! Steps of training: losses fall, a resumed run is the run that was never stopped, what cannot be learnt from is refused.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use burn::tensor::Device;
 use eventide_model::{Tokenizer, manifest::Manifest};
 use eventide_schema::{Cue, TimeSpan};
 use eventide_training::{
     Error,
-    batch::{Sample, Shown, Task},
     contrast::{self, Captioned, Contrast},
+    data::{
+        Example,
+        cache::{Features, Rows},
+    },
     optimiser::Schedule,
     presets,
     seeded::seeded,
     synth::{Recipe, draw::Painter, looks::Split, scene::phrases},
-    trainer::{Settings, Trainer},
+    trainer::{Sample, Settings, Shown, Task, Trainer},
     weights::Weights,
 };
+use half::f16;
 use ndarray::Array2;
 
 use crate::support::golden;
@@ -27,6 +31,13 @@ fn tokenizer(manifest: &Manifest) -> Tokenizer {
     Tokenizer::new(&model, manifest).unwrap()
 }
 
+/// Twenty seconds of the same.
+fn features(value: f32) -> Arc<Features> {
+    let slots: Vec<usize> = (0..20).collect();
+    let values = Array2::from_elem((20, 64), f16::from_f32(value));
+    Arc::new(Rows { values, wanted: slots.clone(), slots, duration_us: 20_000_000 })
+}
+
 /// Videos whose first feature says which of two captions is right.
 fn samples() -> Vec<Sample> {
     let cue = |from: i64, to: i64, text: &str| Cue {
@@ -36,12 +47,14 @@ fn samples() -> Vec<Sample> {
     let sample = |number: i64| {
         let sign = if number % 2 == 0 { 1.0 } else { -1.0 };
         let told = if number % 2 == 0 { "Cut the onion." } else { "Serve." };
-        Sample {
-            features: Arc::new(Array2::from_elem((20, 64), sign)),
+        let example = Example {
+            video_id: number.to_string(),
+            file: PathBuf::new(),
+            span: TimeSpan::new(0, 20_000_000),
             speech: vec![cue(2, 4, "now look at this")],
-            events: vec![cue(1 + number % 3, 10, told), cue(11, 19, told)],
-            duration_us: 20_000_000,
-        }
+            references: vec![vec![cue(1 + number % 3, 10, told), cue(11, 19, told)]],
+        };
+        Sample { example, features: features(sign) }
     };
     (0..8).map(sample).collect()
 }
@@ -114,7 +127,7 @@ fn a_loss_that_is_no_number_ends_the_run_before_it_spoils_the_weights() {
     let mut trainer = Trainer::new(&manifest, &tokenizer, &weights, settings, &Device::flex());
     let mut broken = samples();
     for sample in &mut broken {
-        sample.features = Arc::new(Array2::from_elem((20, 64), f32::NAN));
+        sample.features = features(f32::NAN);
     }
     let before = trainer.learner().weights();
     let error = trainer.step(&broken).unwrap_err();

@@ -1,8 +1,10 @@
-//! The graphs against golden numbers, the import against real checkpoints, the bundle on the disk.
+//! The graphs against golden numbers, the import against real checkpoints, the bundle on the disk, data sets of real
+//! videos.
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod bundle;
+mod data;
 mod import;
 mod learning;
 mod network;

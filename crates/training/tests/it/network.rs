@@ -5,8 +5,9 @@ use eventide_model::manifest::{Manifest, files};
 use eventide_training::{
     Style,
     contrast::patches,
+    data::batch::delayed,
     dropout::Dropout,
-    network::{Ids, Network},
+    network::Network,
     objective::cross_entropy,
     parameters::{Parameters, floats},
     presets,
@@ -36,11 +37,6 @@ fn plain<const D: usize>(tensor: Tensor<D>) -> ArrayD<f32> {
     ArrayD::from_shape_vec(IxDyn(&shape), floats(tensor)).unwrap()
 }
 
-fn rows(ids: &Array2<i64>) -> Ids {
-    let rows: Vec<Vec<i64>> = ids.rows().into_iter().map(|row| row.to_vec()).collect();
-    Ids::padded(&rows, 0)
-}
-
 struct Outputs {
     visual: ArrayD<f32>,
     text: ArrayD<f32>,
@@ -58,12 +54,11 @@ fn outputs(
     let parameters = Parameters::new(weights, &device());
     let mut network = Network::new(manifest, &parameters, &device(), Dropout::none());
     let visual = network.temporal(burn(video));
-    let (ids, targets) = (rows(ids), rows(targets));
-    let text = network.text(&ids);
-    let memory = network.memory(Some(visual.clone()), Some((text.clone(), &ids)));
-    let logits = network.decode(&targets.shifted(0), &memory);
-    let loss = floats(cross_entropy(logits.clone(), &targets, 0, 0.1));
-    let [count, length] = targets.shape();
+    let text = network.text(ids);
+    let memory = network.memory(Some(visual.clone()), Some((text.clone(), ids)));
+    let logits = network.decode(&delayed(targets, 0), &memory);
+    let loss = floats(cross_entropy(logits.clone(), targets, 0, 0.1));
+    let (count, length) = targets.dim();
     let vocabulary = logits.dims()[1];
     let logits = logits.reshape([count, length, vocabulary]);
     Outputs { visual: plain(visual), text: plain(text), logits: plain(logits), loss: loss[0] }
@@ -132,9 +127,7 @@ fn the_graphs_compute_what_was_trained(#[case] manifest: Manifest) {
     assert_close(&found.text.index_axis(Axis(0), 0).to_owned(), &first, TOLERANCE * most(&text));
     let memory = concatenate(Axis(1), &[visual.view(), text.view()]).unwrap();
     let mask = concatenate(Axis(1), &[Array2::ones((2, 100)).view(), heard.view()]).unwrap();
-    let mut read = Array2::zeros(targets.dim());
-    read.slice_mut(ndarray::s![.., 1..]).assign(&targets.slice(ndarray::s![.., ..-1]));
-    let logits = Decoder::start(&bundle, &memory, &mask, 1).teach(&read);
+    let logits = Decoder::start(&bundle, &memory, &mask, 1).teach(&delayed(&targets, 0));
     assert_close(&found.logits, &logits, TOLERANCE * most(&logits));
 }
 
@@ -167,10 +160,10 @@ fn gradients_are_those_of_finite_differences(#[case] name: &str) {
     let parameters = Parameters::new(&weights, &device());
     let mut network = Network::new(&manifest, &parameters, &device(), Dropout::none());
     let visual = network.temporal(burn(&expected.floats("video")));
-    let [ids, targets] = ["input_ids", "target_ids"].map(|name| rows(&expected.ids(name)));
+    let [ids, targets] = ["input_ids", "target_ids"].map(|name| expected.ids(name));
     let text = network.text(&ids);
     let memory = network.memory(Some(visual), Some((text, &ids)));
-    let logits = network.decode(&targets.shifted(0), &memory);
+    let logits = network.decode(&delayed(&targets, 0), &memory);
     let gradients = cross_entropy(logits, &targets, 0, 0.1).backward();
     let gradient: Vec<f32> = if weights.get(name).unwrap().shape().len() == 1 {
         floats(parameters.vector(name).grad(&gradients).unwrap())

@@ -1,0 +1,21 @@
+//! What there is to learn from: videos with what is said in them and what happens, as files have them, as a lake has
+//! them, and as numbers.
+//!
+//! An [`Example`] comes from a file of [`annotations`] and a [`folder`] of videos, or from rows of a lake. Its visual
+//! [`features`] are computed once and kept in a [`cache`]; [`crop`] makes parts of examples, [`select`] parts of data
+//! sets, and [`batch`] the token ids and arrays that a trainer takes. Knows no trainer and no tables.
+
+pub mod annotations;
+pub mod batch;
+pub mod cache;
+pub mod crop;
+pub mod features;
+pub mod folder;
+pub mod pictures;
+pub mod select;
+
+mod error;
+mod example;
+
+pub use error::{Error, Fault, Result};
+pub use example::{Example, Mark, OVERRUN_US};
