@@ -84,8 +84,8 @@ pub enum Error {
 /// from its ids; other characters are `<unk>`, NUL always. The same sentences, in whatever order, give the same bytes.
 /// Runs on one thread, for sums of floating-point numbers depend on their order.
 ///
-/// The library's pruning may never end where hardly more pieces are asked for than there are characters and the text is
-/// degenerate (one letter over and over). Text of a language and twice as many pieces as characters have not shown it.
+/// The library prunes until the pieces are few enough, and has no limit of rounds: were most of the pieces without
+/// any other spelling, it would not end. Ask for well more pieces than there are characters.
 ///
 /// # Errors
 /// [`Error`].
