@@ -58,7 +58,7 @@ fn count(examples: usize, share: f64) -> usize {
 #[expect(clippy::cast_precision_loss, reason = "52 bits are exact")]
 fn place(video_id: &str, seed: u64) -> f64 {
     let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(video_id).finalize();
-    let bits = digest.iter().take(8).fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
+    let bits = digest.iter().take(8).fold(0_u64, |bits, &byte| (bits << 8) | u64::from(byte));
     (bits >> 12) as f64 / (1_u64 << 52) as f64
 }
 
