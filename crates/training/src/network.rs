@@ -150,7 +150,11 @@ impl<'a> Network<'a> {
     /// # Panics
     /// If neither is given.
     #[must_use]
-    pub fn memory(&self, video: Option<Tensor<3>>, text: Option<(Tensor<3>, &Array2<i64>)>) -> Memory {
+    pub fn memory(
+        &self,
+        video: Option<Tensor<3>>,
+        text: Option<(Tensor<3>, &Array2<i64>)>,
+    ) -> Memory {
         let mask = text.as_ref().map(|(_, ids)| {
             let (rows, length) = ids.dim();
             let frames = video.as_ref().map_or(0, |video| video.dims()[1]);
@@ -176,7 +180,8 @@ impl<'a> Network<'a> {
         let (rows, length) = ids.dim();
         let table = self.parameters.matrix("text.embedding.weight");
         let width = self.manifest.t5.d_model as usize;
-        let embedded = table.select(0, whole_numbers(ids, &self.device)).reshape([rows, length, width]);
+        let embedded =
+            table.select(0, whole_numbers(ids, &self.device)).reshape([rows, length, width]);
         self.dropout.apply(embedded)
     }
 

@@ -8,13 +8,20 @@ use ndarray::Array2;
 /// `[b * t, vocabulary]`, with a share of `smoothing` spread evenly over the vocabulary (the reference trains with
 /// 0.1; `vid2seq.md` §6). Zero, without a gradient, where there is no such token.
 #[must_use]
-pub fn cross_entropy(logits: Tensor<2>, targets: &Array2<i64>, pad: i64, smoothing: f64) -> Tensor<1> {
+pub fn cross_entropy(
+    logits: Tensor<2>,
+    targets: &Array2<i64>,
+    pad: i64,
+    smoothing: f64,
+) -> Tensor<1> {
     let device = logits.device();
     let count = targets.len();
     let weights = token_weights(targets, pad);
     let log = activation::log_softmax(logits, 1);
-    let indices =
-        Tensor::<2, Int>::from_data(TensorData::new(targets.iter().copied().collect::<Vec<_>>(), [count, 1]), &device);
+    let indices = Tensor::<2, Int>::from_data(
+        TensorData::new(targets.iter().copied().collect::<Vec<_>>(), [count, 1]),
+        &device,
+    );
     let chosen = log.clone().gather(1, indices).reshape([count]);
     let spread = log.mean_dim(1).reshape([count]);
     let entropy = chosen * (smoothing - 1.0) - spread * smoothing;

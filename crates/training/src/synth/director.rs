@@ -78,16 +78,17 @@ impl<'a> Director<'a> {
     }
 
     fn act(&mut self) {
-        let strands = if self.rng.random_bool(0.6) { 2 } else { 1 };
-        let mut strands: Vec<u16> =
-            (0..strands).map(|_| self.rng.random_range(4..=40).min(self.length / 4)).collect();
+        let strands = if self.rng.random_bool(0.4) { 2 } else { 1 };
+        let mut strands: Vec<u16> = (0..strands)
+            .map(|_| self.rng.random_range(RATE / 2..=5 * RATE).min(self.length / 4))
+            .collect();
         while let Some(strand) = strands.iter_mut().min() {
             let now = *strand;
             if now >= self.length {
                 break;
             }
             *strand = match self.something(now) {
-                Some(end) => end + self.rng.random_range(16..=80),
+                Some(end) => end + self.rng.random_range(3 * RATE..=14 * RATE),
                 None => now + RATE,
             };
         }
@@ -164,7 +165,7 @@ impl<'a> Director<'a> {
     }
 
     fn cross(&mut self, now: u16) -> Option<u16> {
-        let end = self.ends(now, 64..=128)?;
+        let end = self.ends(now, 8 * RATE..=16 * RATE)?;
         let looks = self.new_looks(Some(Action::Cross))?;
         let side = *Side::ALL.choose(self.rng)?;
         let lane = self.rng.random_range(0.25..0.75);
@@ -189,7 +190,7 @@ impl<'a> Director<'a> {
             _ => Vec::new(),
         };
         let who = self.willing(action, now, |player| !sizes(player.looks.size).is_empty())?;
-        let end = self.ends(now, 48..=96)?;
+        let end = self.ends(now, 6 * RATE..=12 * RATE)?;
         for &(number, looks) in &who {
             let size = *sizes(looks.size).choose(self.rng)?;
             let player = &mut self.players[number];
@@ -203,7 +204,7 @@ impl<'a> Director<'a> {
 
     fn change_colour(&mut self, now: u16) -> Option<u16> {
         let (number, looks) = *self.willing(Action::ChangeColour, now, |_| true)?.first()?;
-        let end = self.ends(now, 40..=80)?;
+        let end = self.ends(now, 5 * RATE..=10 * RATE)?;
         let free = Colour::ALL.into_iter().filter(|&colour| !self.is_taken(colour, looks.shape));
         let into = *free.collect::<Vec<_>>().choose(self.rng)?;
         let player = &mut self.players[number];
@@ -230,8 +231,8 @@ impl<'a> Director<'a> {
         let (one, other) = self.pair(Action::Collide, now, |one, other| {
             one.home.distance(other.home) > one.reach(other) + 0.12
         })?;
-        let meet = self.ends(now, 16..=32)?;
-        let end = self.ends(meet, 24..=40)?;
+        let meet = self.ends(now, 2 * RATE..=4 * RATE)?;
+        let end = self.ends(meet, 3 * RATE..=5 * RATE)?;
         let (a, b) = (&self.players[one], &self.players[other]);
         let (from, target) = (a.home, b.home);
         let way = from.angle_to(target);
@@ -251,9 +252,9 @@ impl<'a> Director<'a> {
             let central = |at: f32| (0.35..0.65).contains(&at);
             one.looks.size < Size::Large && central(other.home.x) && central(other.home.y)
         })?;
-        let start = self.ends(now, 6..=10)?;
-        let end = self.ends(start, 64..=128)?;
-        let back = self.ends(end, 6..=10)?;
+        let start = self.ends(now, RATE * 3 / 4..=RATE * 5 / 4)?;
+        let end = self.ends(start, 8 * RATE..=16 * RATE)?;
+        let back = self.ends(end, RATE * 3 / 4..=RATE * 5 / 4)?;
         let turns: f32 = if end - start > 12 * RATE { 2.0 } else { 1.0 };
         let sweep = if self.rng.random_bool(0.5) { TAU * turns } else { -TAU * turns };
         let (a, b) = (&self.players[one], &self.players[other]);
@@ -273,9 +274,9 @@ impl<'a> Director<'a> {
         let (one, other) = self.pair(Action::Stack, now, |one, other| {
             other.home.y - one.reach(other) > one.looks.size.radius()
         })?;
-        let arrived = self.ends(now, 24..=40)?;
-        let end = self.ends(arrived, 24..=48)?;
-        let back = self.ends(end, 16..=24)?;
+        let arrived = self.ends(now, 3 * RATE..=5 * RATE)?;
+        let end = self.ends(arrived, 3 * RATE..=6 * RATE)?;
+        let back = self.ends(end, 2 * RATE..=3 * RATE)?;
         let (a, b) = (&self.players[one], &self.players[other]);
         let home = a.home;
         let top = Place { x: b.home.x, y: b.home.y - 0.95 * a.reach(b) };

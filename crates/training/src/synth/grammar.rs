@@ -172,12 +172,15 @@ fn noun_phrase(looks: Looks, article: &str, rng: &mut StdRng) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synth::{looks::Split, world::World};
+    use crate::synth::{
+        looks::Split,
+        world::{RATE, World},
+    };
     use rand::SeedableRng as _;
     use std::collections::{HashMap, HashSet};
 
     fn events() -> Vec<Event> {
-        let world = |seed| World::new(&mut StdRng::seed_from_u64(seed), Split::Train, 800);
+        let world = |seed| World::new(&mut StdRng::seed_from_u64(seed), Split::Train, 100 * RATE);
         (0..120).flat_map(|seed| world(seed).events).collect()
     }
 
