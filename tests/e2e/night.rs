@@ -81,3 +81,25 @@ fn the_second_night_does_only_what_is_new_and_forgets_what_is_gone() {
          talk-3.mp4 3000-5000 talk-3 ends.\n"
     );
 }
+
+/// Fails unless the words of a video come from its SubRip file, whose like in WebVTT is `vtt`.
+fn check_next_side_car(vtt: &str, remark: &str) {
+    let trial = Trial::of_speech();
+    let talk = trial.add_narrated(1);
+    fs::write(&talk.side_car, vtt).unwrap();
+    let srt = "1\n00:00:01,000 --> 00:00:02,000\nThe other says this.\n";
+    fs::write(talk.side_car.with_extension("srt"), srt).unwrap();
+    trial.indexed();
+    assert_eq!(trial.events(), "talk-1.mp4 1000-2000 The other says this.\n");
+    assert_eq!(trial.videos(), format!("talk-1.mp4 captioned {remark}\n"));
+}
+
+#[test]
+fn a_damaged_side_car_does_not_hide_a_good_one() {
+    check_next_side_car("no subtitles at all", "damaged_subtitles");
+}
+
+#[test]
+fn a_side_car_without_words_does_not_hide_one_with_words() {
+    check_next_side_car("WEBVTT\n", "-");
+}
