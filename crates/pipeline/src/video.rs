@@ -216,7 +216,7 @@ impl Way<'_> {
     async fn words(self, fetched: &Fetched, probe: &Probe) -> Result<Transcript, Trouble> {
         for source in &self.pipeline.transcripts {
             let found = match source {
-                TranscriptOption::Sidecar => self.sidecars_words().await?,
+                TranscriptOption::Sidecar => self.sidecars_words(probe).await?,
                 TranscriptOption::Embedded => {
                     self.heard(self.embedded_words(fetched, probe).await)?
                 }
@@ -229,9 +229,9 @@ impl Way<'_> {
     }
 
     /// The words of the first side-car that has any.
-    async fn sidecars_words(self) -> Result<Option<Transcript>, Trouble> {
+    async fn sidecars_words(self, probe: &Probe) -> Result<Option<Transcript>, Trouble> {
         for sidecar in &self.video.sidecars {
-            if let Some(transcript) = self.heard(self.sidecar_words(sidecar).await)? {
+            if let Some(transcript) = self.heard(self.sidecar_words(sidecar, probe).await)? {
                 return Ok(Some(transcript));
             }
         }
@@ -252,7 +252,9 @@ impl Way<'_> {
         }
     }
 
-    async fn sidecar_words(self, sidecar: &Sidecar) -> Result<Transcript, Trouble> {
+    /// The words of a side-car. Its times count from the start of the container, as players have
+    /// it; those of a transcript count from the first picture.
+    async fn sidecar_words(self, sidecar: &Sidecar, probe: &Probe) -> Result<Transcript, Trouble> {
         let read = read_sidecar(&sidecar.uri, self.pipeline.sources.as_ref()).await;
         let bytes = read.map_err(|trouble| match trouble {
             Trouble::Video(failure) => Failure { stage: Stage::Words, ..failure }.into(),
@@ -260,10 +262,14 @@ impl Way<'_> {
         })?;
         self.notes.note(|draft| draft.costs.bytes_read += bytes.len() as u64);
         let parsed = parse_sidecar(&bytes, sidecar.format, sidecar.language.as_deref());
-        parsed.map_err(|source| {
+        let mut transcript = parsed.map_err(|source| {
             let reason = format!("`{}`: {}", sidecar.uri, chain(&source));
-            failure(Stage::Words, source.reason_code(), reason).into()
-        })
+            failure(Stage::Words, source.reason_code(), reason)
+        })?;
+        for cue in &mut transcript.cues {
+            cue.span = cue.span.shifted(probe.lead_us.saturating_neg());
+        }
+        Ok(transcript)
     }
 
     async fn embedded_words(self, fetched: &Fetched, probe: &Probe) -> Result<Transcript, Trouble> {
