@@ -1,6 +1,6 @@
 //! A night over files: what is said becomes rows, what is broken becomes a reason, and nothing is done twice.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use eventide_testkit::Hostile;
 use serde_json::Value;
@@ -80,4 +80,41 @@ fn the_second_night_does_only_what_is_new_and_forgets_what_is_gone() {
          talk-3.mp4 0-2000 talk-3 begins.\n\
          talk-3.mp4 3000-5000 talk-3 ends.\n"
     );
+}
+
+/// Fails unless the words of a video come from its SubRip file, whose like in WebVTT is `vtt`.
+fn check_next_side_car(vtt: &str, remark: &str) {
+    let trial = Trial::of_speech();
+    let talk = trial.add_narrated(1);
+    fs::write(&talk.side_car, vtt).unwrap();
+    let srt = "1\n00:00:01,000 --> 00:00:02,000\nThe other says this.\n";
+    fs::write(talk.side_car.with_extension("srt"), srt).unwrap();
+    trial.indexed();
+    assert_eq!(trial.events(), "talk-1.mp4 1000-2000 The other says this.\n");
+    assert_eq!(trial.videos(), format!("talk-1.mp4 captioned {remark}\n"));
+}
+
+#[test]
+fn a_damaged_side_car_does_not_hide_a_good_one() {
+    check_next_side_car("no subtitles at all", "damaged_subtitles");
+}
+
+#[test]
+fn a_side_car_without_words_does_not_hide_one_with_words() {
+    check_next_side_car("WEBVTT\n", "-");
+}
+
+#[test]
+fn times_of_a_side_car_count_from_the_start_of_the_sound_before_the_first_picture() {
+    let trial = Trial::of_speech();
+    let made = Command::new(eventide_testkit::tools().unwrap().ffmpeg().unwrap())
+        .args("-nostdin -v error -f lavfi -i sine=d=7 -itsoffset 2 -f lavfi -i".split(' '))
+        .args("testsrc2=s=64x64:r=5:d=5 -map 0 -map 1 -c:v mpeg4 -fps_mode vfr late.mp4".split(' '))
+        .current_dir(trial.corpus())
+        .status();
+    assert!(made.unwrap().success());
+    let vtt = "WEBVTT\n\n00:03.000 --> 00:04.000\nOne second of pictures in.\n";
+    fs::write(trial.corpus().join("late.vtt"), vtt).unwrap();
+    trial.indexed();
+    assert_eq!(trial.events(), "late.mp4 1000-2000 One second of pictures in.\n");
 }

@@ -38,7 +38,8 @@ pub struct CorpusOptions {
     pub exclude: Vec<String>,
     /// Whether subtitle files beside videos are looked for: same folder, same name, and
     /// `.vtt`, `.srt` or `.json`. A language may stand between, as in `talk.en.vtt`. A file without
-    /// a language comes before one with, and then formats in this order.
+    /// a language comes before one with, and then formats in this order; the best of each format is
+    /// tried until one can be read.
     pub sidecars: bool,
 }
 
@@ -221,7 +222,7 @@ async fn check_is_folder(location: &Location, path: &Path) -> Result<()> {
     }
 }
 
-/// The videos among `objects`, each with its side-car.
+/// The videos among `objects`, each with its side-cars.
 fn videos(location: Location, rules: Rules, objects: Objects) -> Listing {
     let state = (Pairing::new(Arc::new(location), rules), objects, false);
     stream::try_unfold(state, |(mut pairing, mut objects, mut ended)| async move {
@@ -309,7 +310,7 @@ impl Pairing {
             source_version: version(object),
             size_bytes: object.size,
             last_modified_ms: object.last_modified.timestamp_millis(),
-            sidecar: None,
+            sidecars: Vec::new(),
         };
         if self.rules.sidecars {
             let stem = split_extension(object.location.as_ref()).0.to_owned();
@@ -328,26 +329,33 @@ impl Pairing {
         let (held, done) = self.videos.drain(..).partition(|held: &HeldVideo| open(&held.stem));
         self.videos = held;
         let sidecars = &self.sidecars;
-        self.ready.extend(done.into_iter().map(|held: HeldVideo| with_sidecar(held, sidecars)));
+        self.ready.extend(done.into_iter().map(|held: HeldVideo| with_sidecars(held, sidecars)));
         self.sidecars.retain(|held| open(&held.base));
     }
 }
 
-fn with_sidecar(held: HeldVideo, sidecars: &[HeldSidecar]) -> Video {
+/// The video with the side-cars that lie beside it: the best of each format, the best first.
+fn with_sidecars(held: HeldVideo, sidecars: &[HeldSidecar]) -> Video {
     let HeldVideo { stem, mut video } = held;
-    let plain = |s: &&HeldSidecar| s.stem == stem;
-    let in_language = |s: &&HeldSidecar| s.sidecar.language.is_some() && s.base == stem;
-    let best = sidecars.iter().filter(|s| plain(s) || in_language(s)).min_by_key(|s| {
-        let language = if plain(s) { None } else { s.sidecar.language.clone() };
-        (language.is_some(), s.sidecar.format, language)
-    });
-    if let Some(best) = best {
-        let mut sidecar = best.sidecar.clone();
-        if best.stem == stem {
-            sidecar.language = None; // what looks like a language is part of the video's name
+    let is_plain = |s: &HeldSidecar| s.stem == stem;
+    let is_in_language = |s: &HeldSidecar| s.sidecar.language.is_some() && s.base == stem;
+    let mut beside: Vec<_> = sidecars
+        .iter()
+        .filter(|s| is_plain(s) || is_in_language(s))
+        .map(|s| {
+            let mut sidecar = s.sidecar.clone();
+            if is_plain(s) {
+                sidecar.language = None; // what looks like a language is part of the video's name
+            }
+            (sidecar, &s.version)
+        })
+        .collect();
+    beside.sort_by_cached_key(|(s, _)| (s.language.is_some(), s.format, s.language.clone()));
+    for (sidecar, version) in beside {
+        if video.sidecars.iter().all(|better| better.format != sidecar.format) {
+            video.source_version = format!("{}+{version}", video.source_version);
+            video.sidecars.push(sidecar);
         }
-        video.source_version = format!("{}+{}", video.source_version, best.version);
-        video.sidecar = Some(sidecar);
     }
     video
 }
@@ -424,31 +432,30 @@ mod tests {
         list(stores, options).unwrap().try_collect().await.unwrap()
     }
 
-    /// `video` or `video + side-car (language)`, without the root.
+    /// `video + side-car (language) + side-car`, without the root.
     fn shown(videos: &[Video]) -> Vec<String> {
         let short = |uri: &str| uri.replace("s3://b/", "");
         videos
             .iter()
-            .map(|v| match &v.sidecar {
-                None => short(&v.uri),
-                Some(s) => {
+            .map(|v| {
+                v.sidecars.iter().fold(short(&v.uri), |shown, s| {
                     let language = s.language.as_deref().map(|l| format!(" ({l})"));
-                    format!("{} + {}{}", short(&v.uri), short(&s.uri), language.unwrap_or_default())
-                }
+                    format!("{shown} + {}{}", short(&s.uri), language.unwrap_or_default())
+                })
             })
             .collect()
     }
 
     #[rstest]
-    #[case::vtt_first(&["a.json", "a.mp4", "a.srt", "a.vtt"], &["a.mp4 + a.vtt"])]
-    #[case::srt_next(&["a.json", "a.mp4", "a.srt"], &["a.mp4 + a.srt"])]
+    #[case::vtt_first(&["a.json", "a.mp4", "a.srt", "a.vtt"], &["a.mp4 + a.vtt + a.srt + a.json"])]
+    #[case::srt_next(&["a.json", "a.mp4", "a.srt"], &["a.mp4 + a.srt + a.json"])]
     #[case::json_last(&["a.json", "a.mp4"], &["a.mp4 + a.json"])]
     #[case::json_of_no_video(&["a.mp4", "config.json"], &["a.mp4"])]
     #[case::language(&["a.en.vtt", "a.mp4"], &["a.mp4 + a.en.vtt (en)"])]
     #[case::plain_before_language(&["a.de.vtt", "a.mp4", "a.vtt"], &["a.mp4 + a.vtt"])]
     #[case::first_language(&["a.de.vtt", "a.en.vtt", "a.mp4"], &["a.mp4 + a.de.vtt (de)"])]
-    #[case::no_language_before_format(&["a.en.vtt", "a.mp4", "a.srt"], &["a.mp4 + a.srt"])]
-    #[case::format_before_language(&["a.de.srt", "a.en.vtt", "a.mp4"], &["a.mp4 + a.en.vtt (en)"])]
+    #[case::no_language_before_format(&["a.en.vtt", "a.mp4", "a.srt"], &["a.mp4 + a.srt + a.en.vtt (en)"])]
+    #[case::format_before_language(&["a.de.srt", "a.en.vtt", "a.mp4"], &["a.mp4 + a.en.vtt (en) + a.de.srt (de)"])]
     #[case::not_a_language(&["a.mp4", "a.part1.vtt"], &["a.mp4"])]
     #[case::name_with_language(&["a.en.mp4", "a.en.vtt"], &["a.en.mp4 + a.en.vtt"])]
     #[case::longer_name(&["a.2.mp4", "a.2.vtt", "a.mp4"], &["a.2.mp4 + a.2.vtt", "a.mp4"])]
@@ -495,11 +502,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_side_car_or_new_bytes_are_a_new_version() {
-        let stores = bucket(&["a.mp4", "a.vtt"]).await;
+        let stores = bucket(&["a.mp4", "a.srt", "a.vtt"]).await;
         let options = options("s3://b");
         let first = listed(&stores, &options).await.remove(0);
         assert_eq!(listed(&stores, &options).await.remove(0), first);
-        for key in ["a.vtt", "a.mp4"] {
+        for key in ["a.vtt", "a.srt", "a.mp4"] {
             let before = listed(&stores, &options).await.remove(0).source_version;
             let location = stores.open(&format!("s3://b/{key}")).unwrap();
             location.store.put(&location.prefix, "new".into()).await.unwrap();

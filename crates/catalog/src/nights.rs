@@ -166,7 +166,7 @@ fn video(name: &str, version: &str) -> Video {
         source_version: version.to_owned(),
         size_bytes: 10,
         last_modified_ms: 1,
-        sidecar: None,
+        sidecars: Vec::new(),
     }
 }
 

@@ -379,7 +379,7 @@ mod tests {
             source_version: version.to_owned(),
             size_bytes,
             last_modified_ms: 0,
-            sidecar: None,
+            sidecars: Vec::new(),
         }
     }
 

@@ -11,7 +11,9 @@ use bytesize::ByteSize;
 use eventide_catalog::{CorpusOptions, DEFAULT_INCLUDE};
 use eventide_engine::{ModelOptions, Night, ShardOptions};
 use eventide_model::runtime::Device;
-use eventide_pipeline::{CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption};
+use eventide_pipeline::{
+    CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption, WindowOption,
+};
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -233,97 +235,142 @@ impl JobFile {
     }
 
     fn resolve(self, path: &Path, overrides: &Overrides) -> Result<Night, JobError> {
-        let rule = |message: &str, help: &str| JobError::Rule {
-            path: path.to_owned(),
-            message: message.to_owned(),
-            help: help.to_owned(),
-        };
+        let broken = |rule: BrokenRule| rule.in_file(path);
         let folder = path.parent().unwrap_or(Path::new("."));
-        let speech = self.captioning.source == CaptioningSource::Speech;
-        let bundle = overrides
-            .bundle
-            .map(|bundle| anchored(bundle, Path::new(".")))
-            .or(self.model.bundle.map(|bundle| anchored(&bundle, folder)));
-        let model = match bundle {
-            _ if speech => None,
-            Some(bundle) => Some(ModelOptions {
-                bundle,
-                device: self.model.device.0,
-                threads: self.model.threads,
-                allow_untrained: overrides.allow_untrained,
-            }),
-            None => {
-                return Err(rule(
-                    "`captioning.source` is `vid2seq`, and there is no `model.bundle`",
-                    "name a model bundle, or set `captioning.source = \"speech\"`",
-                ));
-            }
-        };
-        if speech && self.corpus.transcripts.is_empty() {
-            return Err(rule(
-                "`captioning.source` is `speech`, and `corpus.transcripts` is empty",
-                "set `corpus.transcripts = [\"sidecar\", \"embedded\"]`",
-            ));
-        }
-        if let eventide_pipeline::WindowOption::Length(length) = self.captioning.window
-            && self.captioning.overlap >= length
-        {
-            return Err(rule(
-                "`captioning.overlap` is not shorter than `captioning.window`",
-                "an overlap of a tenth of the window is usual",
-            ));
-        }
-        for (name, given, least) in [
-            ("memory", self.limits.memory, LEAST_MEMORY),
-            ("largest-file", self.limits.largest_file, ByteSize::b(1)),
-            ("scratch", self.limits.scratch, ByteSize::mib(1)),
-        ] {
-            if given < least {
-                return Err(rule(
-                    &format!("`limits.{name}` of {given} lets no video through"),
-                    &format!("{least} is the least"),
-                ));
-            }
-        }
-        for (name, given) in [("wall", self.limits.wall), ("cpu", self.limits.cpu)] {
-            if given < LEAST_TIME {
-                return Err(rule(
-                    &format!("`limits.{name}` of {given:?} lets no video through"),
-                    "1s is the least",
-                ));
-            }
-        }
-        if self.run.shard_size == ByteSize::b(0) {
-            return Err(rule("`run.shard-size` is 0", "4 GiB is usual"));
-        }
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        check_captioning(&self.captioning, &self.corpus.transcripts).map_err(broken)?;
+        check_limits(&self.limits).map_err(broken)?;
+        let model = self.model.resolve(self.captioning.source, folder, overrides);
         Ok(Night {
-            job: self.run.name.unwrap_or(stem),
-            corpus: CorpusOptions {
-                uri: anchored(&self.corpus.uri, folder),
-                include: if self.corpus.include.is_empty() {
-                    DEFAULT_INCLUDE.map(str::to_owned).to_vec()
-                } else {
-                    self.corpus.include
-                },
-                exclude: self.corpus.exclude,
-                sidecars: self.corpus.transcripts.contains(&TranscriptOption::Sidecar),
-            },
-            transcripts: self.corpus.transcripts,
+            job: self.run.name.clone().unwrap_or(stem),
+            transcripts: self.corpus.transcripts.clone(),
+            corpus: self.corpus.resolve(folder),
             captioning: self.captioning,
             limits: self.limits,
-            model,
+            model: model.map_err(broken)?,
             tables: overrides.tables.map_or_else(
                 || anchored(&self.tables.uri, folder),
                 |tables| anchored(tables, Path::new(".")),
             ),
-            shards: ShardOptions {
-                bytes: self.run.shard_size.as_u64(),
-                videos: self.run.shard_videos.get(),
-            },
             allow_empty: self.run.allow_empty,
+            shards: self.run.resolve().map_err(broken)?,
         })
     }
+}
+
+impl CorpusSection {
+    fn resolve(self, folder: &Path) -> CorpusOptions {
+        CorpusOptions {
+            uri: anchored(&self.uri, folder),
+            include: if self.include.is_empty() {
+                DEFAULT_INCLUDE.map(str::to_owned).to_vec()
+            } else {
+                self.include
+            },
+            exclude: self.exclude,
+            sidecars: self.transcripts.contains(&TranscriptOption::Sidecar),
+        }
+    }
+}
+
+impl ModelSection {
+    /// The model, where events come from one.
+    fn resolve(
+        self,
+        source: CaptioningSource,
+        folder: &Path,
+        overrides: &Overrides,
+    ) -> Result<Option<ModelOptions>, BrokenRule> {
+        if source == CaptioningSource::Speech {
+            return Ok(None);
+        }
+        let bundle = overrides
+            .bundle
+            .map(|bundle| anchored(bundle, Path::new(".")))
+            .or(self.bundle.map(|bundle| anchored(&bundle, folder)))
+            .ok_or_else(|| {
+                BrokenRule::new(
+                    "`captioning.source` is `vid2seq`, and there is no `model.bundle`",
+                    "name a model bundle, or set `captioning.source = \"speech\"`",
+                )
+            })?;
+        Ok(Some(ModelOptions {
+            bundle,
+            device: self.device.0,
+            threads: self.threads,
+            allow_untrained: overrides.allow_untrained,
+        }))
+    }
+}
+
+impl RunSection {
+    fn resolve(&self) -> Result<ShardOptions, BrokenRule> {
+        if self.shard_size == ByteSize::b(0) {
+            return Err(BrokenRule::new("`run.shard-size` is 0", "4 GiB is usual"));
+        }
+        Ok(ShardOptions { bytes: self.shard_size.as_u64(), videos: self.shard_videos.get() })
+    }
+}
+
+/// A rule between the values of a job file that it breaks, and what to do.
+struct BrokenRule {
+    message: String,
+    help: String,
+}
+
+impl BrokenRule {
+    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { message: message.into(), help: help.into() }
+    }
+
+    fn in_file(self, path: &Path) -> JobError {
+        JobError::Rule { path: path.to_owned(), message: self.message, help: self.help }
+    }
+}
+
+fn check_captioning(
+    captioning: &CaptioningOptions,
+    transcripts: &[TranscriptOption],
+) -> Result<(), BrokenRule> {
+    if captioning.source == CaptioningSource::Speech && transcripts.is_empty() {
+        return Err(BrokenRule::new(
+            "`captioning.source` is `speech`, and `corpus.transcripts` is empty",
+            "set `corpus.transcripts = [\"sidecar\", \"embedded\"]`",
+        ));
+    }
+    if let WindowOption::Length(length) = captioning.window
+        && captioning.overlap >= length
+    {
+        return Err(BrokenRule::new(
+            "`captioning.overlap` is not shorter than `captioning.window`",
+            "an overlap of a tenth of the window is usual",
+        ));
+    }
+    Ok(())
+}
+
+fn check_limits(limits: &LimitOptions) -> Result<(), BrokenRule> {
+    let too_small = |name: &str, given: String, least: String| {
+        BrokenRule::new(
+            format!("`limits.{name}` of {given} lets no video through"),
+            format!("{least} is the least"),
+        )
+    };
+    for (name, given, least) in [
+        ("memory", limits.memory, LEAST_MEMORY),
+        ("largest-file", limits.largest_file, ByteSize::b(1)),
+        ("scratch", limits.scratch, ByteSize::mib(1)),
+    ] {
+        if given < least {
+            return Err(too_small(name, given.to_string(), least.to_string()));
+        }
+    }
+    for (name, given) in [("wall", limits.wall), ("cpu", limits.cpu)] {
+        if given < LEAST_TIME {
+            return Err(too_small(name, format!("{given:?}"), format!("{LEAST_TIME:?}")));
+        }
+    }
+    Ok(())
 }
 
 /// A URI as it is; a relative path from `folder`.
@@ -366,7 +413,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    const LEAST: &str = "[corpus]\nuri = 'videos'\n[tables]\nuri = 'lake'\n";
+    const LEAST: &str = "tables.uri = 'lake'\n[corpus]\nuri = 'videos'\n";
 
     fn load(text: &str) -> Result<Night, JobError> {
         let path = Path::new("/jobs/nightly.toml");
@@ -404,6 +451,16 @@ mod tests {
         "[captioning]\nsource = 'speech'\n[limits]\nwall = '0s'",
         "lets no video through",
         Some("is the least")
+    )]
+    #[case::no_transcripts(
+        "transcripts = []\n[captioning]\nsource = 'speech'",
+        "`corpus.transcripts` is empty",
+        Some("sidecar")
+    )]
+    #[case::no_shards(
+        "[captioning]\nsource = 'speech'\n[run]\nshard-size = '0 B'",
+        "`run.shard-size` is 0",
+        Some("is usual")
     )]
     #[case::overlap(
         "[captioning]\nsource = 'speech'\nwindow = '5m'\noverlap = '5m'",

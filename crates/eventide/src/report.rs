@@ -102,12 +102,15 @@ fn forecast_text(forecast: &Forecast) -> String {
     ])
 }
 
-/// Prints what a check has found.
+/// Prints what a check has found. The names of the findings are lower-case words; in JSON `-` stands
+/// between them.
 pub(crate) fn findings(findings: &[(&str, String)], format: Format) -> io::Result<()> {
     let text = match format {
         Format::Json => {
-            let object: serde_json::Map<_, _> =
-                findings.iter().map(|(what, found)| ((*what).to_owned(), json!(found))).collect();
+            let object: serde_json::Map<_, _> = findings
+                .iter()
+                .map(|(what, found)| (what.replace(' ', "-"), json!(found)))
+                .collect();
             serde_json::Value::Object(object).to_string()
         }
         Format::Text => {

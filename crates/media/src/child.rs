@@ -14,13 +14,14 @@ use std::{
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
 
+use regex::{Captures, Regex};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
 use tokio::{
     io::AsyncReadExt,
@@ -461,18 +462,23 @@ fn reap(pid: Pid) -> (ExitStatus, Duration) {
     (ExitStatus::from_raw(status), time(usage.ru_utime) + time(usage.ru_stime))
 }
 
-/// `text` as one line for a person, at most 400 characters: the last lines first to stay.
+/// What the tools put before a message: which of their parts says it, with its address, and how bad
+/// it is. `[h264 @ 0x55d0c0de] [error] no frame!`
+static PREFIX: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\[([^\[\]\s]+) @ 0x[0-9a-f]+\]|\[(?:error|warning|fatal|panic)\]")
+        .unwrap_or_else(|error| unreachable!("a pattern of our own: {error}"))
+});
+
+/// `text` as one line for a person, at most 400 characters: the last lines first to stay. Of what
+/// stands before a message only the name of the part is kept, as in `h264: no frame!`.
 fn one_line(text: &str) -> String {
-    let words: Vec<_> =
-        text.split_whitespace().filter(|word| !is_noise(word)).map(file_name).collect();
+    let text = PREFIX.replace_all(text, |prefix: &Captures<'_>| {
+        prefix.get(1).map_or_else(String::new, |part| format!("{}:", part.as_str()))
+    });
+    let words: Vec<_> = text.split_whitespace().map(file_name).collect();
     let line: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
     let over = line.chars().count().saturating_sub(400);
     line.chars().skip(over).collect()
-}
-
-/// Levels and addresses that the tools put before a message.
-fn is_noise(word: &str) -> bool {
-    matches!(word, "[error]" | "[warning]" | "[fatal]" | "@") || word.starts_with("0x")
 }
 
 /// What is after the last slash, so that no message tells where a worker keeps its files.

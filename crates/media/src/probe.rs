@@ -32,6 +32,10 @@ pub struct Probe {
     /// First presentation time of the video on the container's clock, in microseconds. All other
     /// times of this crate count from it. May be negative.
     pub start_us: i64,
+    /// How long the container has played when its first picture is shown, in microseconds: 0 but
+    /// where sound comes first. A player counts the times of a side-car from the start of the
+    /// container, so on the clock of this crate they are this much earlier.
+    pub lead_us: i64,
     /// Length of the video in microseconds as the header says it. A value well over
     /// `duration_us` is that of a file which was cut off.
     pub claimed_us: Option<i64>,
@@ -151,6 +155,8 @@ pub(crate) async fn probe(
     check_times(&pictures, limits, file)?;
     probe.duration_us = pictures.duration_us();
     probe.start_us = base.micros(pictures.start());
+    let first = told.format.start_time.as_deref().and_then(seconds_us);
+    probe.lead_us = first.map_or(0, |first| probe.start_us.saturating_sub(first).max(0));
     probe.claimed_us = stream.claimed_us(probe.start_us);
     if let Some(video) = &mut probe.video {
         video.fps = rate(pictures.len(), probe.duration_us);
@@ -190,8 +196,10 @@ struct Told {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Format {
-    format_name: String,
+    #[serde(rename = "format_name")]
+    names: String,
     duration: Option<String>,
+    start_time: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -312,8 +320,8 @@ async fn streams(
     let mut arguments = guarded();
     arguments.extend(["-v", "level+error", "-of", "json", "-show_entries"].map(OsString::from));
     arguments.push(
-        "format=format_name,duration:stream=index,codec_name,codec_type,width,height,time_base,\
-         duration:stream_disposition=default,attached_pic:stream_tags=language,DURATION:\
+        "format=format_name,duration,start_time:stream=index,codec_name,codec_type,width,height,\
+         time_base,duration:stream_disposition=default,attached_pic:stream_tags=language,DURATION:\
          stream_side_data=rotation"
             .into(),
     );
@@ -372,8 +380,9 @@ fn describe(told: &Told) -> Probe {
     Probe {
         duration_us: told.format.duration.as_deref().and_then(seconds_us).unwrap_or(0).max(0),
         start_us: 0,
+        lead_us: 0,
         claimed_us: None,
-        container: container(&told.format.format_name).to_owned(),
+        container: container(&told.format.names).to_owned(),
         video,
         audio: audio.collect(),
         subtitles: subtitles.collect(),

@@ -1,9 +1,14 @@
 //! Subtitle files: WebVTT, SubRip, and the JSON of Whisper and WhisperX. Pure functions.
 //!
-//! People and programs write these files in every state, so the reading is lenient where the
-//! meaning is plain: one parser takes WebVTT and SubRip alike, by their timing lines.
+//! The crate `fasrt` reads WebVTT and SubRip. People and programs write these files in every state,
+//! so timing lines are put in order before it, and text is made plain behind it.
 
+use std::{borrow::Cow, sync::LazyLock, time::Duration};
+
+use encoding_rs::{Encoding, WINDOWS_1252};
 use eventide_schema::{Cue, SidecarFormat, TimeSpan, Transcript, TranscriptSource};
+use fasrt::{srt, vtt};
+use regex::{Captures, Regex};
 use serde::Deserialize;
 
 use crate::Error;
@@ -11,18 +16,20 @@ use crate::Error;
 /// Reads a subtitle file.
 ///
 /// - Text is UTF-8, or UTF-16 with a byte order mark; what is not valid UTF-8 is taken as
-///   Latin-1. Any line ends.
+///   Windows-1252, which has Latin-1 in it. Any line ends.
+/// - A file that begins with `WEBVTT` is WebVTT, any other timed text is SubRip, whatever its name.
 /// - Cue numbers, settings, notes, styles, tags, `{\an8}` overrides and entities are dropped or
 ///   resolved; the lines of a cue become one; a cue without text is left out.
-/// - Times are kept as written: negative, past the end, or ending before they start.
+/// - Times keep milliseconds, those of JSON microseconds. They may lie past the end, or end before
+///   they start. In WebVTT and SubRip a time before 0 is 0.
 /// - Automatic captions that roll (each cue repeats the line before and adds one, with a time
 ///   tag on each word) give each line once.
 ///
 /// `language` is what the file's name says; without it, JSON may say.
 ///
 /// # Errors
-/// [`Error::DamagedSubtitles`] for a file that is not blank but has no timing line (or no
-/// `WEBVTT` either), or JSON of another shape, or a time that is not a number.
+/// [`Error::DamagedSubtitles`] for a file that is not blank but has no cue (or no `WEBVTT` either),
+/// or JSON of another shape, or a time that is not a number.
 pub fn parse_sidecar(
     bytes: &[u8],
     format: SidecarFormat,
@@ -41,12 +48,13 @@ fn damaged(detail: impl Into<String>) -> Error {
     Error::DamagedSubtitles { detail: detail.into() }
 }
 
-fn decode(bytes: &[u8]) -> Result<String, Error> {
-    let text = match bytes {
-        [0xEF, 0xBB, 0xBF, rest @ ..] => utf8_or_latin1(rest),
-        [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
-        [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        _ => utf8_or_latin1(bytes),
+fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Error> {
+    let text = match (Encoding::for_bom(bytes), str::from_utf8(bytes)) {
+        (None, Ok(text)) => Cow::Borrowed(text),
+        (marked, _) => {
+            let encoding = marked.map_or(WINDOWS_1252, |(encoding, _)| encoding);
+            encoding.decode_with_bom_removal(bytes).0
+        }
     };
     if text.contains('\0') {
         return Err(damaged("this is not text"));
@@ -54,66 +62,119 @@ fn decode(bytes: &[u8]) -> Result<String, Error> {
     Ok(text)
 }
 
-fn utf8_or_latin1(bytes: &[u8]) -> String {
-    match str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
-    }
-}
-
-fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
-    let (pairs, _) = bytes.as_chunks::<2>();
-    let units = pairs.iter().map(|&pair| unit(pair));
-    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
-}
-
-/// Cues of WebVTT or SubRip. A cue is a timing line and what follows it up to a blank line, the
-/// number of the next cue right before its timing line, or that timing line. A line of spaces is
-/// part of a cue: automatic captions begin with one.
+/// Cues of WebVTT or SubRip.
 fn timed_text(text: &str) -> Result<Vec<Cue>, Error> {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
-    let lines: Vec<&str> = text.split('\n').collect();
-    let rolls = text.contains("<c>") && lines.iter().any(|line| has_word_times(line));
-    let mut cues = Vec::new();
+    let text = text.trim_start();
+    let is_webvtt = text.starts_with("WEBVTT");
+    let tidy = with_timing_lines_in_order(text, if is_webvtt { '.' } else { ',' });
+    let said = if is_webvtt { webvtt(&tidy)? } else { subrip(&tidy)? };
+    if said.is_empty() && !is_webvtt && !text.trim().is_empty() {
+        return Err(damaged("there is no line with a start and an end"));
+    }
+    let rolls = text.contains("<c>") && WORD_TIME.is_match(text);
     let mut before = String::new();
-    let mut at = 0;
-    let mut timed = false;
-    while at < lines.len() {
-        let Some(span) = timing(lines[at]) else {
-            at += 1;
-            continue;
-        };
-        timed = true;
-        let first = at + 1;
-        let last = end_of_cue(&lines, first);
-        let said = lines[first..last].iter().map(|line| plain(line));
-        let mut said: Vec<String> = said.filter(|line| !line.is_empty()).collect();
+    let mut cues = Vec::new();
+    for (span, body) in said {
+        let mut lines = plain_lines(body);
         if rolls {
-            said = roll(said, &mut before);
+            lines = roll(lines, &mut before);
         }
-        if !said.is_empty() {
-            cues.push(Cue { span, text: said.join(" ") });
+        if !lines.is_empty() {
+            cues.push(Cue { span, text: lines.join(" ") });
         }
-        at = last;
     }
-    if timed || text.trim().is_empty() || text.trim_start().starts_with("WEBVTT") {
-        return Ok(cues);
-    }
-    Err(damaged("there is no line with a start and an end"))
+    Ok(cues)
 }
 
-/// The line after the last of the cue whose text starts at line `first`.
-fn end_of_cue(lines: &[&str], first: usize) -> usize {
-    for at in first..lines.len() {
-        if lines[at].is_empty() || timing(lines[at]).is_some() {
-            return at;
-        }
-        let is_number = digits(lines[at].trim()).is_some();
-        if is_number && lines.get(at + 1).is_some_and(|next| timing(next).is_some()) {
-            return at;
+/// Spans and raw texts of WebVTT.
+fn webvtt(text: &str) -> Result<Vec<(TimeSpan, &str)>, Error> {
+    let mut cues = Vec::new();
+    for block in vtt::Parser::new(text) {
+        if let vtt::Block::Cue(cue) = block.map_err(|error| damaged(error.to_string()))? {
+            let (start, end) = (cue.header_ref().start(), cue.header_ref().end());
+            cues.push((span(start.to_duration(), end.to_duration()), *cue.body_ref()));
         }
     }
-    lines.len()
+    Ok(cues)
+}
+
+/// Spans and raw texts of SubRip.
+fn subrip(text: &str) -> Result<Vec<(TimeSpan, &str)>, Error> {
+    let mut cues = Vec::new();
+    for entry in srt::Parser::lossy(text) {
+        let entry = entry.map_err(|error| damaged(error.to_string()))?;
+        let (start, end) = (entry.header_ref().start(), entry.header_ref().end());
+        cues.push((span(start.to_duration(), end.to_duration()), *entry.body_ref()));
+    }
+    Ok(cues)
+}
+
+fn span(start: Duration, end: Duration) -> TimeSpan {
+    let micros = |moment: Duration| i64::try_from(moment.as_micros()).unwrap_or(i64::MAX);
+    TimeSpan::new(micros(start), micros(end))
+}
+
+/// Most hours, minutes or seconds that are believed.
+const LARGEST_PART: u64 = 999_999;
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).unwrap_or_else(|error| unreachable!("a pattern of our own: {error}"))
+}
+
+/// A timing line as people write it, after the number of its cue if that stands right before it.
+/// Groups: sign, hours, minutes, seconds and fraction of the start, then of the end.
+static TIMING: LazyLock<Regex> = LazyLock::new(|| {
+    let blank = r"[\s\x{feff}--\n]*";
+    let moment = r"(-)?(?:([0-9]+):)?([0-9]+):([0-9]+)(?:[.,]([0-9]+))?";
+    let number = format!("(?:{blank}[0-9]+{blank}\n)?");
+    pattern(&format!("(?m)^{number}{blank}{moment}{blank}-->{blank}{moment}.*$"))
+});
+
+/// A tag with the time of a word, as automatic captions have them.
+static WORD_TIME: LazyLock<Regex> = LazyLock::new(|| pattern(r"<[0-9:]+[.,][0-9]+>"));
+
+/// `<b>`, `</i>`, `<v Ann>`, `<c.red>`, `<font ..>`, `<00:00:01.000>` and `{\an8}`; not `a < b`.
+static MARK_UP: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"<(?:/?[A-Za-z][^<>\n]*|[0-9:]+[.,][0-9]+)>|\{\\[^{}\n]*\}"));
+
+/// Writes each timing line as the formats want it, with a blank line before it and `mark` before its
+/// milliseconds. Its number goes, and so do settings.
+fn with_timing_lines_in_order(text: &str, mark: char) -> Cow<'_, str> {
+    TIMING.replace_all(text, |line: &Captures<'_>| {
+        format!("\n{} --> {}", moment(line, 1, mark), moment(line, 6, mark))
+    })
+}
+
+/// The time whose groups begin with `first`: `hh:mm:ss`, `mark`, milliseconds. A part over
+/// [`LARGEST_PART`] is that: `fasrt` would let a larger one overflow.
+fn moment(line: &Captures<'_>, first: usize, mark: char) -> String {
+    let group = |place: usize| line.get(first + place).map_or("", |group| group.as_str());
+    let part = |place| match group(place) {
+        "" => 0,
+        digits => digits.parse().map_or(LARGEST_PART, |part: u64| part.min(LARGEST_PART)),
+    };
+    if group(0) == "-" {
+        return format!("00:00:00{mark}000");
+    }
+    let seconds = (part(1) * 60 + part(2)) * 60 + part(3);
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}{mark}{:0<3.3}", seconds % 60, group(4))
+}
+
+/// The lines of a cue that have text, without mark-up, entities and needless space.
+fn plain_lines(body: &str) -> Vec<String> {
+    let bare = MARK_UP.replace_all(body, "");
+    let lines =
+        bare.lines().map(|line| one_line(vtt::cue::CueStr::needs_normalization(line).normalize()));
+    lines.filter(|line| !line.is_empty()).collect()
+}
+
+/// `text` without marks of direction, with single spaces for whatever separates its words.
+fn one_line(text: &str) -> String {
+    let text = text.replace(['\u{200e}', '\u{200f}'], "");
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// The lines of a rolling caption that were not there before. `before` is the last line shown.
@@ -125,117 +186,6 @@ fn roll(mut lines: Vec<String>, before: &mut String) -> Vec<String> {
         before.clone_from(last);
     }
     lines
-}
-
-/// Whether a line has a tag such as `<00:00:01.500>` in it.
-fn has_word_times(line: &str) -> bool {
-    line.split('<').skip(1).any(|tag| tag.split_once('>').is_some_and(|(t, _)| moment(t).is_some()))
-}
-
-/// The span of a line such as `00:01.000 --> 00:02.500 align:start`.
-fn timing(line: &str) -> Option<TimeSpan> {
-    let (start, end) = line.split_once("-->")?;
-    let end = end.split_whitespace().next()?;
-    Some(TimeSpan::new(moment(start.trim())?, moment(end)?))
-}
-
-/// Microseconds of `[-][h:]m:s[.,]fraction`.
-fn moment(text: &str) -> Option<i64> {
-    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    let (whole, fraction) = text.split_once(['.', ',']).unwrap_or((text, "0"));
-    if !whole.contains(':') || fraction.is_empty() || fraction.len() > 9 {
-        return None;
-    }
-    let mut seconds = 0i64;
-    for (place, part) in whole.split(':').enumerate() {
-        if place > 2 {
-            return None;
-        }
-        seconds = seconds.checked_mul(60)?.checked_add(digits(part)?)?;
-    }
-    let micros: String = fraction.chars().chain("000000".chars()).take(6).collect();
-    digits(fraction)?;
-    let moment = seconds.checked_mul(1_000_000)?.checked_add(digits(&micros)?)?;
-    Some(if negative { -moment } else { moment })
-}
-
-/// A number of nothing but digits.
-fn digits(text: &str) -> Option<i64> {
-    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| text.parse().ok()).flatten()
-}
-
-/// A line of a cue without mark-up, entities and needless space.
-fn plain(line: &str) -> String {
-    one_line(&resolve(&without_overrides(&without_tags(line))))
-}
-
-/// `text` with single spaces for whatever separates its words.
-fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// Drops `<b>`, `</i>`, `<v Ann>`, `<c.red>`, `<font ..>`, `<00:00:01.000>`; keeps `a < b`.
-fn without_tags(line: &str) -> String {
-    let mut kept = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, after)) = rest.split_once('<') {
-        kept.push_str(before);
-        let named = after.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
-        match after.split_once('>') {
-            Some((tag, behind)) if named || moment(tag).is_some() => rest = behind,
-            _ => {
-                kept.push('<');
-                rest = after;
-            }
-        }
-    }
-    kept + rest
-}
-
-/// Drops `{\an8}` and the like, which SubRip files take over from other formats.
-fn without_overrides(line: &str) -> String {
-    let mut kept = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, after)) = rest.split_once("{\\") {
-        kept.push_str(before);
-        let Some((_, behind)) = after.split_once('}') else { return kept + "{\\" + after };
-        rest = behind;
-    }
-    kept + rest
-}
-
-/// Resolves the entities that WebVTT knows, and numbers. Any other `&` stays.
-fn resolve(line: &str) -> String {
-    let mut resolved = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, after)) = rest.split_once('&') {
-        resolved.push_str(before);
-        let known = after.split_once(';').and_then(|(name, rest)| Some((entity(name)?, rest)));
-        let (c, behind) = known.unwrap_or(('&', after));
-        resolved.push(c);
-        rest = behind;
-    }
-    resolved + rest
-}
-
-fn entity(name: &str) -> Option<char> {
-    let number = |text: &str, radix| char::from_u32(u32::from_str_radix(text, radix).ok()?);
-    let c = match name {
-        "amp" => '&',
-        "lt" => '<',
-        "gt" => '>',
-        "quot" => '"',
-        "apos" => '\'',
-        // Marks of direction, and spaces: a cue is one plain line.
-        "nbsp" | "lrm" | "rlm" => ' ',
-        _ => match name.strip_prefix('#')? {
-            hex if hex.starts_with(['x', 'X']) => number(&hex[1..], 16)?,
-            decimal => number(decimal, 10)?,
-        },
-    };
-    Some(if c.is_control() { ' ' } else { c })
 }
 
 /// What Whisper and WhisperX write, as far as it is read.
@@ -303,8 +253,14 @@ mod tests {
     #[case::place_on_the_screen("00:00:01,000 --> 00:00:02,000 X1:40 X2:600\n{\\an8}Hi", &["1000..2000 Hi"])]
     #[case::mark_up("00:00:01,000 --> 00:00:02,000\n<font color=\"#fff\"><i>Hi</i></font> 1 < 2", &["1000..2000 Hi 1 < 2"])]
     #[case::nothing_said("1\n00:00:01,000 --> 00:00:02,000\n<i> </i>\n\n2\n00:00:03,000 --> 00:00:04,000\nBye", &["3000..4000 Bye"])]
-    #[case::before_the_start_and_backwards("-00:00:01,000 --> 00:00:00,500\na\n\n00:00:09,000 --> 00:00:02,000\nb", &["-1000..500 a", "9000..2000 b"])]
+    #[case::before_the_start_and_backwards("-00:00:01,000 --> 00:00:00,500\na\n\n00:00:09,000 --> 00:00:02,000\nb", &["0..500 a", "9000..2000 b"])]
     #[case::many_hours("100:00:00,000 --> 100:00:01,000\nlate", &["360000000..360001000 late"])]
+    #[case::out_of_order("00:00:03,000 --> 00:00:04,000\nb\n\n00:00:01,000 --> 00:00:02,000\na", &["3000..4000 b", "1000..2000 a"])]
+    #[case::odd_times("0:1:2.5 --> 0:01:3\na\n\n75:10,1234567 --> 76:00\nb", &["62500..63000 a", "4510123..4560000 b"])]
+    #[case::more_hours_than_the_format_has("99999999999999999999:00:00,000 --> 1000:00:00,000\na\n\n00:01 --> 00:02\nb", &["1000..2000 b"])]
+    #[case::one_cue_is_broken("1\n00:00:xx,000 --> 00:00:02,000\na\n\n2\n00:00:03,000 --> 00:00:04,000\nb", &["3000..4000 b"])]
+    #[case::tags_of_webvtt("00:00:01,000 --> 00:00:02,000\n<v Ann><c.red>we</c> &amp; you</v> <3", &["1000..2000 we & you <3"])]
+    #[case::is_webvtt("WEBVTT\n\nNOTE a --> b\n\n00:01.000 --> 00:02.000\nHi", &["1000..2000 Hi"])]
     #[case::blank("\n \n", &[])]
     fn subrip(#[case] text: &str, #[case] expected: &[&str]) {
         check(text.as_bytes(), SRT, expected);
@@ -315,6 +271,12 @@ mod tests {
     #[case::notes_and_styles("WEBVTT - a title\n\nSTYLE\n::cue { color: red }\n\nNOTE said\nby nobody\n\nid\n00:01.000 --> 00:02.000\n<v Ann>Hi</v>", &["1000..2000 Hi"])]
     #[case::entities("WEBVTT\n\n00:01.000 --> 00:02.000\nR&amp;D &lt;3&nbsp;&#39;x&#x27; &unknown; A & B", &["1000..2000 R&D <3 'x' &unknown; A & B"])]
     #[case::only_a_header("WEBVTT\n", &[])]
+    #[case::no_signature("00:01.000 --> 00:02.000\nHi", &["1000..2000 Hi"])]
+    #[case::commas_and_no_blank_lines("WEBVTT\nKind: captions\n00:00:01,000 --> 00:00:02,000\na\n00:00:02,000 --> 00:00:03,000\nb", &["1000..2000 a", "2000..3000 b"])]
+    #[case::less_than("WEBVTT\n\n00:01.000 --> 00:02.000\n1 < 2 {\\an8}and more", &["1000..2000 1 < 2 and more"])]
+    #[case::regions("WEBVTT\n\nREGION\nid:a\n\n00:01.000 --> 00:02.000 region:a\nHi", &["1000..2000 Hi"])]
+    #[case::more_hours_than_there_are("WEBVTT\n\n\u{feff}18446744073709551615:00:00.000 --> 99999999999999999999:00:00.000x\na", &["3599996400000..3599996400000 a"])]
+    #[case::marks_of_direction("WEBVTT\n\n00:01.000 --> 00:02.000\na&lrm;b \u{200f}c", &["1000..2000 ab c"])]
     #[case::rolling("WEBVTT\n\n00:00.000 --> 00:02.000\n \nwe<00:00:00.500><c> go</c>\n\n00:02.000 --> 00:02.010\nwe go\n \n\n00:02.010 --> 00:04.000\nwe go\nback<00:00:03.000><c> home</c>\n\n00:04.000 --> 00:04.010\nback home\n \n", &["0..2000 we go", "2010..4000 back home"])]
     #[case::said_twice_without_rolling("WEBVTT\n\n00:00.000 --> 00:01.000\nno\n\n00:01.000 --> 00:02.000\nno", &["0..1000 no", "1000..2000 no"])]
     fn webvtt(#[case] text: &str, #[case] expected: &[&str]) {
@@ -327,6 +289,7 @@ mod tests {
         "1000..2000 na\u{ef}ve"
     )]
     #[case::latin1(b"1\n00:00:01,000 --> 00:00:02,000\nna\xEFve", "1000..2000 na\u{ef}ve")]
+    #[case::windows(b"1\n00:00:01,000 --> 00:00:02,000\nit\x92s", "1000..2000 it\u{2019}s")]
     fn encodings(#[case] bytes: &[u8], #[case] expected: &str) {
         check(bytes, SRT, &[expected]);
     }
@@ -364,7 +327,45 @@ mod tests {
         assert_eq!(error.reason_code(), "damaged_subtitles");
     }
 
+    /// Shapes on which a reader that looks back or ahead takes a time that grows with the square.
+    #[rstest]
+    #[case::open_tags("<b ")]
+    #[case::openings("<")]
+    #[case::open_overrides("{\\")]
+    #[case::ampersands("&")]
+    #[case::arrows("-->\n")]
+    #[case::half_times("00:00:01,000 ")]
+    #[case::times("00:00:01,000 --> 00:00:02,000\n")]
+    #[case::numbers("1\n")]
+    #[case::digits("1")]
+    #[case::colons("1:")]
+    #[case::blank_lines("\n")]
+    #[case::spaces(" ")]
+    #[case::notes("NOTE\n\n")]
+    fn a_hostile_file_is_read_in_one_go(#[case] shape: &str) {
+        for head in ["WEBVTT\n\n", "", "00:00:01,000 --> 00:00:02,000\n"] {
+            let file = format!("{head}{}", shape.repeat((1 << 18) / shape.len()));
+            let read = parse_sidecar(file.as_bytes(), SRT, None);
+            assert!(read.is_ok_and(|t| t.cues.len() <= 1) || head.is_empty(), "{head}{shape}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), signed in any::<bool>()) {
+            let mut file = if signed { b"WEBVTT\n".to_vec() } else { Vec::new() };
+            file.extend(bytes);
+            for format in [VTT, SRT, JSON] {
+                let _ = parse_sidecar(&file, format, None);
+            }
+        }
+
+        /// What is made of the letters that timing lines and tags are made of.
+        #[test]
+        fn no_near_miss_panics(text in r"(WEBVTT\n)?([0-9:.,<>/&;#c{}\\ \n-]|-->|00:0|&#x|\x{feff}){0,80}") {
+            let _ = parse_sidecar(text.as_bytes(), VTT, None);
+        }
+
         #[test]
         fn whatever_comes_in_a_cue_is_one_line_with_text(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut file = b"00:00:01,000 --> 00:00:02,000\n".to_vec();

@@ -285,7 +285,7 @@ mod tests {
             source_version: "1".to_owned(),
             size_bytes: meta.size,
             last_modified_ms: meta.last_modified.timestamp_millis(),
-            sidecar: None,
+            sidecars: Vec::new(),
         };
         (Memory(store), video)
     }

@@ -119,7 +119,9 @@ pub struct LimitOptions {
     /// Address space of a media child.
     #[schemars(with = "String")]
     pub memory: ByteSize,
-    /// Wall-clock time of one video, from fetch to outcome.
+    /// Wall-clock time of one video, from fetch to outcome. The time that its windows wait for their
+    /// turn at the model is part of it, since a model that hangs must end too: where many videos share
+    /// a slow model, give more.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub wall: Duration,

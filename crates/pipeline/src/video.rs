@@ -213,35 +213,64 @@ impl Way<'_> {
     }
 
     /// The words of a video, from the first source that has any. A source that cannot be read is
-    /// remarked on and passed over: the pictures may still tell enough.
+    /// remarked on and passed over: another, or the pictures, may still tell enough.
     async fn words(self, fetched: &Fetched, probe: &Probe) -> Result<Transcript, Trouble> {
         for source in &self.pipeline.transcripts {
-            let found = match (source, &self.video.sidecar) {
-                (TranscriptOption::Sidecar, Some(sidecar)) => self.sidecar_words(sidecar).await,
-                (TranscriptOption::Sidecar, None) => continue,
-                (TranscriptOption::Embedded, _) => self.embedded_words(fetched, probe).await,
-            };
-            match found {
-                Ok(transcript) if !transcript.cues.is_empty() => return Ok(transcript),
-                Ok(_) => {}
-                Err(Trouble::Video(failure)) => {
-                    self.notes.note(|draft| draft.remark = Some(failure));
+            let found = match source {
+                TranscriptOption::Sidecar => self.sidecars_words(probe).await?,
+                TranscriptOption::Embedded => {
+                    self.heard(self.embedded_words(fetched, probe).await)?
                 }
-                Err(run) => return Err(run),
+            };
+            if let Some(transcript) = found {
+                return Ok(transcript);
             }
         }
         Ok(Transcript::default())
     }
 
-    async fn sidecar_words(self, sidecar: &Sidecar) -> Result<Transcript, Trouble> {
+    /// The words of the first side-car that has any.
+    async fn sidecars_words(self, probe: &Probe) -> Result<Option<Transcript>, Trouble> {
+        for sidecar in &self.video.sidecars {
+            if let Some(transcript) = self.heard(self.sidecar_words(sidecar, probe).await)? {
+                return Ok(Some(transcript));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A transcript with words; `None`, and a remark where there is trouble, for one without.
+    fn heard(self, found: Result<Transcript, Trouble>) -> Result<Option<Transcript>, Trouble> {
+        match found {
+            Ok(transcript) => Ok(Some(transcript).filter(|found| !found.cues.is_empty())),
+            Err(Trouble::Video(failure)) => {
+                let Failure { reason_code, reason, .. } = &failure;
+                warn!(uri = self.video.uri, reason_code, reason, "passed over");
+                self.notes.note(|draft| draft.remark = Some(failure));
+                Ok(None)
+            }
+            Err(run) => Err(run),
+        }
+    }
+
+    /// The words of a side-car. Its times count from the start of the container, as players have
+    /// it; those of a transcript count from the first picture.
+    async fn sidecar_words(self, sidecar: &Sidecar, probe: &Probe) -> Result<Transcript, Trouble> {
         let read = read_sidecar(&sidecar.uri, self.pipeline.sources.as_ref()).await;
         let bytes = read.map_err(|trouble| match trouble {
             Trouble::Video(failure) => Failure { stage: Stage::Words, ..failure }.into(),
             run @ Trouble::Run(_) => run,
         })?;
         self.notes.note(|draft| draft.costs.bytes_read += bytes.len() as u64);
-        parse_sidecar(&bytes, sidecar.format, sidecar.language.as_deref())
-            .map_err(|e| self.media_trouble(Stage::Words, e))
+        let parsed = parse_sidecar(&bytes, sidecar.format, sidecar.language.as_deref());
+        let mut transcript = parsed.map_err(|source| {
+            let reason = format!("`{}`: {}", sidecar.uri, chain(&source));
+            failure(Stage::Words, source.reason_code(), reason)
+        })?;
+        for cue in &mut transcript.cues {
+            cue.span = cue.span.shifted(probe.lead_us.saturating_neg());
+        }
+        Ok(transcript)
     }
 
     async fn embedded_words(self, fetched: &Fetched, probe: &Probe) -> Result<Transcript, Trouble> {

@@ -118,7 +118,7 @@ fn work(uri: &str) -> WorkItem {
         source_version: "v1".to_owned(),
         size_bytes: 10,
         last_modified_ms: 0,
-        sidecar: None,
+        sidecars: Vec::new(),
     };
     WorkItem { video, attempt: 1 }
 }

@@ -375,7 +375,7 @@ mod tests {
             source_version: "v".to_owned(),
             size_bytes: 1,
             last_modified_ms: 0,
-            sidecar: None,
+            sidecars: Vec::new(),
         };
         let failure = Failure {
             stage: Stage::Probe,

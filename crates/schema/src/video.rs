@@ -11,14 +11,15 @@ pub struct Video {
     pub video_id: String,
     /// Where the bytes are, such as `s3://bucket/a.mp4` or `file:///videos/a.mp4`.
     pub uri: String,
-    /// Changes whenever the bytes do, or those of the side-car.
+    /// Changes whenever the bytes do, or those of a side-car.
     pub source_version: String,
     /// Size of the object in bytes.
     pub size_bytes: u64,
     /// Milliseconds since 1970 (UTC) at which the store says the object was last written.
     pub last_modified_ms: i64,
-    /// The subtitle file that lies beside the video under the same stem.
-    pub sidecar: Option<Sidecar>,
+    /// The subtitle files that lie beside the video under the same stem, in the order in which they
+    /// are tried: at most one a format.
+    pub sidecars: Vec<Sidecar>,
 }
 
 /// A subtitle file beside a video.

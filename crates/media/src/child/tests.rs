@@ -139,6 +139,19 @@ async fn endless_messages_keep_their_end() {
     assert!(!detail.contains("/secret") && detail.contains("5000 a.mp4"), "{detail}");
 }
 
+/// Messages used to begin with a bracket that nothing closed: `[h264 no frame!`.
+#[rstest]
+#[case::part("[h264 @ 0x55d0c0de] [error] no frame!", "h264: no frame!")]
+#[case::parts(
+    "[vist#0:0/h264 @ 0x5] [dec:h264 @ 0x6] [error] no frame!",
+    "h264: dec:h264: no frame!"
+)]
+#[case::level("[error] /secret/a.mp4: Invalid data\n[warning] cut", "a.mp4: Invalid data cut")]
+#[case::brackets_of_a_name("[fatal] [my talk].mp4 @ home", "[my talk].mp4 @ home")]
+fn a_message_keeps_the_name_of_who_says_it(#[case] said: &str, #[case] expected: &str) {
+    assert_eq!(one_line(said), expected);
+}
+
 #[tokio::test]
 async fn a_crash_has_its_signal() {
     let limits = Limits::default();

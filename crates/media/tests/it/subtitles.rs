@@ -46,6 +46,30 @@ async fn times_count_from_the_first_picture() {
     assert_eq!(transcript.cues[0].span.start_ms(), 400);
 }
 
+/// What a player shows at 0:05 of a side-car is seen at second 3 of pictures that begin at second 2.
+#[rstest]
+#[case::matroska("a.mkv", 2, 2_000_000)]
+#[case::mp4("a.mp4", 2, 2_000_000)]
+#[case::transport_stream("a.ts", 2, 2_000_000)]
+#[case::together("b.mkv", 0, 0)]
+#[tokio::test]
+async fn sound_may_come_before_the_first_picture(
+    #[case] name: &str,
+    #[case] offset: u32,
+    #[case] expected: i64,
+) {
+    let (media, folder) = (media(), folder());
+    let pictures = format!("-itsoffset {offset} -f lavfi -i testsrc2=s=64x64:r=5:d=3");
+    let file = make(
+        &folder,
+        name,
+        &format!("-f lavfi -i sine=d=5 {pictures} -map 0 -map 1 -c:v mpeg4 -c:a aac -fps_mode vfr"),
+    );
+    let lead_us = probed(&media, &file).await.lead_us;
+    // An encoder's first samples come up to 50 ms before the sound itself.
+    assert!((expected..expected + 50_000).contains(&lead_us), "{lead_us}");
+}
+
 #[rstest]
 #[case::the_video(0, "no subtitle stream")]
 #[case::pictures_of_text(1, "hdmv_pgs_subtitle")]
