@@ -138,6 +138,16 @@ impl<'a> Contrast<'a> {
         right as f32 / examples.len().max(1) as f32
     }
 
+    /// The root mean square of the features of `examples`.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "there are far fewer than 2^24 values")]
+    pub fn feature_size(&self, examples: &[Captioned]) -> f32 {
+        let examples: Vec<&Captioned> = examples.iter().collect();
+        let values = floats(self.encoded(&examples, None).0);
+        let sum: f32 = values.iter().map(|value| value * value).sum();
+        (sum / values.len().max(1) as f32).sqrt()
+    }
+
     /// Both sides, `[n, dim]`. With `numbers`, the light of each picture is changed a little.
     fn encoded(
         &self,

@@ -212,6 +212,21 @@ pub enum Error {
         /// Why.
         source: Box<eventide_eval::Error>,
     },
+    /// The plan of a training run contradicts itself.
+    #[error("{problem}")]
+    Plan {
+        /// How.
+        problem: String,
+    },
+    /// What is to be learnt from cannot be.
+    #[error("cannot learn from this data")]
+    Data(#[from] crate::data::Error),
+    /// The worlds of synthetic videos cannot be made again.
+    #[error("cannot make the worlds of the synthetic videos again")]
+    Synthetic(#[from] crate::synth::Error),
+    /// No vocabulary came of the data.
+    #[error("cannot make a vocabulary")]
+    NoVocabulary(#[from] crate::vocabulary::Error),
     /// There is nothing to learn from.
     #[error("there is no example to train on")]
     NoExamples,

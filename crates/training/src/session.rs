@@ -1,4 +1,5 @@
-//! A whole run of training: steps, scores on the validation set now and then, checkpoints, and the best model at the end.
+//! A whole run of training: steps, a look at the validation set now and then, checkpoints, and the best weights at the
+//! end. What is learnt is behind [`Lessons`].
 
 use std::{
     fs::{self, OpenOptions},
@@ -7,20 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use eventide_model::{
-    bundle::Bundle,
-    manifest::{Decoding, Manifest},
-    runtime::{Runtime, SessionOptions},
-    vid2seq::Vid2Seq,
-};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bundle::write_bundle,
     error::{Error, Result},
-    graph::Style,
-    trainer::{Progress, Sample, Shown, Trainer},
-    validation::{Scores, predict, scores},
+    learner::Learner,
+    trainer::Progress,
+    validation::Scores,
     weights::Weights,
 };
 
@@ -29,7 +23,50 @@ mod names {
     pub(super) const LAST: &str = "last";
     pub(super) const BEST: &str = "best.safetensors";
     pub(super) const METRICS: &str = "metrics.ndjson";
-    pub(super) const TRIAL: &str = "trial";
+}
+
+/// What a run goes through.
+pub trait Lessons {
+    /// Takes the next step.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] and others, after which nothing was changed.
+    fn step(&mut self) -> Result<Progress>;
+
+    /// What is learnt, and how far.
+    fn learner(&self) -> &Learner;
+
+    /// The same, to go on from a checkpoint.
+    fn learner_mut(&mut self) -> &mut Learner;
+
+    /// How good the model is now; `None` where there is nothing to judge it on.
+    ///
+    /// # Errors
+    /// Where the model cannot be run.
+    fn judge(&mut self) -> Result<Option<Judgement>>;
+}
+
+/// How good a model was on the validation set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Judgement {
+    /// A model that tells events.
+    Events(Scores),
+    /// A model that writes speech or sees: one number.
+    Other {
+        /// Mean loss on the validation set, or 1 less the share of pictures that find their caption.
+        loss: f64,
+    },
+}
+
+impl Judgement {
+    /// More is better. `SODA_c` for events, since it takes places and captions together.
+    fn worth(self) -> f64 {
+        match self {
+            Self::Events(scores) => scores.soda_c,
+            Self::Other { loss } => -loss,
+        }
+    }
 }
 
 /// One line of a run's metrics.
@@ -40,30 +77,20 @@ pub struct Metric {
     pub progress: Progress,
     /// Seconds since the run began or was resumed.
     pub seconds: f64,
-    /// Scores on the validation set, where it was looked at after this step.
-    #[serde(flatten)]
-    pub scores: Option<Scores>,
+    /// How good the model was after this step, where that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judgement: Option<Judgement>,
 }
 
-/// What a run needs beside its trainer.
-#[derive(Debug)]
-pub struct Session<'a> {
-    /// The whole model's weights, of which the trainer learns a part.
-    pub weights: Weights,
-    /// What the model is.
-    pub manifest: &'a Manifest,
-    /// Its tokenizer's file.
-    pub tokenizer: &'a [u8],
-    /// What runs it for validation.
-    pub runtime: &'a Runtime,
+/// A run, and where it keeps itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
     /// Where checkpoints and metrics go.
     pub folder: PathBuf,
     /// Steps from one look at the validation set, and one checkpoint, to the next.
     pub every: NonZeroU32,
-    /// How the validation set is decoded.
-    pub decoding: Decoding,
-    /// What the model is shown of it.
-    pub shown: Shown,
+    /// All steps.
+    pub steps: u32,
 }
 
 /// How a run ended.
@@ -71,68 +98,57 @@ pub struct Session<'a> {
 pub struct Ended {
     /// Steps done.
     pub steps: u32,
-    /// The best scores and the step that had them.
-    pub best: Option<(u32, Scores)>,
+    /// The step after which the model was best, and how good it was.
+    pub best: Option<(u32, Judgement)>,
 }
 
-impl Session<'_> {
-    /// Trains to the end of the schedule, `steps` in all, or until `told` says to stop.
+impl Session {
+    /// Goes through all lessons, or until `told`, which hears of every step, says to stop.
     ///
-    /// A folder that holds a checkpoint is gone on from. `told` hears of every step.
+    /// A folder that holds a checkpoint is gone on from.
     ///
     /// # Errors
-    /// Those of [`Trainer::step`], [`Learner::save`](crate::learner::Learner::save) and [`predict`]. The last
+    /// Those of the lessons, and [`Error::Write`], [`Error::Read`], [`Error::State`] for the folder. The last
     /// checkpoint and the best weights stay.
     pub fn run(
         &self,
-        trainer: &mut Trainer<'_>,
-        steps: u32,
-        training: &[Sample],
-        validation: &[Sample],
+        lessons: &mut dyn Lessons,
         told: &mut dyn FnMut(&Metric) -> bool,
     ) -> Result<Ended> {
         fs::create_dir_all(&self.folder).map_err(|source| unwritable(&self.folder, source))?;
         let last = self.folder.join(names::LAST);
         if last.exists() {
-            trainer.learner_mut().resume(&last)?;
+            lessons.learner_mut().resume(&last)?;
         }
-        let mut best = self.forget_after(trainer.learner().steps())?;
+        let mut best = self.forget_after(lessons.learner().steps())?;
         let begun = std::time::Instant::now();
-        while trainer.learner().steps() < steps {
-            let progress = trainer.step(training)?;
-            let due = progress.step.is_multiple_of(self.every.get()) || progress.step == steps;
-            let looked_at = due && !validation.is_empty();
-            let scores = looked_at.then(|| self.validate(trainer, validation)).transpose()?;
-            if let Some(scores) = scores
-                && best.is_none_or(|(_, before)| scores.better_than(&before))
-            {
-                best = Some((progress.step, scores));
-                self.keep_best(trainer)?;
+        while lessons.learner().steps() < self.steps {
+            let progress = lessons.step()?;
+            let due = progress.step.is_multiple_of(self.every.get()) || progress.step == self.steps;
+            let judgement = if due { lessons.judge()? } else { None };
+            if improves(best, judgement) || (due && judgement.is_none()) {
+                best = judgement.map(|judgement| (progress.step, judgement)).or(best);
+                self.keep_best(lessons.learner())?;
             }
-            let metric = Metric { progress, seconds: begun.elapsed().as_secs_f64(), scores };
+            let metric = Metric { progress, seconds: begun.elapsed().as_secs_f64(), judgement };
             self.append(&metric)?;
             let stop = told(&metric);
             if due || stop {
-                trainer.learner().save(&last)?;
+                lessons.learner().save(&last)?;
             }
             if stop {
                 break;
             }
         }
-        if validation.is_empty() {
-            self.keep_best(trainer)?;
-        }
-        Ok(Ended { steps: trainer.learner().steps(), best })
+        Ok(Ended { steps: lessons.learner().steps(), best })
     }
 
-    /// The whole model as it was at its best.
+    /// The weights that were learnt, as they were at their best.
     ///
     /// # Errors
     /// [`Error::Read`] if the run has not come so far.
     pub fn best(&self) -> Result<Weights> {
-        let mut weights = self.weights.clone();
-        weights.extend(Weights::read(&self.folder.join(names::BEST))?);
-        Ok(weights)
+        Weights::read(&self.folder.join(names::BEST))
     }
 
     /// All metrics of the run so far, by step.
@@ -144,7 +160,7 @@ impl Session<'_> {
     }
 
     /// Drops metrics of steps after `step`, which will be taken again. The best scores of the others.
-    fn forget_after(&self, step: u32) -> Result<Option<(u32, Scores)>> {
+    fn forget_after(&self, step: u32) -> Result<Option<(u32, Judgement)>> {
         let path = self.folder.join(names::METRICS);
         if !path.exists() {
             return Ok(None);
@@ -153,14 +169,10 @@ impl Session<'_> {
         metrics.retain(|metric| metric.progress.step <= step);
         let lines: Vec<String> = metrics.iter().map(line).collect();
         fs::write(&path, lines.concat()).map_err(|source| unwritable(&path, source))?;
-        let mut best: Option<(u32, Scores)> = None;
-        for metric in metrics {
-            if let Some(scores) = metric.scores
-                && best.is_none_or(|(_, before)| scores.better_than(&before))
-            {
-                best = Some((metric.progress.step, scores));
-            }
-        }
+        let best = metrics.iter().fold(None, |best, metric| {
+            let now = metric.judgement.map(|judgement| (metric.progress.step, judgement));
+            if improves(best, metric.judgement) { now } else { best }
+        });
         Ok(best)
     }
 
@@ -171,28 +183,16 @@ impl Session<'_> {
             .map_err(|source| unwritable(&path, source))
     }
 
-    fn keep_best(&self, trainer: &Trainer<'_>) -> Result<()> {
+    fn keep_best(&self, learner: &Learner) -> Result<()> {
         let (path, partial) =
             (self.folder.join(names::BEST), self.folder.join(format!(".{}", names::BEST)));
-        trainer.learner().weights().write(&partial)?;
+        learner.weights().write(&partial)?;
         fs::rename(&partial, &path).map_err(|source| unwritable(&path, source))
     }
+}
 
-    /// What the model would say now, as it will be run: through its graphs.
-    fn validate(&self, trainer: &Trainer<'_>, samples: &[Sample]) -> Result<Scores> {
-        let mut weights = self.weights.clone();
-        weights.extend(trainer.learner().weights());
-        let folder = self.folder.join(names::TRIAL);
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(|source| unwritable(&folder, source))?;
-        }
-        write_bundle(&folder, self.manifest, &weights, self.tokenizer, Style::Fused)?;
-        let bundle = Bundle::open(&folder)?;
-        let mut model = Vid2Seq::load(&bundle, self.runtime, &SessionOptions::default())?;
-        let predicted = predict(&mut model, samples, self.shown, &self.decoding)?;
-        fs::remove_dir_all(&folder).map_err(|source| unwritable(&folder, source))?;
-        scores(&predicted, samples)
-    }
+fn improves(best: Option<(u32, Judgement)>, judgement: Option<Judgement>) -> bool {
+    judgement.is_some_and(|now| best.is_none_or(|(_, before)| now.worth() > before.worth()))
 }
 
 fn line(metric: &Metric) -> String {

@@ -11,7 +11,7 @@ use eventide_model::{
     manifest::{FrameRule, Manifest},
 };
 use ndarray::Array2;
-use rand::{Rng as _, rngs::StdRng};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     network::Network,
     objective::cross_entropy,
     optimiser::{Schedule, match_time_tokens},
+    parameters::floats,
     weights::Weights,
 };
 
@@ -160,7 +161,7 @@ impl<'a> Trainer<'a> {
         for part in 0..parts {
             let chosen = self.chosen(samples, part)?;
             let cut = self.cut(&chosen, &mut numbers);
-            let (value, tokens) = self.loss(&cut, &mut numbers)?;
+            let (value, tokens) = self.loss(&cut, self.settings.dropout, &mut numbers)?;
             #[expect(clippy::cast_precision_loss, reason = "a step has few parts")]
             let value = value / parts as f32;
             loss += self.learner.accumulate(&value);
@@ -183,6 +184,32 @@ impl<'a> Trainer<'a> {
         Ok(chosen.map(|number| &samples[number]).collect())
     }
 
+    /// Whether it learns to tell events.
+    #[must_use]
+    pub fn tells_events(&self) -> bool {
+        self.settings.tasks.contains(&Task::Events)
+    }
+
+    /// The mean loss on `samples`, all of each and without dropout; always with the same noise.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn loss_on(&self, samples: &[Sample]) -> Result<f64> {
+        let mut numbers = StdRng::seed_from_u64(self.settings.seed);
+        let (mut sum, mut count) = (0.0, 0.0);
+        for batch in samples.chunks(self.settings.batch.max(1)) {
+            let (loss, tokens) = self.loss(batch, 0.0, &mut numbers)?;
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a batch has far fewer than 2^52 tokens"
+            )]
+            let tokens = tokens as f64;
+            sum += f64::from(floats(loss).iter().sum::<f32>()) * tokens;
+            count += tokens;
+        }
+        if count > 0.0 { Ok(sum / count) } else { Err(Error::NoExamples) }
+    }
+
     /// The samples, some of them cut to a part.
     fn cut(&self, chosen: &[&Sample], numbers: &mut StdRng) -> Vec<Sample> {
         let crop = Crop { least: 0.0, keep_events: true };
@@ -198,8 +225,13 @@ impl<'a> Trainer<'a> {
     }
 
     /// The loss of a batch and how many tokens it is the mean of.
-    fn loss(&self, samples: &[Sample], numbers: &mut StdRng) -> Result<(Tensor<1>, u64)> {
-        let Settings { shown, smoothing, dropout, .. } = self.settings;
+    fn loss(
+        &self,
+        samples: &[Sample],
+        dropout: f32,
+        numbers: &mut StdRng,
+    ) -> Result<(Tensor<1>, u64)> {
+        let Settings { shown, smoothing, .. } = self.settings;
         let pad = i64::from(self.manifest.text.pad_id);
         let dropout = Dropout::new(dropout, numbers.random());
         let mut network =

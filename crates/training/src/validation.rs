@@ -35,15 +35,6 @@ pub struct Scores {
     pub recall: f64,
 }
 
-impl Scores {
-    /// Whether a model with these scores is to be preferred to one with those of `other`: by `SODA_c`, which takes
-    /// places and captions together.
-    #[must_use]
-    pub fn better_than(&self, other: &Self) -> bool {
-        self.soda_c > other.soda_c
-    }
-}
-
 /// The events that `model` tells of each sample.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use std::{
 };
 
 use eventide_eval::forms::Entries;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,11 +17,12 @@ use super::{
 };
 
 /// The forms that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
     /// `ActivityNet` Captions, and the truth of our synthetic videos:
     /// `{video: {"duration": s, "timestamps": [[start, end]], "sentences": [".."]}}`. One annotator a file.
+    #[default]
     ActivityNet,
     /// `YouCook2`: `{"database": {video: {"duration": s, "subset": "training", "annotations":
     /// [{"segment": [start, end], "id": 0, "sentence": ".."}]}}}`.

@@ -282,6 +282,26 @@ pub fn generate(
     Ok(summary)
 }
 
+/// The worlds of the videos that [`generate`] made in `folder`, by name. Takes a moment for each hundred.
+///
+/// # Errors
+/// [`Error::Read`] and [`Error::Recipe`] where the folder holds something else, [`Error::OtherRecipe`] where another
+/// version of this program made it.
+pub fn worlds(folder: &Path) -> Result<BTreeMap<String, World>, Error> {
+    let path = folder.join(RECIPE);
+    let bytes = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let written: WrittenRecipe = serde_json::from_slice(&bytes)
+        .map_err(|source| Error::Recipe { path: path.clone(), source })?;
+    let length = |ms: u32| Duration::from_millis(ms.into());
+    let recipe = Recipe::new(written.seed, written.split)
+        .with_lengths(length(written.shortest_ms), length(written.longest_ms))?;
+    if recipe.written(written.videos) != written {
+        return Err(Error::OtherRecipe { path });
+    }
+    let videos = (0..written.videos).map(|index| recipe.video(index));
+    Ok(videos.map(|video| (video.name, video.world)).collect())
+}
+
 impl Summary {
     fn count(&mut self, video: &Video, kept: bool) {
         self.videos += 1;

@@ -24,6 +24,14 @@ pub fn milliseconds(at: u16) -> u32 {
     u32::from(at) * PICTURE_MS
 }
 
+/// The picture that stands for second `second` on a grid of one a second: the last one before half of it has passed
+/// (`vid2seq.md` §12.3).
+#[must_use]
+pub fn shown_in(second: usize) -> u16 {
+    let half = u16::try_from(2 * second + 1).unwrap_or(u16::MAX);
+    (half.saturating_mul(RATE) / 2).saturating_sub(1)
+}
+
 /// Everything that a video shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct World {

@@ -1,0 +1,326 @@
+//! A training file: what is trained, on what, and how. Read from TOML by the program; plain data here.
+
+use std::{num::NonZeroU32, path::PathBuf};
+
+use eventide_model::manifest::{
+    Decoding, FeedForward, FramePick, FrameRule, Gelu, Manifest, Normalise, Quantise, Scoring, T5,
+    Temporal, TextRule, TimeTokens, Vision,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    data::annotations::Form,
+    presets::{CLIP_MEAN, CLIP_STD},
+    trainer::Task,
+};
+
+/// A training file. Paths are relative to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Plan {
+    /// What is trained.
+    pub model: Model,
+    /// What it learns from.
+    pub data: Data,
+    /// What it learns.
+    pub objective: Objective,
+    /// How fast.
+    #[serde(default)]
+    pub optimiser: Optimisation,
+    /// Where the run keeps itself.
+    pub run: Run,
+}
+
+/// What is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Model {
+    /// The name of the model: lower-case letters, digits, `-`, `.`.
+    pub id: String,
+    /// The bundle to write; it must not be there yet.
+    pub out: PathBuf,
+    /// The bundle to go on from. Its vision encoder and its tokenizer are taken in any case.
+    #[serde(default)]
+    pub start: Option<PathBuf>,
+    /// Sizes of a new model; where there is a `start`, only its vision encoder and its tokenizer are taken.
+    #[serde(default)]
+    pub sizes: Option<Sizes>,
+    /// SPDX expression of the weights' licence.
+    pub licence: String,
+    /// How the weights were made, for a person.
+    #[serde(default)]
+    pub provenance: String,
+}
+
+/// Sizes of a new model. The rules are those of `VidChapters` (`vid2seq.md` §0).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Sizes {
+    /// Side of the pictures in pixels, a multiple of `patch`.
+    pub picture: u32,
+    /// Side of a patch in pixels.
+    pub patch: u32,
+    /// Width of the vision encoder.
+    pub vision_width: u32,
+    /// Blocks of the vision encoder.
+    pub vision_layers: u32,
+    /// Size of a picture's feature, and width of the temporal encoder.
+    pub feature: u32,
+    /// Frames of a window.
+    pub frames: u32,
+    /// Blocks of the temporal encoder.
+    pub temporal_layers: u32,
+    /// Width of the text encoder and the decoder.
+    pub width: u32,
+    /// Blocks of the text encoder.
+    pub encoder_layers: u32,
+    /// Blocks of the decoder.
+    pub decoder_layers: u32,
+    /// Attention heads, everywhere; they divide all widths.
+    pub heads: u32,
+    /// Most pieces of a new vocabulary, which is learnt from the training data. Of no effect after a `start`.
+    pub pieces: u32,
+    /// Time tokens.
+    pub time_tokens: u32,
+    /// Most tokens of what is written.
+    pub output_tokens: u32,
+}
+
+/// The sentinels of the denoising objective, as in T5.
+const EXTRA_IDS: u32 = 100;
+/// A feed-forward layer is this many times as wide as what it is in.
+const MLP: u32 = 4;
+
+impl Sizes {
+    /// The manifest of an untrained model of these sizes with a vocabulary of so many pieces.
+    #[must_use]
+    pub fn manifest(&self, model: &Model, pieces: u32) -> Manifest {
+        Manifest {
+            model_id: model.id.clone(),
+            licence: model.licence.clone(),
+            provenance: model.provenance.clone(),
+            vision: self.vision(),
+            temporal: Temporal {
+                dim: self.feature,
+                depth: self.temporal_layers,
+                heads: self.heads,
+                mlp: MLP * self.feature,
+                positions: self.frames,
+                layer_norm_eps: 1e-5,
+                activation: Gelu::Erf,
+                projection: self.feature != self.width,
+            },
+            t5: T5 {
+                vocab_size: pieces + EXTRA_IDS + self.time_tokens,
+                d_model: self.width,
+                d_kv: self.width / self.heads.max(1),
+                heads: self.heads,
+                d_ff: MLP * self.width,
+                encoder_layers: self.encoder_layers,
+                decoder_layers: self.decoder_layers,
+                relative_buckets: 32,
+                relative_max_distance: 128,
+                layer_norm_eps: 1e-6,
+                feed_forward: FeedForward::Relu,
+                tied: true,
+            },
+            frames: FrameRule { count: self.frames, pick: FramePick::Floor },
+            time_tokens: TimeTokens {
+                bins: self.time_tokens,
+                first_id: pieces + EXTRA_IDS,
+                quantise: Quantise::VidChapters,
+            },
+            text: TextRule {
+                pad_id: 0,
+                eos_id: 1,
+                unk_id: 2,
+                extra_ids: EXTRA_IDS,
+                max_input_tokens: 1000,
+                normalise: Normalise::VidChapters,
+            },
+            decoding: Decoding {
+                beams: 4,
+                length_penalty: 1.0,
+                max_output_tokens: self.output_tokens,
+                scoring: Scoring::Length,
+            },
+            ..crate::presets::tiny()
+        }
+    }
+
+    fn vision(&self) -> Vision {
+        Vision {
+            image_size: self.picture,
+            patch: self.patch,
+            width: self.vision_width,
+            layers: self.vision_layers,
+            heads: self.heads,
+            mlp: MLP * self.vision_width,
+            output_dim: self.feature,
+            layer_norm_eps: 1e-5,
+            mean: CLIP_MEAN,
+            std: CLIP_STD,
+            std_eps: 1e-8,
+        }
+    }
+}
+
+/// What a model learns from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Data {
+    /// What is learnt from.
+    pub training: Source,
+    /// What the model is judged on, now and then, and the best kept.
+    #[serde(default)]
+    pub validation: Option<Source>,
+    /// Folder for features of pictures and for pictures. They are computed once.
+    pub cache: PathBuf,
+    /// Share of the training videos that is used, in `0..=1`: few-shot training.
+    #[serde(default = "all")]
+    pub share: f64,
+    /// Whether each sentence is an example by itself, without what is before and after: pre-training on clips.
+    #[serde(default)]
+    pub clips: bool,
+}
+
+fn all() -> f64 {
+    1.0
+}
+
+/// Videos and what is known of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Source {
+    /// A folder that `eventide synth` made.
+    Synthetic(PathBuf),
+    /// A folder of videos, with their subtitles beside them, and a file of annotations.
+    Annotated(Annotated),
+}
+
+/// A folder of videos and a file that says what happens in them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Annotated {
+    /// The videos; names without extension are ids.
+    pub videos: PathBuf,
+    /// What happens in them; nothing if there is no file, as for pre-training.
+    #[serde(default)]
+    pub annotations: Option<PathBuf>,
+    /// How the file is written.
+    #[serde(default)]
+    pub form: Form,
+}
+
+/// What is learnt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Objective {
+    /// `vision`: pictures and what is seen in them, of synthetic videos. Else one or two of `speech` (generative
+    /// pre-training), `denoising` and `events` (fine-tuning); their losses are added.
+    pub tasks: Vec<Lesson>,
+    /// Whether the model sees pictures.
+    #[serde(default = "yes")]
+    pub video: bool,
+    /// Whether it hears speech.
+    #[serde(default = "yes")]
+    pub speech: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// One thing to learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lesson {
+    /// The vision encoder by itself, contrastively.
+    Vision,
+    /// All that is said, from pictures alone.
+    Speech,
+    /// What is hidden of what is said.
+    Denoising,
+    /// What happens.
+    Events,
+}
+
+impl Lesson {
+    /// The task of the decoder; `None` for the vision encoder.
+    #[must_use]
+    pub fn task(self) -> Option<Task> {
+        match self {
+            Self::Vision => None,
+            Self::Speech => Some(Task::Speech),
+            Self::Denoising => Some(Task::Denoising),
+            Self::Events => Some(Task::Events),
+        }
+    }
+}
+
+/// How fast is learnt. Adam with a linear warm-up and half a cosine down to zero.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Optimisation {
+    /// Steps of the run.
+    pub steps: NonZeroU32,
+    /// Examples that go through the network at once.
+    pub batch: usize,
+    /// Batches of a step.
+    pub accumulate: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// Steps in which it is reached.
+    pub warm_up: u32,
+    /// Decay of Adam's second moment.
+    pub beta_2: f32,
+    /// Largest norm of the gradients.
+    pub clip: f32,
+    /// Share of each target that is spread over the vocabulary.
+    pub label_smoothing: f64,
+    /// Share of values that is dropped.
+    pub dropout: f32,
+    /// How often a video is cut to a random part, in `0..=1`.
+    pub crop: f64,
+    /// Where all chance comes from.
+    pub seed: u64,
+}
+
+impl Default for Optimisation {
+    fn default() -> Self {
+        Self {
+            steps: NonZeroU32::new(1000).unwrap_or(NonZeroU32::MIN),
+            batch: 32,
+            accumulate: 1,
+            learning_rate: 3e-4,
+            warm_up: 100,
+            beta_2: 0.999,
+            clip: 1.0,
+            label_smoothing: 0.1,
+            dropout: 0.1,
+            crop: 0.5,
+            seed: 1,
+        }
+    }
+}
+
+/// Where a run keeps itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Run {
+    /// Folder for checkpoints, metrics and the learning curve. A run that was interrupted goes on from there.
+    pub folder: PathBuf,
+    /// Steps from one look at the validation set, and one checkpoint, to the next.
+    pub every: NonZeroU32,
+    /// Beams with which the validation set is decoded; 1 is greedy.
+    #[serde(default = "greedy")]
+    pub beams: u32,
+    /// Most validation videos that are looked at before the end.
+    #[serde(default)]
+    pub validation_videos: Option<usize>,
+}
+
+fn greedy() -> u32 {
+    1
+}

@@ -1,0 +1,495 @@
+//! A training file carried out: examples and their features, the model to begin with, the run, the bundle.
+
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::Device;
+use eventide_media::Media;
+use eventide_model::{
+    Bundle, Tokenizer, Vid2Seq,
+    manifest::{Decoding, FrameRule, Manifest, files},
+    runtime::{Runtime, SessionOptions},
+    text::normalise,
+};
+
+use crate::{
+    bundle::write_bundle,
+    contrast::{self, Captioned, Contrast},
+    data::{
+        Example,
+        annotations::Annotations,
+        cache::Cache,
+        features::{self, Vision, prepare, prepare_pictures},
+        folder::{Faulty, Report, Videos, join, synthetic},
+        pictures::{Look, duration_us},
+        select,
+    },
+    error::{Error, Result},
+    graph::Style,
+    learner::Learner,
+    optimiser::Schedule,
+    plan::{Lesson, Plan, Source},
+    seeded::seeded,
+    session::{Ended, Judgement, Lessons, Metric, Session},
+    start::{bring_to_unit_size, place_in_time},
+    synth,
+    trainer::{Progress, Sample, Settings, Shown, Task, Trainer},
+    validation::{Scores, predict, scores},
+    vocabulary,
+    weights::Weights,
+};
+
+/// Seconds of a video whose features are kept: enough for an hour's at the end of a crop, few enough for a file.
+const MOST_FEATURES: u32 = 1000;
+/// Pictures of each video that a vision encoder learns from.
+const PICTURES: u32 = 16;
+
+/// What a run is carried out with.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// What reads videos.
+    pub media: &'a Media,
+    /// What runs bundles.
+    pub runtime: &'a Runtime,
+    /// Videos that are read at once.
+    pub workers: NonZeroUsize,
+    /// Where is learnt.
+    pub device: Device,
+}
+
+/// Who hears of a run.
+pub struct Listener<'a> {
+    /// Of each video that is prepared.
+    pub prepared: &'a (dyn Fn(&features::Progress) + Sync),
+    /// Of the examples there are: for training, and for validation.
+    pub joined: &'a mut dyn FnMut(&str, usize, &Report),
+    /// Of each step; says whether to stop.
+    pub stepped: &'a mut dyn FnMut(&Metric) -> bool,
+}
+
+impl std::fmt::Debug for Listener<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Listener").finish_non_exhaustive()
+    }
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// How the run ended.
+    pub ended: Ended,
+    /// The bundle, unless the run was stopped before its end.
+    pub bundle: Option<PathBuf>,
+}
+
+/// A model to begin with.
+struct Beginning {
+    manifest: Manifest,
+    weights: Weights,
+    tokenizer: Vec<u8>,
+}
+
+/// Carries out a plan whose paths are those of this machine. Blocks.
+///
+/// # Errors
+/// [`Error::Plan`] if the plan contradicts itself, [`Error::Exists`] if the bundle is there already; what the parts
+/// of it say. What was computed and learnt so far is kept, and the next call goes on from there.
+pub fn run(
+    plan: &Plan,
+    surroundings: &Surroundings<'_>,
+    listener: &mut Listener<'_>,
+) -> Result<Outcome> {
+    check(plan)?;
+    let training = examples(&plan.data.training, "training", surroundings, listener)?;
+    let training = select::fraction(training, plan.data.share, plan.optimiser.seed);
+    let validation = match &plan.data.validation {
+        Some(source) => examples(source, "validation", surroundings, listener)?,
+        None => Vec::new(),
+    };
+    let beginning = begin(plan, &training)?;
+    let session = Session {
+        folder: plan.run.folder.clone(),
+        every: plan.run.every,
+        steps: plan.optimiser.steps.get(),
+    };
+    let sees = plan.objective.tasks == [Lesson::Vision];
+    let (ended, learnt) = if sees {
+        see(plan, &beginning, &session, surroundings, listener, [&training, &validation])?
+    } else {
+        tell(plan, &beginning, &session, surroundings, listener, [training, validation])?
+    };
+    if ended.steps < session.steps {
+        return Ok(Outcome { ended, bundle: None });
+    }
+    let Beginning { manifest, mut weights, tokenizer } = beginning;
+    weights.extend(learnt);
+    let manifest = finished(plan, manifest, &ended);
+    write_bundle(&plan.model.out, &manifest, &weights, &tokenizer, Style::Fused)?;
+    Ok(Outcome { ended, bundle: Some(plan.model.out.clone()) })
+}
+
+fn check(plan: &Plan) -> Result<()> {
+    let wrong = |problem: &str| Err(Error::Plan { problem: problem.to_owned() });
+    let tasks = &plan.objective.tasks;
+    let only_synthetic = matches!(plan.data.training, Source::Synthetic(_));
+    let sees = tasks.contains(&Lesson::Vision);
+    match () {
+        () if plan.model.out.exists() => Err(Error::Exists { path: plan.model.out.clone() }),
+        () if tasks.is_empty() => wrong("`objective.tasks` is empty"),
+        () if sees && tasks.len() > 1 => {
+            wrong("`vision` is learnt by itself: leave the other tasks to another training file")
+        }
+        () if sees && !only_synthetic => wrong(
+            "`vision` is learnt from synthetic videos: give `data.training` the folder that `eventide synth` made",
+        ),
+        () if plan.model.start.is_none() && plan.model.sizes.is_none() => {
+            wrong("a new model needs `model.sizes`, another one `model.start`")
+        }
+        () if plan.model.start.is_none() && !sees => wrong(
+            "this needs a vision encoder: name a bundle that has one in `model.start`, or train one with the task `vision`",
+        ),
+        () if !(plan.objective.video || plan.objective.speech) => {
+            wrong("the model is to see no pictures and hear no speech")
+        }
+        () if !(0.0..=1.0).contains(&plan.data.share) => wrong("`data.share` is not in 0..=1"),
+        () if !(0.0..=1.0).contains(&plan.optimiser.crop) => {
+            wrong("`optimiser.crop` is not in 0..=1")
+        }
+        () if plan.optimiser.batch == 0 => wrong("`optimiser.batch` is 0"),
+        () => Ok(()),
+    }
+}
+
+/// The examples of a source, told of.
+fn examples(
+    source: &Source,
+    what: &str,
+    surroundings: &Surroundings<'_>,
+    listener: &mut Listener<'_>,
+) -> Result<Vec<Example>> {
+    let (examples, report) = match source {
+        Source::Synthetic(folder) => synthetic(folder)?,
+        Source::Annotated(annotated) => {
+            let videos = Videos::list(&annotated.videos)?;
+            let annotations = match &annotated.annotations {
+                Some(path) => Annotations::read(path, annotated.form)?,
+                None => videos.unannotated(&annotated.videos),
+            };
+            let length = |path: &Path| duration_us(surroundings.media, path);
+            join(&annotations, &videos, &length, Faulty::LeaveOut)?
+        }
+    };
+    (listener.joined)(what, examples.len(), &report);
+    if examples.is_empty() { Err(Error::NoExamples) } else { Ok(examples) }
+}
+
+fn begin(plan: &Plan, training: &[Example]) -> Result<Beginning> {
+    let started = plan.model.start.as_deref().map(opened).transpose()?;
+    let seed = plan.optimiser.seed;
+    let mut beginning = match (started, &plan.model.sizes) {
+        (Some(started), None) => started,
+        (Some(started), Some(sizes)) => {
+            let pieces = Tokenizer::pieces_of(&started.tokenizer)?;
+            let mut manifest = sizes.manifest(&plan.model, pieces);
+            manifest.vision = started.manifest.vision;
+            manifest.temporal.dim = manifest.vision.output_dim;
+            manifest.temporal.projection = manifest.temporal.dim != manifest.t5.d_model;
+            let mut weights = fresh(&manifest, seed);
+            let vision = started.weights.into_iter();
+            weights.extend(vision.filter(|(name, _)| name.starts_with("vision.")));
+            Beginning { manifest, weights, tokenizer: started.tokenizer }
+        }
+        (None, Some(sizes)) => {
+            let rule = sizes.manifest(&plan.model, 0).text.normalise;
+            let texts = training.iter().flat_map(|example| {
+                example.speech.iter().chain(example.references.iter().flatten())
+            });
+            let texts = texts.map(|cue| normalise(&cue.text, rule).into_owned());
+            let vocabulary = vocabulary::train(texts, sizes.pieces)?;
+            let manifest = sizes.manifest(&plan.model, vocabulary.pieces);
+            let weights = fresh(&manifest, seed);
+            Beginning { manifest, weights, tokenizer: vocabulary.model }
+        }
+        (None, None) => return Err(Error::NoExamples),
+    };
+    beginning.manifest.model_id.clone_from(&plan.model.id);
+    beginning.manifest.licence.clone_from(&plan.model.licence);
+    Ok(beginning)
+}
+
+fn fresh(manifest: &Manifest, seed: u64) -> Weights {
+    let mut weights = seeded(manifest, seed);
+    place_in_time(&mut weights, manifest);
+    weights
+}
+
+fn opened(folder: &Path) -> Result<Beginning> {
+    let bundle = Bundle::open(folder)?;
+    let path = bundle.path(files::TOKENIZER);
+    let tokenizer = fs::read(&path).map_err(|source| Error::Read { path, source })?;
+    let weights = Weights::read(&bundle.path(files::WEIGHTS))?;
+    Ok(Beginning { manifest: bundle.manifest().clone(), weights, tokenizer })
+}
+
+/// The manifest of what was trained.
+fn finished(plan: &Plan, mut manifest: Manifest, ended: &Ended) -> Manifest {
+    manifest.trained = plan.objective.tasks.contains(&Lesson::Events);
+    manifest.provenance.clone_from(&plan.model.provenance);
+    manifest.metrics.clear();
+    match ended.best {
+        Some((_, Judgement::Events(scores))) => {
+            let Scores { soda_c, cider, f1, precision, recall } = scores;
+            let named = [
+                ("soda_c_meteor_native", soda_c),
+                ("cider", cider),
+                ("f1", f1),
+                ("precision", precision),
+                ("recall", recall),
+            ];
+            let named = named.map(|(name, score)| (format!("validation/{name}"), score));
+            manifest.metrics.extend(named);
+        }
+        Some((_, Judgement::Other { loss })) => {
+            manifest.metrics.insert("validation/loss".to_owned(), loss);
+        }
+        None => (),
+    }
+    manifest
+}
+
+fn schedule(plan: &Plan) -> Schedule {
+    let optimiser = &plan.optimiser;
+    Schedule {
+        peak: optimiser.learning_rate,
+        warm_up: optimiser.warm_up,
+        steps: optimiser.steps.get(),
+    }
+}
+
+/// Trains the vision encoder. The weights that it gives are scaled so that features have a usual size.
+fn see(
+    plan: &Plan,
+    beginning: &Beginning,
+    session: &Session,
+    surroundings: &Surroundings<'_>,
+    listener: &mut Listener<'_>,
+    [training, validation]: [&[Example]; 2],
+) -> Result<(Ended, Weights)> {
+    let size = beginning.manifest.vision.image_size;
+    let rule = FrameRule { count: PICTURES, ..beginning.manifest.frames.clone() };
+    let look = Look { size, rule };
+    let cache = Cache::open(&plan.data.cache, &format!("pictures-{size}-{PICTURES}"))?;
+    let captioned = |source: &Source, examples: &[Example]| {
+        let Source::Synthetic(folder) = source else { return Ok(Vec::new()) };
+        let videos: Vec<PathBuf> = examples.iter().map(|example| example.file.clone()).collect();
+        let told = listener.prepared;
+        prepare_pictures(&videos, &look, surroundings.media, &cache, surroundings.workers, told)?;
+        captioned(folder, examples, &cache)
+    };
+    let training = captioned(&plan.data.training, training)?;
+    let validation = match &plan.data.validation {
+        Some(source) => captioned(source, validation)?,
+        None => Vec::new(),
+    };
+    let settings = contrast::Settings {
+        schedule: schedule(plan),
+        batch: plan.optimiser.batch,
+        clip: plan.optimiser.clip,
+        seed: plan.optimiser.seed,
+    };
+    let new = |weights| {
+        Contrast::new(&beginning.manifest, weights, settings.clone(), &surroundings.device)
+    };
+    let mut seeing = Seeing { contrast: new(&beginning.weights), training, validation };
+    let ended = session.run(&mut seeing, listener.stepped)?;
+    if ended.steps < session.steps {
+        return Ok((ended, Weights::default()));
+    }
+    let mut learnt = session.best()?;
+    let some: Vec<Captioned> = spread(&seeing.training);
+    let size = new(&learnt).feature_size(&some);
+    bring_to_unit_size(&mut learnt, size);
+    let vision = learnt.into_iter().filter(|(name, _)| name.starts_with("vision."));
+    Ok((ended, vision.collect()))
+}
+
+/// [`JUDGED`] pictures of many videos, some of each.
+fn spread(pictures: &[Captioned]) -> Vec<Captioned> {
+    let step = (pictures.len() / JUDGED).max(1);
+    pictures.iter().step_by(step).take(JUDGED).cloned().collect()
+}
+
+/// Pictures of synthetic videos with what is seen in them.
+fn captioned(folder: &Path, examples: &[Example], cache: &Cache) -> Result<Vec<Captioned>> {
+    let worlds = synth::worlds(folder)?;
+    let mut captioned = Vec::new();
+    for example in examples {
+        let Some(world) = worlds.get(&example.video_id) else { continue };
+        let Some(pictures) = cache.get::<u8>(&example.file)? else { continue };
+        for (slot, picture) in pictures.slots.iter().zip(pictures.values.outer_iter()) {
+            captioned.push(Captioned {
+                picture: picture.iter().copied().collect(),
+                phrases: synth::scene::phrases(world, synth::world::shown_in(*slot)),
+            });
+        }
+    }
+    Ok(captioned)
+}
+
+struct Seeing<'a> {
+    contrast: Contrast<'a>,
+    training: Vec<Captioned>,
+    validation: Vec<Captioned>,
+}
+
+/// Pictures that are told from one another when a vision encoder is judged.
+const JUDGED: usize = 256;
+
+impl Lessons for Seeing<'_> {
+    fn step(&mut self) -> Result<Progress> {
+        self.contrast.step(&self.training)
+    }
+
+    fn learner(&self) -> &Learner {
+        self.contrast.learner()
+    }
+
+    fn learner_mut(&mut self) -> &mut Learner {
+        self.contrast.learner_mut()
+    }
+
+    fn judge(&mut self) -> Result<Option<Judgement>> {
+        let judged = spread(&self.validation);
+        let matched = (!judged.is_empty()).then(|| self.contrast.matched(&judged));
+        Ok(matched.map(|matched| Judgement::Other { loss: 1.0 - f64::from(matched) }))
+    }
+}
+
+/// Trains all but the vision encoder.
+fn tell(
+    plan: &Plan,
+    beginning: &Beginning,
+    session: &Session,
+    surroundings: &Surroundings<'_>,
+    listener: &mut Listener<'_>,
+    [training, validation]: [Vec<Example>; 2],
+) -> Result<(Ended, Weights)> {
+    let samples = |examples| samples(plan, examples, surroundings, listener.prepared);
+    let mut training = samples(training)?;
+    let validation = samples(validation)?;
+    let tasks: Vec<Task> = plan.objective.tasks.iter().filter_map(|lesson| lesson.task()).collect();
+    if !tasks.contains(&Task::Events) {
+        training.retain(|sample| !sample.example.speech.is_empty());
+    }
+    if plan.data.clips {
+        training = training.iter().flat_map(clips).collect();
+    }
+    let shown = Shown { video: plan.objective.video, speech: plan.objective.speech };
+    let optimiser = &plan.optimiser;
+    let settings = Settings {
+        tasks,
+        shown,
+        schedule: schedule(plan),
+        batch: optimiser.batch,
+        accumulate: optimiser.accumulate,
+        beta_2: optimiser.beta_2,
+        clip: optimiser.clip,
+        smoothing: optimiser.label_smoothing,
+        dropout: optimiser.dropout,
+        crop: optimiser.crop,
+        seed: optimiser.seed,
+    };
+    let tokenizer = Tokenizer::new(&beginning.tokenizer, &beginning.manifest)?;
+    let Beginning { manifest, weights, .. } = beginning;
+    let trainer = Trainer::new(manifest, &tokenizer, weights, settings, &surroundings.device);
+    let decoding = Decoding { beams: plan.run.beams, ..manifest.decoding.clone() };
+    let most = plan.run.validation_videos.unwrap_or(usize::MAX);
+    let validation = validation.into_iter().take(most).collect();
+    let trial = session.folder.join("trial");
+    let runtime = surroundings.runtime;
+    let mut telling =
+        Telling { trainer, training, validation, beginning, shown, decoding, runtime, trial };
+    let ended = session.run(&mut telling, listener.stepped)?;
+    Ok((ended, session.best()?))
+}
+
+/// Examples with their features, computed now or before. Those that cannot be seen are left out.
+fn samples(
+    plan: &Plan,
+    examples: Vec<Example>,
+    surroundings: &Surroundings<'_>,
+    told: &(dyn Fn(&features::Progress) + Sync),
+) -> Result<Vec<Sample>> {
+    let Some(start) = &plan.model.start else { return Err(Error::NoExamples) };
+    let bundle = Bundle::open(start)?;
+    let rule = FrameRule { count: MOST_FEATURES, ..bundle.manifest().frames.clone() };
+    let session = SessionOptions { threads: 1, ..SessionOptions::default() };
+    let vision = Vision { bundle: &bundle, runtime: surroundings.runtime, session, rule };
+    let cache = Cache::open(&plan.data.cache, &vision.digest()?)?;
+    let videos: Vec<PathBuf> = examples.iter().map(|example| example.file.clone()).collect();
+    prepare(&videos, &vision, surroundings.media, &cache, surroundings.workers, told)?;
+    let sample = |example: Example| {
+        let features = cache.get(&example.file).transpose()?;
+        Some(features.map(|features| Sample { example, features: features.into() }))
+    };
+    Ok(examples.into_iter().filter_map(sample).collect::<Result<_, _>>()?)
+}
+
+/// A sample for each sentence that is said in one.
+fn clips(sample: &Sample) -> Vec<Sample> {
+    let clip = |example| Sample { example, features: sample.features.clone() };
+    sample.example.clips().into_iter().map(clip).collect()
+}
+
+struct Telling<'a> {
+    trainer: Trainer<'a>,
+    training: Vec<Sample>,
+    validation: Vec<Sample>,
+    beginning: &'a Beginning,
+    shown: Shown,
+    decoding: Decoding,
+    runtime: &'a Runtime,
+    /// A folder for the bundle that is judged.
+    trial: PathBuf,
+}
+
+impl Lessons for Telling<'_> {
+    fn step(&mut self) -> Result<Progress> {
+        self.trainer.step(&self.training)
+    }
+
+    fn learner(&self) -> &Learner {
+        self.trainer.learner()
+    }
+
+    fn learner_mut(&mut self) -> &mut Learner {
+        self.trainer.learner_mut()
+    }
+
+    /// Events are judged as they will be told, through the graphs of a bundle; speech by its loss.
+    fn judge(&mut self) -> Result<Option<Judgement>> {
+        if self.validation.is_empty() {
+            return Ok(None);
+        }
+        if !self.trainer.tells_events() {
+            let loss = self.trainer.loss_on(&self.validation)?;
+            return Ok(Some(Judgement::Other { loss }));
+        }
+        let mut weights = self.beginning.weights.clone();
+        weights.extend(self.trainer.learner().weights());
+        let unwritable = |source| Error::Write { path: self.trial.clone(), source };
+        if self.trial.exists() {
+            fs::remove_dir_all(&self.trial).map_err(unwritable)?;
+        }
+        let Beginning { manifest, tokenizer, .. } = self.beginning;
+        write_bundle(&self.trial, manifest, &weights, tokenizer, Style::Fused)?;
+        let bundle = Bundle::open(&self.trial)?;
+        let mut model = Vid2Seq::load(&bundle, self.runtime, &SessionOptions::default())?;
+        let predicted = predict(&mut model, &self.validation, self.shown, &self.decoding)?;
+        fs::remove_dir_all(&self.trial).map_err(unwritable)?;
+        Ok(Some(Judgement::Events(scores(&predicted, &self.validation)?)))
+    }
+}
