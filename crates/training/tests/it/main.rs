@@ -4,6 +4,7 @@
 
 mod bundle;
 mod import;
+mod precision;
 mod released;
 mod support;
 mod t5;
