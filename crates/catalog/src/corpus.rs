@@ -9,7 +9,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use object_store::{ObjectMeta, ObjectStore, path::Path};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Location, Result, Stores};

@@ -95,23 +95,16 @@ fn root_mean_square(graph: &mut Graph<'_>, value: &str, weight: &str, eps: f32) 
 /// `value` times the weight `{prefix}.weight`, which lies as `[in, out]`.
 pub(crate) fn linear(graph: &mut Graph<'_>, value: &str, prefix: &str) -> String {
     let name = format!("{prefix}.weight");
-    match graph.quantised(&name) {
-        Some([steps, scales]) => quantised_product(graph, value, &steps, &scales),
-        None => {
-            let weight = graph.weight(&name);
-            graph.node("MatMul", &[value, &weight])
-        }
+    if let Some([steps, scales]) = graph.quantised(&name) {
+        return quantised_product(graph, value, &steps, &scales);
     }
+    let weight = graph.weight(&name);
+    graph.node("MatMul", &[value, &weight])
 }
 
 /// `value` times whole numbers `[in, out]` with a scale for each output. `value` is quantised to 8 bits
 /// with one scale for all of it, as it comes.
-pub(crate) fn quantised_product(
-    graph: &mut Graph<'_>,
-    value: &str,
-    steps: &str,
-    scales: &str,
-) -> String {
+fn quantised_product(graph: &mut Graph<'_>, value: &str, steps: &str, scales: &str) -> String {
     if graph.fused() {
         let inputs = [value, steps, scales];
         let operator = "DynamicQuantizeMatMul";

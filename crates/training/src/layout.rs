@@ -5,7 +5,7 @@
 //! |---|---|
 //! | fp32 | every tensor as `F32` |
 //! | fp16 | matrices as `F16`, the others as `F32` |
-//! | int8 | linear layers as `I8` `[in, out]` with `{name}.scale` `F32` `[out]`, the others as `F32`; the output layer has a matrix of its own, `text.head.weight` `[d_model, vocabulary]`, also where it is tied |
+//! | int8 | linear layers but for the output layer as `I8` `[in, out]` with `{name}.scale` `F32` `[out]`, the others as `F32` |
 
 use std::{
     borrow::Cow,
@@ -20,18 +20,13 @@ use serde_json::{Map, json};
 
 use crate::{
     error::{Error, Result},
-    quantise::{Axis, int8, scales},
+    quantise::{int8, scales},
     tensors::tensors,
     weights::{Source, Weight},
 };
 
 /// The alignment of the data, and of every tensor whose size is a multiple of it.
 pub const ALIGNMENT: usize = 64;
-
-/// The output layer.
-pub(crate) const HEAD: &str = "text.head.weight";
-/// The embedding table, which the output layer may be tied to.
-const EMBEDDING: &str = "text.embedding.weight";
 
 /// One tensor of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,18 +49,18 @@ pub struct Entry {
 enum Form {
     Floats,
     Halves,
-    /// Whole numbers with a scale for each of the outputs, which run along this axis.
-    Int8(Axis),
+    /// Whole numbers with a scale for each column.
+    Int8,
     /// Those scales.
-    Scales(Axis),
+    Scales,
 }
 
 impl Form {
     fn element(self) -> Dtype {
         match self {
-            Self::Floats | Self::Scales(_) => Dtype::F32,
+            Self::Floats | Self::Scales => Dtype::F32,
             Self::Halves => Dtype::F16,
-            Self::Int8(_) => Dtype::I8,
+            Self::Int8 => Dtype::I8,
         }
     }
 
@@ -78,8 +73,8 @@ impl Form {
                 let halves = weight.values().iter().map(|value| f16::from_f32(*value));
                 halves.flat_map(f16::to_le_bytes).collect()
             }
-            Self::Int8(axis) => int8(weight, axis),
-            Self::Scales(axis) => floats(&scales(weight, axis)),
+            Self::Int8 => int8(weight),
+            Self::Scales => floats(&scales(weight)),
         }
     }
 }
@@ -107,23 +102,20 @@ impl Layout {
     #[must_use]
     pub fn of_model(manifest: &Manifest) -> Self {
         let table = tensors(manifest);
-        let specs = table.iter().flat_map(|tensor| {
+        let planned = table.iter().flat_map(|tensor| {
             let (name, shape) = (tensor.name.as_str(), tensor.shape.as_slice());
             let as_it_is = |form| vec![planned(name, name, shape, form)];
             match manifest.precision {
                 Precision::Fp16 if shape.len() > 1 => as_it_is(Form::Halves),
-                Precision::Int8 if name == HEAD => Vec::new(),
-                Precision::Int8 if tensor.turned => quantised(name, name, shape, Axis::Columns),
+                // Those that lie the other way round in a checkpoint are the linear layers.
+                Precision::Int8 if tensor.turned => vec![
+                    planned(name, name, shape, Form::Int8),
+                    planned(&scale_of(name), name, &shape[1..], Form::Scales),
+                ],
                 Precision::Fp32 | Precision::Fp16 | Precision::Int8 => as_it_is(Form::Floats),
             }
         });
-        let mut planned: Vec<_> = specs.collect();
-        if manifest.precision == Precision::Int8 {
-            let source = if manifest.t5.tied { EMBEDDING } else { HEAD };
-            let sizes = [manifest.t5.vocab_size, manifest.t5.d_model].map(|size| size as usize);
-            planned.extend(quantised(HEAD, source, &sizes, Axis::Rows));
-        }
-        Self::plan(planned.into_iter())
+        Self::plan(planned)
     }
 
     fn plan(tensors: impl Iterator<Item = (String, Entry)>) -> Self {
@@ -204,19 +196,6 @@ fn planned(name: &str, source: &str, shape: &[usize], form: Form) -> (String, En
     let length = shape.iter().product::<usize>() * element.bitsize() / 8;
     let (shape, source) = (shape.to_vec(), source.to_owned());
     (name.to_owned(), Entry { shape, element, offset: 0, length, source, form })
-}
-
-/// A matrix of whole numbers `[in, out]` and the scales of its outputs.
-fn quantised(name: &str, source: &str, shape: &[usize], outputs: Axis) -> Vec<(String, Entry)> {
-    let shape = match (outputs, shape) {
-        (Axis::Rows, [rows, columns]) => vec![*columns, *rows],
-        _ => shape.to_vec(),
-    };
-    let scale = [shape.last().copied().unwrap_or(1)];
-    vec![
-        planned(name, source, &shape, Form::Int8(outputs)),
-        planned(&scale_of(name), source, &scale, Form::Scales(outputs)),
-    ]
 }
 
 /// The name of the scales of a quantised matrix.

@@ -6,51 +6,29 @@ use crate::weights::Weight;
 /// which hold twice `255 * 63` and not twice `255 * 127`.
 const GREATEST: f32 = 63.0;
 
-/// Which way the outputs of a matrix run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Axis {
-    /// `[out, in]`.
-    Rows,
-    /// `[in, out]`.
-    Columns,
-}
-
-/// The scale of each output: what one step of its whole numbers stands for. An output of zeros has 1.
-pub(crate) fn scales(weight: &Weight, outputs: Axis) -> Vec<f32> {
-    let columns = weight.shape().last().copied().unwrap_or(1).max(1);
-    let rows = weight.values().chunks_exact(columns);
-    let most: Vec<f32> = match outputs {
-        Axis::Rows => {
-            rows.map(|row| row.iter().fold(0.0, |most, value| value.abs().max(most))).collect()
+/// The scale of each output of a matrix `[in, out]`: what one step of its whole numbers stands for. An
+/// output of zeros has 1.
+pub(crate) fn scales(weight: &Weight) -> Vec<f32> {
+    let columns = columns(weight);
+    let mut most = vec![0.0_f32; columns];
+    for row in weight.values().chunks_exact(columns) {
+        for (most, value) in most.iter_mut().zip(row) {
+            *most = value.abs().max(*most);
         }
-        Axis::Columns => rows.fold(vec![0.0; columns], |mut most, row| {
-            for (most, value) in most.iter_mut().zip(row) {
-                *most = value.abs().max(*most);
-            }
-            most
-        }),
-    };
+    }
     most.into_iter().map(|most| if most > 0.0 { most / GREATEST } else { 1.0 }).collect()
 }
 
-/// The whole numbers of a matrix, as `[in, out]` whichever way it lies, one byte each.
-pub(crate) fn int8(weight: &Weight, outputs: Axis) -> Vec<u8> {
-    let scales = scales(weight, outputs);
-    let columns = weight.shape().last().copied().unwrap_or(1).max(1);
-    let values = weight.values();
-    match outputs {
-        Axis::Columns => {
-            let rows = values.chunks_exact(columns);
-            rows.flat_map(|row| row.iter().zip(&scales).map(|(value, scale)| step(*value, *scale)))
-                .collect()
-        }
-        Axis::Rows => (0..columns)
-            .flat_map(|column| {
-                let column = values.iter().skip(column).step_by(columns);
-                column.zip(&scales).map(|(value, scale)| step(*value, *scale))
-            })
-            .collect(),
-    }
+/// The whole numbers of a matrix, one byte each.
+pub(crate) fn int8(weight: &Weight) -> Vec<u8> {
+    let scales = scales(weight);
+    let rows = weight.values().chunks_exact(columns(weight));
+    rows.flat_map(|row| row.iter().zip(&scales).map(|(value, scale)| step(*value, *scale)))
+        .collect()
+}
+
+fn columns(weight: &Weight) -> usize {
+    weight.shape().last().copied().unwrap_or(1).max(1)
 }
 
 #[expect(
@@ -75,9 +53,9 @@ mod tests {
     #[test]
     fn every_output_has_a_scale_of_its_own_and_errs_by_half_a_step_at_most() {
         let weight = weight();
-        let scales = scales(&weight, Axis::Columns);
+        let scales = scales(&weight);
         assert_eq!(scales, [0.01 / 63.0, 1.0, 1.0]);
-        let steps = int8(&weight, Axis::Columns);
+        let steps = int8(&weight);
         for (index, (value, step)) in weight.values().iter().zip(&steps).enumerate() {
             let scale = scales[index % 3];
             let back = f32::from(step.cast_signed()) * scale;
@@ -85,12 +63,5 @@ mod tests {
         }
         let signed: Vec<i8> = steps.iter().map(|step| step.cast_signed()).collect();
         assert_eq!(signed, [63, 0, -20, -25, 0, 63]);
-    }
-
-    #[test]
-    fn a_matrix_is_turned_where_its_outputs_are_rows() {
-        let turned = weight().transposed();
-        assert_eq!(scales(&turned, Axis::Rows), scales(&weight(), Axis::Columns));
-        assert_eq!(int8(&turned, Axis::Rows), int8(&weight(), Axis::Columns));
     }
 }

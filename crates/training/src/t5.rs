@@ -5,11 +5,11 @@ use eventide_model::manifest::{FeedForward, T5};
 use crate::{
     blocks::{
         Heads, Norm, Scores, Stream, attention, attention_over, attention_step, gelu, key_mask,
-        linear, quantised_product, split_heads,
+        linear, split_heads,
     },
     error::Result,
     graph::{Graph, Size, Style, float_attribute, integer_attribute, signed},
-    layout::{HEAD, Layout},
+    layout::Layout,
     pb::DataType,
     relative::Buckets,
 };
@@ -235,22 +235,14 @@ fn feed_forward(graph: &mut Graph<'_>, stream: &mut Stream, prefix: &str, form: 
 /// `[b, beams, d_model]` to `[rows, vocab]`.
 fn logits(graph: &mut Graph<'_>, hidden: &str, sizes: &T5) -> String {
     let rows = graph.reshape(hidden, &[-1, signed(sizes.d_model as usize)]);
-    #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
-    let tied_scale = (sizes.d_model as f32).sqrt().recip();
-    if let Some([steps, scales]) = graph.quantised(HEAD) {
-        let logits = quantised_product(graph, &rows, &steps, &scales);
-        if !sizes.tied {
-            return logits;
-        }
-        let scale = graph.float(tied_scale);
-        return graph.node("Mul", &[&logits, &scale]);
-    }
     let mut attributes = vec![integer_attribute("transB", 1)];
     let name = if sizes.tied {
-        attributes.push(float_attribute("alpha", tied_scale));
+        #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
+        let width = sizes.d_model as f32;
+        attributes.push(float_attribute("alpha", width.sqrt().recip()));
         "text.embedding.weight"
     } else {
-        HEAD
+        "text.head.weight"
     };
     let table = graph.weight(name);
     graph.node_with("Gemm", &[&rows, &table], attributes)
