@@ -175,7 +175,7 @@ fn a_video_that_is_none_is_named(
     #[case] because: &str,
 ) {
     let trial = Trial::of_speech();
-    let file = kind.map_or("gone.mp4".to_owned(), |kind| kind.file_name());
+    let file = kind.map_or("gone.mp4".to_owned(), Hostile::file_name);
     if let Some(kind) = kind {
         trial.add_hostile(kind);
     }

@@ -487,30 +487,6 @@ mod tests {
         &["a.d/a.mp4", "a.mp4 + a.vtt"]
     )]
     #[tokio::test]
-    async fn one_video_comes_with_what_lies_beside_it() {
-        let stores = Stores::new(BTreeMap::new());
-        stores.insert("s3://b", Arc::new(InMemory::new()));
-        let keys = [
-            "v/talk.mp4",
-            "v/talk.en.vtt",
-            "v/talk.srt",
-            "v/talks.vtt",
-            "v/deep/talk.vtt",
-            "lone.mp4",
-        ];
-        for key in keys {
-            let at = stores.open("s3://b").unwrap();
-            at.store.put(&at.child(key), key.to_owned().into()).await.unwrap();
-        }
-        let talk = video_at(&stores, "s3://b/v/talk.mp4").await.unwrap();
-        assert_eq!((talk.uri.as_str(), talk.size_bytes), ("s3://b/v/talk.mp4", 10));
-        assert_eq!(talk.sidecar.unwrap().uri, "s3://b/v/talk.srt");
-        assert_eq!(video_at(&stores, "s3://b/lone.mp4").await.unwrap().sidecar, None);
-        let gone = video_at(&stores, "s3://b/v/gone.mp4").await;
-        assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
-    }
-
-    #[tokio::test]
     async fn pairs(#[case] keys: &[&str], #[case] expected: &[&str]) {
         let stores = bucket(keys).await;
         assert_eq!(shown(&listed(&stores, &options("s3://b")).await), expected);
@@ -752,5 +728,29 @@ mod tests {
         let names: Vec<_> =
             videos.iter().map(|video| video.uri.rsplit('/').next().unwrap()).collect();
         assert_eq!(names, ["good.mp4", "link.mp4"]);
+    }
+
+    #[tokio::test]
+    async fn one_video_comes_with_what_lies_beside_it() {
+        let stores = Stores::new(BTreeMap::new());
+        stores.insert("s3://b", Arc::new(InMemory::new()));
+        let keys = [
+            "v/talk.mp4",
+            "v/talk.en.vtt",
+            "v/talk.srt",
+            "v/talks.vtt",
+            "v/deep/talk.vtt",
+            "lone.mp4",
+        ];
+        for key in keys {
+            let at = stores.open("s3://b").unwrap();
+            at.store.put(&at.child(key), key.to_owned().into()).await.unwrap();
+        }
+        let talk = video_at(&stores, "s3://b/v/talk.mp4").await.unwrap();
+        assert_eq!((talk.uri.as_str(), talk.size_bytes), ("s3://b/v/talk.mp4", 10));
+        assert_eq!(talk.sidecar.unwrap().uri, "s3://b/v/talk.srt");
+        assert_eq!(video_at(&stores, "s3://b/lone.mp4").await.unwrap().sidecar, None);
+        let gone = video_at(&stores, "s3://b/v/gone.mp4").await;
+        assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
     }
 }

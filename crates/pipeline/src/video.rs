@@ -247,14 +247,14 @@ impl Way<'_> {
                 self.model_events(&fetched, &probe, &transcript).await
             }
             (Question::Clips(clips), CaptioningSource::Speech) => {
-                let clips = self.inside(clips, &probe)?;
+                let clips = inside(clips, &probe)?;
                 let sentences = speech::sentences(&transcript, probe.duration_us);
                 let spoken = Transcript { cues: sentences, ..transcript };
                 let said = clips.iter().map(|clip| spoken.said_during(*clip).unwrap_or_default());
                 Ok(clip_events(&clips, said, EventSource::Speech, &spoken))
             }
             (Question::Clips(clips), CaptioningSource::Vid2Seq) => {
-                let clips = self.inside(clips, &probe)?;
+                let clips = inside(clips, &probe)?;
                 let parts =
                     clips.iter().map(|clip| self.clip(*clip, &probe)).collect::<Result<_, _>>()?;
                 let answers = self.ask(&fetched, &probe, &transcript, parts).await?;
@@ -262,24 +262,6 @@ impl Way<'_> {
                 Ok(clip_events(&clips, said, EventSource::Vid2Seq, &transcript))
             }
         }
-    }
-
-    /// Clips as far as they lie inside the video, which each must in part.
-    fn inside(self, clips: &[TimeSpan], probe: &Probe) -> Result<Vec<TimeSpan>, Failure> {
-        let cut = |clip: &TimeSpan| {
-            let inside = TimeSpan::new(clip.start_us.max(0), clip.end_us.min(probe.duration_us));
-            (inside.duration_us() > 0).then_some(inside).ok_or_else(|| {
-                let seconds = |us: i64| Duration::from_micros(us.unsigned_abs()).as_secs_f64();
-                let reason = format!(
-                    "the clip from {} s to {} s is not inside the video of {} s",
-                    seconds(clip.start_us),
-                    seconds(clip.end_us),
-                    seconds(probe.duration_us)
-                );
-                failure(Stage::Sample, "clip_outside", reason)
-            })
-        };
-        clips.iter().map(cut).collect()
     }
 
     /// The slots of a clip: those of the whole video that begin in its seconds, the last one included.
@@ -485,6 +467,24 @@ impl Way<'_> {
         }
         failure(stage, source.reason_code(), chain(&source)).into()
     }
+}
+
+/// Clips as far as they lie inside the video, which each must in part.
+fn inside(clips: &[TimeSpan], probe: &Probe) -> Result<Vec<TimeSpan>, Failure> {
+    let cut = |clip: &TimeSpan| {
+        let inside = TimeSpan::new(clip.start_us.max(0), clip.end_us.min(probe.duration_us));
+        (inside.duration_us() > 0).then_some(inside).ok_or_else(|| {
+            let seconds = |us: i64| Duration::from_micros(us.unsigned_abs()).as_secs_f64();
+            let reason = format!(
+                "the clip from {} s to {} s is not inside the video of {} s",
+                seconds(clip.start_us),
+                seconds(clip.end_us),
+                seconds(probe.duration_us)
+            );
+            failure(Stage::Sample, "clip_outside", reason)
+        })
+    };
+    clips.iter().map(cut).collect()
 }
 
 /// What is said of each clip as an event, but for those of which nothing is.

@@ -167,7 +167,9 @@ impl Dictionary {
         pickle.extend(b"tQ");
         integer(pickle, 0);
         pickle.push(b'(');
-        shape.iter().for_each(|size| integer(pickle, *size));
+        for size in shape {
+            integer(pickle, *size);
+        }
         pickle.extend(b"t(");
         for axis in 1..=shape.len() {
             integer(pickle, shape[axis..].iter().product());

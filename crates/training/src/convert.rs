@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     fn answer(greedy: &[i64], hypotheses: &[(&[i64], f64)], logits: &[f32]) -> Answer {
-        let hypothesis = |(tokens, score): &(&[i64], f64)| Hypothesis {
+        let found = |(tokens, score): &(&[i64], f64)| Hypothesis {
             tokens: tokens.to_vec(),
             log_probabilities: Vec::new(),
             sum: 0.0,
@@ -179,7 +179,7 @@ mod tests {
         };
         Answer {
             greedy: greedy.to_vec(),
-            hypotheses: hypotheses.iter().map(hypothesis).collect(),
+            hypotheses: hypotheses.iter().map(found).collect(),
             logits: Array2::from_shape_vec((1, logits.len()), logits.to_vec()).unwrap(),
         }
     }
@@ -195,8 +195,14 @@ mod tests {
             answer(&[7], &[(&[7], -1.0), (&[8], -3.0)], &[2.0, 1.75]),
         ];
         let parity = parity(&expected, &found);
-        let shares = [parity.greedy_tokens_equal, parity.greedy_equal, parity.hypotheses_equal];
-        assert_eq!(shares, [0.5, 0.5, 0.75]);
-        assert_eq!([parity.max_logit_difference, parity.max_score_difference], [0.5, 0.25]);
+        // All of them are sums of powers of two.
+        let expected = Parity {
+            max_logit_difference: 0.5,
+            greedy_tokens_equal: 0.5,
+            greedy_equal: 0.5,
+            hypotheses_equal: 0.75,
+            max_score_difference: 0.25,
+        };
+        assert_eq!(parity, expected);
     }
 }
