@@ -108,8 +108,9 @@ fn half_precision_says_the_same() {
     assert!(metrics["parity/greedy_tokens_equal"] > 0.95, "{metrics:?}");
 }
 
-/// Of the 11 rows of the golden cases, some with hardly anything to see or hear, 9 give the same greedy sequence, and 29
-/// of their 44 hypotheses are the same. Errors of quantising, such as a wrong scale or sums that overflow, cost far more.
+/// Logits and scores stay within what a prototype measured on another model of this size. Of the 11 rows of the golden
+/// cases, some with hardly anything to see or hear, 9 give the same greedy sequence, and 29 of their 44 hypotheses are
+/// the same: where two sequences are nearly as good, either may win.
 #[test]
 fn whole_numbers_stay_near_full_precision() {
     let [full, int8] =
@@ -129,8 +130,9 @@ fn whole_numbers_stay_near_full_precision() {
     assert!(greedy + 3 >= full.len(), "{greedy} of {}", full.len());
     assert!(equal * 2 >= beams.len(), "{equal} of {}", beams.len());
     let difference = metrics["parity/max_logit_difference"];
-    assert!(difference > 0.0 && difference < 2.0, "{metrics:?}");
-    assert!(metrics["parity/greedy_tokens_equal"] > 0.5, "{metrics:?}");
+    assert!(difference > 0.0 && difference < 0.3, "{metrics:?}");
+    assert!(metrics["parity/max_score_difference"] < 0.03, "{metrics:?}");
+    assert!(metrics["parity/greedy_tokens_equal"] > 0.7, "{metrics:?}");
 }
 
 #[test]
