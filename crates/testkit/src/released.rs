@@ -54,7 +54,16 @@ pub fn base(tools: &Tools, folder: &Path, seed: u64) -> Result<Checkpoints> {
     write(folder, &presets::base(), &tools.t5_tokenizer()?, seed)
 }
 
-fn write(folder: &Path, manifest: &Manifest, tokenizer: &Path, seed: u64) -> Result<Checkpoints> {
+/// The same of any sizes, with a copy of a SentencePiece model.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Bundle`].
+pub fn write(
+    folder: &Path,
+    manifest: &Manifest,
+    tokenizer: &Path,
+    seed: u64,
+) -> Result<Checkpoints> {
     let [vid2seq, clip, spiece] =
         ["vid2seq.pth", "clip.pt", "spiece.model"].map(|name| folder.join(name));
     let weights = Seeded::new(manifest, seed);
