@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 
 mod bad_jobs;
+mod caption;
 mod command_line;
 mod difference;
 mod interruptions;

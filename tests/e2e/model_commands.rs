@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eventide_testkit::{Finished, bundles};
+use eventide_testkit::{Finished, Program, bundles, released, tools};
 use rstest::rstest;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -150,10 +150,172 @@ fn a_bundle_tells_what_it_is_and_that_it_is_whole() {
 
     let verified = desk.json(["verify", "bundle"]);
     assert_eq!(verified["digest"], imported["digest"]);
-    assert_eq!(verified["device"], "cpu");
+    assert_eq!((&verified["device"], &verified["golden"]), (&"cpu".into(), &true.into()));
+    assert!(verified["score_difference"].as_f64().unwrap() < 1e-4, "{verified:#}");
 
     let address = format!("file://{}/bundle", desk.0.path().display());
-    assert_eq!(desk.json(["verify", &address])["tokens"], verified["tokens"]);
+    assert_eq!(desk.json(["verify", &address])["said"], verified["said"]);
+}
+
+impl Desk {
+    /// Changes the manifest of a bundle.
+    fn change_manifest(&self, bundle: &str, change: impl FnOnce(&mut Value)) {
+        let path = self.0.path().join(bundle).join("bundle.json");
+        let mut manifest = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut manifest);
+        fs::write(path, manifest.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn a_model_that_says_something_else_is_told_by_its_clip() {
+    let desk = Desk::new();
+    bundles::tiny(&desk.0.path().join("bundle"), 7).unwrap();
+    bundles::tiny(&desk.0.path().join("other"), 8).unwrap();
+    let name = "golden/expected.json";
+    let path = |bundle: &str| desk.0.path().join(bundle).join(name);
+    fs::copy(path("other"), path("bundle")).unwrap();
+    let other = fs::read_to_string(desk.0.path().join("other/bundle.json")).unwrap();
+    let other: Value = serde_json::from_str(&other).unwrap();
+    desk.change_manifest("bundle", |own| own["files"][name] = other["files"][name].clone());
+    let finished = desk.run(["verify", "bundle"]);
+    finished.assert_code(1);
+    for said in ["of the golden clip", "of the greedy sequence is", "ONNX Runtime"] {
+        assert!(finished.stderr.contains(said), "{}", finished.stderr);
+    }
+    assert_eq!(finished.stdout, "");
+}
+
+#[test]
+fn a_bundle_of_an_earlier_program_is_run_all_the_same() {
+    let desk = Desk::new();
+    bundles::tiny(&desk.0.path().join("bundle"), 7).unwrap();
+    desk.change_manifest("bundle", |manifest| {
+        let files = manifest["files"].as_object_mut().unwrap();
+        files.retain(|name, _| !name.starts_with("golden/"));
+    });
+    let verified = desk.json(["verify", "bundle"]);
+    assert_eq!((&verified["golden"], &verified["score_difference"]), (&false.into(), &Value::Null));
+    let text = desk.run(["verify", "bundle"]).stdout;
+    assert!(text.contains("none: the bundle was made by an earlier program"), "{text}");
+}
+
+#[rstest]
+#[case::half("fp16", 0.01)]
+#[case::whole_numbers("int8", 0.3)]
+fn a_bundle_is_made_smaller(#[case] precision: &str, #[case] most: f64) {
+    let desk = Desk::new();
+    desk.imported("checkpoint.pth", "clip.pt");
+    let arguments = ["quantize", "bundle", "--precision", precision, "--out", "small"];
+    let made = desk.json(arguments);
+    let inspected = desk.json(["inspect", "small"]);
+    assert_eq!(inspected["digest"], made["digest"]);
+    let manifest = &inspected["manifest"];
+    assert_eq!(manifest["precision"], precision);
+    assert_eq!(manifest["model_id"], format!("golden-{precision}"));
+    let difference = manifest["metrics"]["parity/max_logit_difference"].as_f64().unwrap();
+    assert!(0.0 < difference && difference < most, "{difference}");
+    assert!(manifest["metrics"]["parity/greedy_tokens_equal"].as_f64().unwrap() > 0.7);
+    let size = |bundle: &Value| bundle["file_sizes"]["model.safetensors"].as_u64().unwrap();
+    assert!(size(&inspected) * 100 < size(&desk.json(["inspect", "bundle"])) * 55);
+    assert_eq!(desk.json(["verify", "small"])["golden"], true);
+
+    let text = desk.run(["inspect", "small"]).stdout;
+    assert!(text.contains("parity/hypotheses_equal"), "{text}");
+    let again = desk.run(["quantize", "small", "--precision", "fp16", "--out", "smaller"]);
+    again.assert_code(2);
+    assert!(again.stderr.contains(&format!("a bundle of {precision} cannot")), "{}", again.stderr);
+    assert_eq!(desk.entries(), 2, "something was left");
+}
+
+#[test]
+fn a_precision_is_chosen_at_import_too() {
+    let desk = Desk::new();
+    let more = ["--temporal-heads", "4", "--precision", "int8"];
+    desk.import(&golden("checkpoint.pth"), &golden("clip.pt"), &more).assert_code(0);
+    let verified = desk.json(["verify", "bundle"]);
+    assert_eq!((&verified["precision"], &verified["golden"]), (&"int8".into(), &true.into()));
+    assert_eq!(desk.entries(), 1, "a draft was left");
+}
+
+/// A disk that is full says no in the middle of a file; so does a limit on the size of files.
+#[rstest]
+#[case::graphs(4)]
+#[case::weights(1000)]
+fn a_full_disk_leaves_nothing_behind(#[case] blocks: u32) {
+    let desk = Desk::new();
+    let files = ["checkpoint.pth", "clip.pt", "spiece.model"].map(golden);
+    let [vid2seq, clip, tokenizer] = files.map(|path| path.display().to_string());
+    // The signal is ignored, so that the system says no instead of ending the program.
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let finished = Program::new("/bin/sh")
+        .arguments(["-c", &script, env!("CARGO_BIN_EXE_eventide")])
+        .arguments(["model", "import", "--out", "bundle", "--temporal-heads", "4"])
+        .arguments(["--vid2seq", &vid2seq, "--clip", &clip, "--tokenizer", &tokenizer])
+        .in_folder(desk.0.path())
+        .run(LIMIT)
+        .unwrap();
+    finished.assert_code(1);
+    assert!(finished.stderr.contains("cannot write `"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("File too large"), "{}", finished.stderr);
+    assert_eq!(desk.entries(), 0, "something was left");
+}
+
+#[rstest]
+#[case::half(2)]
+#[case::all_but_a_little(100)]
+fn a_checkpoint_that_is_cut_short_is_refused(#[case] rest: usize) {
+    let desk = Desk::new();
+    let place = tempfile::tempdir().unwrap();
+    let bytes = fs::read(golden("checkpoint.pth")).unwrap();
+    let cut = place.path().join("cut.pth");
+    fs::write(&cut, &bytes[..bytes.len() - bytes.len() / rest]).unwrap();
+    let finished = desk.import(&cut, &golden("clip.pt"), &["--temporal-heads", "4"]);
+    finished.assert_code(2);
+    assert!(
+        finished.stderr.contains("cut.pth` is not a PyTorch checkpoint"),
+        "{}",
+        finished.stderr
+    );
+    assert_eq!(desk.entries(), 0, "something was written");
+}
+
+#[test]
+fn a_tokenizer_of_another_size_is_refused() {
+    let desk = Desk::new();
+    let files =
+        [golden("checkpoint.pth"), golden("clip.pt"), tools().unwrap().t5_tokenizer().unwrap()];
+    let [vid2seq, clip, tokenizer] = files.map(|path| path.display().to_string());
+    let finished = desk.run([
+        "import",
+        "--out",
+        "bundle",
+        "--temporal-heads",
+        "4",
+        "--vid2seq",
+        &vid2seq,
+        "--clip",
+        &clip,
+        "--tokenizer",
+        &tokenizer,
+    ]);
+    finished.assert_code(2);
+    let because = "32000 pieces of the tokenizer, 100 extra ids and 100 time tokens do not make the vocabulary of 400";
+    assert!(finished.stderr.contains(because), "{}", finished.stderr);
+    assert_eq!(desk.entries(), 0, "something was written");
+}
+
+#[test]
+fn a_released_checkpoint_of_random_weights_is_the_bundle_of_its_seed() {
+    let desk = Desk::new();
+    let place = tempfile::tempdir().unwrap();
+    let checkpoints = released::tiny(place.path(), 7).unwrap();
+    let more = ["--temporal-heads", "4"];
+    desk.import(&checkpoints.vid2seq, &checkpoints.clip, &more).assert_code(0);
+    bundles::tiny(&desk.0.path().join("seeded"), 7).unwrap();
+    let said = |bundle| desk.json(["verify", bundle])["said"]["greedy"]["tokens"].clone();
+    // CLIP is released in half precision, which moves its features a little.
+    assert_eq!(said("bundle"), said("seeded"));
 }
 
 #[test]

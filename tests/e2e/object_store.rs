@@ -8,12 +8,19 @@ use serde_json::Value;
 
 use crate::trial::{LIMIT, Trial};
 
+/// Puts every file of a folder, and of those within, below a prefix.
 async fn upload(store: &impl ObjectStore, folder: &std::path::Path, prefix: &str) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy();
-        let to = Path::from(format!("{prefix}/{name}"));
-        store.put(&to, fs::read(&path).unwrap().into()).await.unwrap();
+    let mut folders = vec![(folder.to_path_buf(), prefix.to_owned())];
+    while let Some((folder, prefix)) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let to = format!("{prefix}/{}", path.file_name().unwrap().to_string_lossy());
+            if path.is_dir() {
+                folders.push((path, to));
+            } else {
+                store.put(&Path::from(to), fs::read(&path).unwrap().into()).await.unwrap();
+            }
+        }
     }
 }
 
@@ -64,4 +71,53 @@ async fn a_night_in_a_bucket() {
     trial.write_job(&job("source = \"vid2seq\"\n"));
     let captioned = answer(&at_home(trial.index().arguments(["--allow-untrained"])));
     assert_eq!((&captioned["planned"], &captioned["failed"]), (&1.into(), &0.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_in_a_bucket() {
+    let server = S3Server::start(&tools().unwrap()).unwrap();
+    let store = server.store().unwrap();
+    let trial = Trial::of_speech();
+    trial.add_narrated(1);
+    let folder = trial.folder().join("bundle");
+    bundles::golden(&folder).unwrap();
+    upload(&store, &folder, "bundle").await;
+    upload(&store, &trial.corpus(), "videos").await;
+    let bundle = server.uri("bundle");
+    let cache = trial.folder().join("cache");
+    let at_home = |arguments: &[&str]| {
+        let program = trial.program(arguments.iter().copied().chain(["--format", "json"]));
+        program.environment(server.environment()).environment([("XDG_CACHE_HOME", &cache)])
+    };
+    let inspected = answer(&at_home(&["model", "inspect", &bundle]));
+    assert_eq!(inspected["manifest"]["trained"], true);
+    assert!(inspected["file_sizes"]["golden/clip.safetensors"].as_u64().unwrap() > 1000);
+    assert!(!cache.exists(), "to look at a bundle its weights are not fetched");
+
+    let verified = answer(&at_home(&["model", "verify", &bundle]));
+    assert_eq!((&verified["golden"], &verified["digest"]), (&true.into(), &inspected["digest"]));
+    let clip = folder.join("golden/clip.safetensors").display().to_string();
+    let ran = answer(&at_home(&[
+        "model",
+        "run",
+        &bundle,
+        "--inputs",
+        &clip,
+        "--max-output-tokens",
+        "48",
+    ]));
+    assert_eq!(ran["rows"][0]["greedy"]["tokens"], verified["said"]["greedy"]["tokens"]);
+
+    let video = format!("{}/talk-1.mp4", server.uri("videos"));
+    let [there, here] = [&*video, "corpus/talk-1.mp4"]
+        .map(|video| answer(&at_home(&["caption", video, "--bundle", &bundle]))["events"].clone());
+    assert!(!here.as_array().unwrap().is_empty());
+    assert_eq!(there, here);
+
+    store.delete(&Path::from("bundle/decoder.onnx")).await.unwrap();
+    let elsewhere = [("XDG_CACHE_HOME", trial.folder().join("other"))];
+    let finished =
+        at_home(&["model", "verify", &bundle]).environment(elsewhere).run(LIMIT).unwrap();
+    finished.assert_code(2);
+    assert!(finished.stderr.contains("bundle/decoder.onnx"), "{}", finished.stderr);
 }

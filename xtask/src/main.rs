@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 mod arrows;
 mod bench;
+mod bench_import;
 mod children;
 mod corpus;
 mod debian;
@@ -75,6 +76,12 @@ enum Chore {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// Time and memory of importing, running and quantising a checkpoint of full size. Takes 6 GB of disk.
+    Import {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+    },
     /// Video-hours a core-hour of a whole run over the demo corpus, and where the time goes.
     Night {
         /// The cargo profile of the program.
@@ -110,6 +117,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Test { arguments } => suite::run(&workspace, &arguments),
         Chore::Arrows => arrows::run(&workspace),
         Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
+        Chore::Bench(Bench::Import { profile }) => bench_import::run(&workspace, &profile),
         Chore::Schemas { check } => schemas::run(&workspace, check),
     }
 }

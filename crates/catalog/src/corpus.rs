@@ -9,7 +9,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use object_store::{ObjectMeta, ObjectStore, path::Path};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Location, Result, Stores};
@@ -75,6 +75,29 @@ pub fn list(stores: &Stores, options: &CorpusOptions) -> Result<Listing> {
     };
     let objects = if location.is_local() { walk(&location) } else { objects_of(&location) };
     Ok(videos(location, rules, objects))
+}
+
+/// One video by its address, with the side-car that lies beside it.
+///
+/// # Errors
+/// [`Error::NotFound`] where there is no such object, and whatever keeps its folder from being listed.
+pub async fn video_at(stores: &Stores, uri: &str) -> Result<Video> {
+    let location = stores.open(uri)?;
+    let unreadable = |source| Error::store("read", &location.uri, source);
+    let object = location.store.head(&location.prefix).await.map_err(unreadable)?;
+    let (stem, _) = split_extension(object.location.as_ref());
+    let mut parts: Vec<_> = object.location.parts().collect();
+    parts.pop();
+    let folder = Path::from_iter(parts);
+    let beside = location.store.list_with_delimiter(Some(&folder)).await.map_err(unreadable)?;
+    let sidecars: Vec<_> = beside
+        .objects
+        .iter()
+        .filter(|other| other.location != object.location)
+        .filter_map(|other| sidecar(&location, other))
+        .collect();
+    let held = HeldVideo { stem: stem.to_owned(), video: video_of(&location, &object) };
+    Ok(with_sidecar(held, &sidecars))
 }
 
 struct Rules {
@@ -303,15 +326,7 @@ impl Pairing {
     }
 
     fn push_video(&mut self, object: &ObjectMeta) {
-        let uri = self.location.uri_of(&object.location);
-        let video = Video {
-            video_id: video_id(&uri),
-            uri,
-            source_version: version(object),
-            size_bytes: object.size,
-            last_modified_ms: object.last_modified.timestamp_millis(),
-            sidecars: Vec::new(),
-        };
+        let video = video_of(&self.location, object);
         if self.rules.sidecars {
             let stem = split_extension(object.location.as_ref()).0.to_owned();
             self.videos.push(HeldVideo { stem, video });
@@ -331,6 +346,19 @@ impl Pairing {
         let sidecars = &self.sidecars;
         self.ready.extend(done.into_iter().map(|held: HeldVideo| with_sidecars(held, sidecars)));
         self.sidecars.retain(|held| open(&held.base));
+    }
+}
+
+/// A video before its side-cars are known.
+fn video_of(location: &Location, object: &ObjectMeta) -> Video {
+    let uri = location.uri_of(&object.location);
+    Video {
+        video_id: video_id(&uri),
+        uri,
+        source_version: version(object),
+        size_bytes: object.size,
+        last_modified_ms: object.last_modified.timestamp_millis(),
+        sidecars: Vec::new(),
     }
 }
 
@@ -707,5 +735,29 @@ mod tests {
         let names: Vec<_> =
             videos.iter().map(|video| video.uri.rsplit('/').next().unwrap()).collect();
         assert_eq!(names, ["good.mp4", "link.mp4"]);
+    }
+
+    #[tokio::test]
+    async fn one_video_comes_with_what_lies_beside_it() {
+        let stores = Stores::new(BTreeMap::new());
+        stores.insert("s3://b", Arc::new(InMemory::new()));
+        let keys = [
+            "v/talk.mp4",
+            "v/talk.en.vtt",
+            "v/talk.srt",
+            "v/talks.vtt",
+            "v/deep/talk.vtt",
+            "lone.mp4",
+        ];
+        for key in keys {
+            let at = stores.open("s3://b").unwrap();
+            at.store.put(&at.child(key), key.to_owned().into()).await.unwrap();
+        }
+        let talk = video_at(&stores, "s3://b/v/talk.mp4").await.unwrap();
+        assert_eq!((talk.uri.as_str(), talk.size_bytes), ("s3://b/v/talk.mp4", 10));
+        assert_eq!(talk.sidecar.unwrap().uri, "s3://b/v/talk.srt");
+        assert_eq!(video_at(&stores, "s3://b/lone.mp4").await.unwrap().sidecar, None);
+        let gone = video_at(&stores, "s3://b/v/gone.mp4").await;
+        assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
     }
 }

@@ -19,7 +19,7 @@ mod tables;
 mod worklist;
 
 pub use bundle::fetch_bundle;
-pub use corpus::{CorpusOptions, DEFAULT_INCLUDE, Listing, list};
+pub use corpus::{CorpusOptions, DEFAULT_INCLUDE, Listing, list, video_at};
 pub use error::{Error, Result};
 pub use parts::PartFile;
 pub use publish::{PublishPlan, RunFacts};

@@ -15,7 +15,7 @@ mod sources;
 pub use error::Error;
 pub use indexer::Indexer;
 pub use model::ModelOptions;
-pub use night::{Night, PIPELINE_VERSION, Planned, ShardOptions, Worker};
+pub use night::{How, Night, PIPELINE_VERSION, Planned, ShardOptions, Worker};
 pub use operator::{IndexExec, IndexOptions, receipts_of, shards_scan};
 pub use params::params_digest;
 pub use progress::{Counts, Progress};

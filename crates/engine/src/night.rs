@@ -183,19 +183,7 @@ impl Night {
         worker: &Worker,
         progress: &Arc<Progress>,
     ) -> Result<Indexer, Error> {
-        let captioner = match &self.model {
-            Some(model) => Some(self.captioner(model, stores, worker).await?),
-            None => None,
-        };
-        let pipeline = Pipeline {
-            media: worker.media.clone(),
-            captioner,
-            sources: Arc::new(StoreSources(Arc::clone(stores))),
-            scratch: Scratch::new(worker.scratch.path().to_owned(), self.limits.scratch),
-            captioning: self.captioning.clone(),
-            transcripts: self.transcripts.clone(),
-            limits: self.limits.clone(),
-        };
+        let pipeline = self.how().pipeline(stores, worker).await?;
         Ok(Indexer {
             pipeline,
             tables: planned.tables.clone(),
@@ -208,17 +196,54 @@ impl Night {
         })
     }
 
-    async fn captioner(
-        &self,
-        options: &ModelOptions,
-        stores: &Arc<Stores>,
-        worker: &Worker,
-    ) -> Result<Captioner, Error> {
-        let model = Model::load(options, stores, worker).await?;
-        let decoding = model.decoding(&self.captioning);
-        Captioner::start(model.bundle, model.runtime, model.session, decoding)
-            .await
-            .map_err(Error::Captioner)
+    /// How each video is captioned.
+    fn how(&self) -> How {
+        How {
+            transcripts: self.transcripts.clone(),
+            captioning: self.captioning.clone(),
+            limits: self.limits.clone(),
+            model: self.model.clone(),
+        }
+    }
+}
+
+/// How a video is captioned, whatever becomes of its captions.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// Where words may come from.
+    pub transcripts: Vec<TranscriptOption>,
+    /// What is captioned and how.
+    pub captioning: CaptioningOptions,
+    /// What one video may cost.
+    pub limits: LimitOptions,
+    /// The model; `None` where events come from speech.
+    pub model: Option<ModelOptions>,
+}
+
+impl How {
+    /// What takes one video to its outcome, the model loaded.
+    ///
+    /// # Errors
+    /// When the bundle cannot be brought here or be used.
+    pub async fn pipeline(self, stores: &Arc<Stores>, worker: &Worker) -> Result<Pipeline, Error> {
+        let captioner = match &self.model {
+            Some(model) => {
+                let model = Model::load(model, stores, worker).await?;
+                let decoding = model.decoding(&self.captioning);
+                let start = Captioner::start(model.bundle, model.runtime, model.session, decoding);
+                Some(start.await.map_err(Error::Captioner)?)
+            }
+            None => None,
+        };
+        Ok(Pipeline {
+            media: worker.media.clone(),
+            captioner,
+            sources: Arc::new(StoreSources(Arc::clone(stores))),
+            scratch: Scratch::new(worker.scratch.path().to_owned(), self.limits.scratch),
+            captioning: self.captioning,
+            transcripts: self.transcripts,
+            limits: self.limits,
+        })
     }
 }
 

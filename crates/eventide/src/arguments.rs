@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{model::ModelCommand, sql::SqlArguments, synth::SynthArguments};
+use crate::commands::{
+    caption::CaptionArguments, model::ModelCommand, sql::SqlArguments, synth::SynthArguments,
+};
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
 #[derive(Debug, Parser)]
@@ -20,6 +22,7 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
+  eventide caption talk.mp4 --bundle models/m  what happens in one video, and when
   eventide check jobs/nightly.toml             is the job file right, are its stores there?
   eventide plan  jobs/nightly.toml             what would be done, and what it would cost
   eventide index jobs/nightly.toml             do it; run it again after any interruption
@@ -72,6 +75,8 @@ pub(crate) enum Command {
     Plan(JobArguments),
     /// Check a job file, its stores, its model and the tools. Changes nothing.
     Check(JobArguments),
+    /// Caption one video, without a job or tables: what to try first.
+    Caption(CaptionArguments),
     /// Make a model bundle of a released checkpoint; look at one, check it, try it.
     Model {
         /// What to do.

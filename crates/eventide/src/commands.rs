@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share: start, errors, exit codes.
 
+pub(crate) mod caption;
 mod check;
 mod index;
 pub(crate) mod model;
@@ -14,6 +15,7 @@ use clap::Parser;
 use eventide_catalog::Stores;
 use eventide_engine::{Night, Worker};
 use eventide_media::{Limits, Media, Sandbox};
+use eventide_pipeline::LimitOptions;
 use miette::{IntoDiagnostic, WrapErr};
 
 use crate::{
@@ -148,6 +150,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
         match arguments.command {
             Command::Index(index) => index::run(&index, &common, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
+            Command::Caption(caption) => caption::run(&caption, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
             Command::Model { command } => model::run(&command, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
@@ -183,9 +186,19 @@ fn night(job: &JobArguments) -> Result<Night, Stop> {
     JobFile::load(&job.job, &overrides).map_err(Stop::bad_job)
 }
 
-/// The worker that this process is.
+/// The worker that this process is for a job.
 fn worker(
     night: &Night,
+    tools: &ToolArguments,
+    videos_in_flight: Option<usize>,
+) -> Result<Worker, Stop> {
+    worker_within(&night.limits, night.model.is_some(), tools, videos_in_flight)
+}
+
+/// The worker that this process is, with its limits. It needs ONNX Runtime if it has a model to run.
+fn worker_within(
+    limits: &LimitOptions,
+    has_model: bool,
     tools: &ToolArguments,
     videos_in_flight: Option<usize>,
 ) -> Result<Worker, Stop> {
@@ -199,14 +212,15 @@ fn worker(
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot make the cache folder `{}`", cache.display()))
         .map_err(Stop::bad_job)?;
-    let onnxruntime = match night.model {
-        Some(_) => environment::onnxruntime(tools).map_err(Stop::bad_job)?,
-        None => std::path::PathBuf::new(), // events come from speech: there is no model to run
+    let onnxruntime = if has_model {
+        environment::onnxruntime(tools).map_err(Stop::bad_job)?
+    } else {
+        std::path::PathBuf::new() // events come from speech
     };
     let limits = Limits {
-        wall: night.limits.wall,
-        cpu: night.limits.cpu,
-        memory: night.limits.memory.as_u64(),
+        wall: limits.wall,
+        cpu: limits.cpu,
+        memory: limits.memory.as_u64(),
         ..Limits::default()
     };
     let sandbox = Sandbox::report();

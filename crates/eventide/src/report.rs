@@ -1,16 +1,26 @@
 //! Results on standard output, as text or as JSON.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use bytesize::ByteSize;
 use chrono::DateTime;
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use eventide_schema::tables::RunRow;
+use eventide_query::functions::timecode;
+use eventide_schema::{Outcome, tables::RunRow};
 use eventide_training::synth::Summary;
 use miette::{IntoDiagnostic, WrapErr};
 use serde_json::json;
 
-use crate::{arguments::Format, commands::plan::Forecast};
+use crate::{
+    arguments::Format,
+    commands::{
+        caption::{CaptionFormat, Form, Told},
+        plan::Forecast,
+    },
+};
 
 /// Prints what a run has published.
 pub(crate) fn run(run: &RunRow, format: Format) -> miette::Result<()> {
@@ -135,6 +145,76 @@ pub(crate) fn synth(summary: &Summary, format: Format) -> miette::Result<()> {
         ]),
     };
     print(&text).into_diagnostic().wrap_err("cannot print the result")
+}
+
+/// Prints what is told of one video.
+pub(crate) fn captions(
+    outcome: &Outcome,
+    form: Form,
+    told: &[Told],
+    format: CaptionFormat,
+) -> miette::Result<()> {
+    let text = match format {
+        CaptionFormat::Json => format!("{:#}", captions_json(outcome, form, told)),
+        CaptionFormat::Vtt => web_vtt(told),
+        CaptionFormat::Text => captions_text(outcome, form, told),
+    };
+    print(&text).into_diagnostic().wrap_err("cannot print the captions")
+}
+
+fn captions_json(outcome: &Outcome, form: Form, told: &[Told]) -> serde_json::Value {
+    let told = told.iter().map(|told| {
+        json!({
+            "start_ms": told.span.start_ms(),
+            "end_ms": told.span.end_ms(),
+            "caption": told.caption,
+            "score": told.score,
+        })
+    });
+    let what = match form {
+        Form::Events => "events",
+        Form::Paragraph => "paragraphs",
+        Form::Clips => "clips",
+    };
+    json!({
+        "uri": outcome.video.uri,
+        "status": outcome.status.as_str(),
+        "remark": outcome.failure.as_ref().map(|failure| &failure.reason),
+        "duration_ms": outcome.media.duration_us.map(|us| us / 1000),
+        "transcript_source": outcome.transcript_source.as_str(),
+        "frames_used": outcome.frames_used,
+        what: told.collect::<Vec<_>>(),
+    })
+}
+
+fn captions_text(outcome: &Outcome, form: Form, told: &[Told]) -> String {
+    if told.iter().all(|told| told.caption.is_empty()) {
+        let why = outcome.failure.as_ref().map_or("", |failure| failure.reason.as_str());
+        return format!("nothing: {why}").trim_end_matches([':', ' ']).to_owned();
+    }
+    if form == Form::Paragraph {
+        let captions: Vec<_> = told.iter().map(|told| told.caption.as_str()).collect();
+        return captions.join("\n");
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["start", "end", "caption"]);
+    for Told { span, caption, .. } in told {
+        table.add_row([timecode(span.start_ms()), timecode(span.end_ms()), caption.clone()]);
+    }
+    table.trim_fmt()
+}
+
+/// Subtitles as WebVTT. Captions hold no line breaks; what would be markup is written as text.
+fn web_vtt(told: &[Told]) -> String {
+    let mut text = "WEBVTT\n".to_owned();
+    for Told { span, caption, .. } in told.iter().filter(|told| !told.caption.is_empty()) {
+        let (start, end) = (timecode(span.start_ms()), timecode(span.end_ms()));
+        let caption = caption.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let _ = write!(text, "\n{start} --> {end}\n{caption}\n"); // to a string: it cannot fail
+    }
+    text.truncate(text.trim_end().len());
+    text
 }
 
 /// Prints what is to be said of something: lines as text, or the object that holds more.

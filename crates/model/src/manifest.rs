@@ -25,6 +25,10 @@ pub mod files {
     pub const WEIGHTS: &str = "model.safetensors";
     /// The SentencePiece model.
     pub const TOKENIZER: &str = "tokenizer.model";
+    /// A short clip, its pictures and input ids. Bundles of earlier programs lack it.
+    pub const GOLDEN_CLIP: &str = "golden/clip.safetensors";
+    /// What the bundle said of the clip where it was made.
+    pub const GOLDEN_EXPECTED: &str = "golden/expected.json";
 }
 
 /// The whole of `bundle.json`.
@@ -41,6 +45,9 @@ pub struct Manifest {
     pub licence: String,
     /// How the weights were made, for a person.
     pub provenance: String,
+    /// How the weights lie in their file.
+    #[serde(default, skip_serializing_if = "Precision::is_full")]
+    pub precision: Precision,
     /// Sizes of the vision encoder.
     pub vision: Vision,
     /// Sizes of the temporal encoder.
@@ -55,12 +62,44 @@ pub struct Manifest {
     pub text: TextRule,
     /// Decoding defaults; a job may set others.
     pub decoding: Decoding,
-    /// Scores on named data sets, such as `{"synthetic/test/soda_c": 0.51}`.
+    /// Scores on named data sets, such as `{"synthetic/test/soda_c": 0.51}`, and under `parity/` how far
+    /// the bundle is from its like in full precision.
     #[serde(default)]
     pub metrics: std::collections::BTreeMap<String, f64>,
     /// SHA-256 in hexadecimal of every other file of the bundle, by its name.
     #[serde(default)]
     pub files: std::collections::BTreeMap<String, String>,
+}
+
+/// How weights lie in their file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Floats of 32 bits.
+    #[default]
+    Fp32,
+    /// Matrices as floats of 16 bits, which are widened when the bundle is opened: half the size on a disk.
+    Fp16,
+    /// Linear layers as whole numbers in `-63..=63` with a scale for each output; their inputs are
+    /// quantised as they come. For processors.
+    Int8,
+}
+
+impl Precision {
+    /// Its name in a manifest and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_full(&self) -> bool {
+        *self == Self::Fp32
+    }
 }
 
 /// A CLIP vision transformer with `QuickGELU`.

@@ -102,6 +102,15 @@ pub fn parse(
     Ok(if events.is_empty() { Parsed::Nothing(reason) } else { Parsed::Events(events) })
 }
 
+/// All the text of a sequence, its times left out: what it says of a clip whose bounds were given.
+/// `tokens` as for [`parse`].
+///
+/// # Errors
+/// As [`parse`].
+pub fn text(tokenizer: &Tokenizer, tokens: &[i64]) -> Result<String> {
+    caption(tokenizer, &written(tokenizer, tokens, &[]))
+}
+
 /// A token that says something: a time or a piece of text.
 struct Written {
     id: i64,
@@ -239,6 +248,20 @@ mod tests {
             }
             _ => return None,
         })
+    }
+
+    #[test]
+    fn the_text_of_a_sequence_has_no_times() {
+        let tokenizer = t5(&vid_chapters());
+        let golden = golden("sequences.json");
+        let named = |name: &str| {
+            let cases = golden["parse"].as_array().unwrap();
+            let case = cases.iter().find(|case| case["name"] == name).unwrap();
+            text(&tokenizer, &ids(&case["vc_ids"])).unwrap()
+        };
+        let found = named("leading text, lone times");
+        assert_eq!(found, "Intro words lost Add salt. Mix well. Serve.");
+        assert_eq!(text(&tokenizer, &[0, 1]).unwrap(), "");
     }
 
     #[test]

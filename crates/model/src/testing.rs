@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     manifest::{
         Decoding, FORMAT_VERSION, FeedForward, FramePick, FrameRule, Gelu, Manifest, Normalise,
-        Quantise, Scoring, T5, Temporal, TextRule, TimeTokens, Vision,
+        Precision, Quantise, Scoring, T5, Temporal, TextRule, TimeTokens, Vision,
     },
     tokenizer::Tokenizer,
 };
@@ -47,6 +47,7 @@ pub(crate) fn vid_chapters() -> Manifest {
         trained: false,
         licence: "Apache-2.0".to_owned(),
         provenance: "none".to_owned(),
+        precision: Precision::Fp32,
         vision: Vision {
             image_size: 224,
             patch: 14,

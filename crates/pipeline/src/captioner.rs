@@ -15,6 +15,7 @@ use eventide_model::{
     Bundle, NoEvents, Parsed, Vid2Seq, WindowInput,
     input::input_ids,
     manifest::{Decoding, Manifest},
+    parse,
     runtime::{Device, Runtime, SessionOptions},
 };
 use eventide_schema::Cue;
@@ -72,8 +73,8 @@ pub(crate) struct Window {
 
 /// What the model makes of some windows.
 pub(crate) struct Captioned {
-    /// For each window, in order.
-    pub(crate) parsed: Vec<Parsed>,
+    /// For each window, in order: its events, and all that was written without its times.
+    pub(crate) said: Vec<(Parsed, String)>,
     /// How long the frames took to encode, all together.
     pub(crate) encoding: Duration,
 }
@@ -125,15 +126,18 @@ impl CaptionModel for Network {
         for run in inputs.chunks(self.windows_a_run) {
             found.extend(self.model.generate(run, &self.decoding, should_stop)?);
         }
-        let parsed = windows
+        let said = windows
             .iter()
             .zip(&found)
             .map(|(window, hypotheses)| match hypotheses.first() {
-                Some(best) => self.model.parse(best, window.duration_us),
-                None => Ok(Parsed::Nothing(NoEvents::Silent)),
+                Some(best) => {
+                    let parsed = self.model.parse(best, window.duration_us)?;
+                    Ok((parsed, parse::text(self.model.tokenizer(), &best.tokens)?))
+                }
+                None => Ok((Parsed::Nothing(NoEvents::Silent), String::new())),
             })
-            .collect::<Result<_, _>>()?;
-        Ok(Captioned { parsed, encoding })
+            .collect::<Result<_, eventide_model::Error>>()?;
+        Ok(Captioned { said, encoding })
     }
 }
 
@@ -141,6 +145,8 @@ impl CaptionModel for Network {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) parsed: Parsed,
+    /// All that was written, without its times.
+    pub(crate) text: String,
     /// The window's share of the time that its batch took.
     pub(crate) device: Duration,
     /// How much of that went into encoding its frames.
@@ -276,8 +282,8 @@ fn guarded(
         .map_err(Refusal::Model)?;
     let count = u32::try_from(windows.len().max(1)).unwrap_or(1);
     let (device, encoding) = (started.elapsed() / count, captioned.encoding / count);
-    let answer = |parsed| Answer { parsed, device, encoding };
-    Ok(captioned.parsed.into_iter().map(answer).collect())
+    let answer = |(parsed, text)| Answer { parsed, text, device, encoding };
+    Ok(captioned.said.into_iter().map(answer).collect())
 }
 
 /// What a panic said.
@@ -318,8 +324,8 @@ mod tests {
             assert!(!lengths.contains(&13), "thirteen");
             self.batches.send(lengths.clone()).unwrap();
             self.go.recv().unwrap();
-            let parsed = lengths.into_iter().map(echo).collect();
-            Ok(Captioned { parsed, encoding: Duration::ZERO })
+            let said = lengths.into_iter().map(|length| (echo(length), length.to_string()));
+            Ok(Captioned { said: said.collect(), encoding: Duration::ZERO })
         }
     }
 

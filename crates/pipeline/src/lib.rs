@@ -23,7 +23,7 @@ pub use fetch::{Located, Scratch, Sources};
 pub use options::{
     CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption, WindowOption,
 };
-pub use sample::{Sampled, features_in_place, sample, sample_by};
+pub use sample::{Sampled, features_in_place, sample};
 pub use speech::sentences;
 pub use video::Pipeline;
 pub use window::windows;

@@ -3,10 +3,7 @@
 use std::path::Path;
 
 use eventide_media::{FrameRequest, Frames, Media, Probe};
-use eventide_model::{
-    frames,
-    manifest::{FrameRule, Manifest},
-};
+use eventide_model::{frames, manifest::FrameRule};
 use eventide_schema::TimeSpan;
 use ndarray::Array2;
 
@@ -29,26 +26,11 @@ impl Sampled {
     }
 }
 
-/// The frames of `window` that a model looks at: those that its rule for frames picks, as large as its
-/// vision encoder takes them.
+/// The frames of `window` that `rule` picks, as squares of `size` pixels.
 ///
 /// # Errors
 /// As [`Media::frames`].
 pub async fn sample(
-    media: &Media,
-    file: &Path,
-    probe: &Probe,
-    window: TimeSpan,
-    manifest: &Manifest,
-) -> Result<Sampled, eventide_media::Error> {
-    sample_by(media, file, probe, window, manifest.vision.image_size, &manifest.frames).await
-}
-
-/// The same for a picture `size` and a `rule` that need not be those of a model.
-///
-/// # Errors
-/// As [`Media::frames`].
-pub async fn sample_by(
     media: &Media,
     file: &Path,
     probe: &Probe,

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eventide_media::{Media, Probe, parse_sidecar};
-use eventide_model::{Parsed, manifest::Manifest};
+use eventide_media::{FrameRequest, Media, Probe, parse_sidecar};
+use eventide_model::{Parsed, frames, manifest::Manifest};
 use eventide_schema::{
     Costs, Cue, Event, EventSource, Failure, MediaFacts, Outcome, Sidecar, Stage, Status, TimeSpan,
     Transcript, TranscriptSource, Video, WorkItem,
@@ -20,7 +20,7 @@ use crate::{
     TranscriptOption,
     captioner::{Answer, Refusal, Window, panic_text},
     fetch::{Fetched, Trouble, fetch, read_sidecar},
-    sample::{Sampled, sample},
+    sample::Sampled,
     speech,
     window::{own_part, windows},
 };
@@ -46,6 +46,26 @@ pub struct Pipeline {
     pub transcripts: Vec<TranscriptOption>,
     /// What one video may cost.
     pub limits: LimitOptions,
+}
+
+/// What is asked of a video.
+#[derive(Debug, Clone, Copy)]
+enum Question<'a> {
+    /// When what happens.
+    Events,
+    /// What happens in each of these spans.
+    Clips(&'a [TimeSpan]),
+}
+
+/// A part of a video that the model sees at once.
+#[derive(Debug)]
+struct Part {
+    /// What its words and times count in.
+    span: TimeSpan,
+    /// What its slots count in.
+    grid: TimeSpan,
+    /// The slots that are looked at.
+    slots: Vec<usize>,
 }
 
 fn failure(stage: Stage, reason_code: &str, reason: String) -> Failure {
@@ -147,13 +167,27 @@ impl Pipeline {
     ///
     /// # Errors
     /// Only for trouble that has nothing to do with the video; see [`Error`].
-    #[tracing::instrument(name = "video", skip_all, fields(video = %item.video.video_id, uri = %item.video.uri, attempt = item.attempt))]
     pub async fn index(&self, item: WorkItem) -> Result<Outcome, Error> {
+        self.answer(item, Question::Events).await
+    }
+
+    /// Captions given spans of one video, each by itself: one event a span, whose caption is all that is
+    /// said of it and whose `window_index` is the place of the span in `clips`. A span of which nothing
+    /// is said has none.
+    ///
+    /// # Errors
+    /// As [`Pipeline::index`].
+    pub async fn clips(&self, item: WorkItem, clips: &[TimeSpan]) -> Result<Outcome, Error> {
+        self.answer(item, Question::Clips(clips)).await
+    }
+
+    #[tracing::instrument(name = "video", skip_all, fields(video = %item.video.video_id, uri = %item.video.uri, attempt = item.attempt))]
+    async fn answer(&self, item: WorkItem, question: Question<'_>) -> Result<Outcome, Error> {
         let started = Instant::now();
         let notes = Notes::new();
         let media = self.media.metered();
         let way = Way { pipeline: self, media: &media, video: &item.video, notes: &notes };
-        let followed = AssertUnwindSafe(way.follow()).catch_unwind();
+        let followed = AssertUnwindSafe(way.follow(question)).catch_unwind();
         let ended = match tokio::time::timeout(self.limits.wall, followed).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(panic)) => Err(notes
@@ -192,7 +226,7 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    async fn follow(self) -> Result<Vec<Event>, Trouble> {
+    async fn follow(self, question: Question<'_>) -> Result<Vec<Event>, Trouble> {
         let Pipeline { sources, scratch, captioning, .. } = self.pipeline;
         let fetching = fetch(self.video, sources.as_ref(), scratch);
         let fetched = self.notes.during(Stage::Fetch, fetching).await?;
@@ -206,10 +240,41 @@ impl Way<'_> {
         let transcript = self.notes.during(Stage::Words, self.words(&fetched, &probe)).await?;
         self.notes.note(|draft| draft.transcript_source = transcript.source);
 
-        match captioning.source {
-            CaptioningSource::Speech => Ok(self.speech_events(&transcript, &probe)),
-            CaptioningSource::Vid2Seq => self.model_events(&fetched, &probe, &transcript).await,
+        match (question, captioning.source) {
+            (Question::Events, CaptioningSource::Speech) => {
+                Ok(self.speech_events(&transcript, &probe))
+            }
+            (Question::Events, CaptioningSource::Vid2Seq) => {
+                self.model_events(&fetched, &probe, &transcript).await
+            }
+            (Question::Clips(clips), CaptioningSource::Speech) => {
+                let clips = inside(clips, &probe)?;
+                let sentences = speech::sentences(&transcript, probe.duration_us);
+                let spoken = Transcript { cues: sentences, ..transcript };
+                let said = clips.iter().map(|clip| spoken.said_during(*clip).unwrap_or_default());
+                Ok(clip_events(&clips, said, EventSource::Speech, &spoken))
+            }
+            (Question::Clips(clips), CaptioningSource::Vid2Seq) => {
+                let clips = inside(clips, &probe)?;
+                let parts =
+                    clips.iter().map(|clip| self.clip(*clip, &probe)).collect::<Result<_, _>>()?;
+                let answers = self.ask(&fetched, &probe, &transcript, parts).await?;
+                let said = answers.into_iter().map(|answer| answer.text);
+                Ok(clip_events(&clips, said, EventSource::Vid2Seq, &transcript))
+            }
         }
+    }
+
+    /// The slots of a clip: those of the whole video that begin in its seconds, the last one included.
+    fn clip(self, clip: TimeSpan, probe: &Probe) -> Result<Part, Trouble> {
+        let grid = TimeSpan::new(0, probe.duration_us);
+        let second = |us: i64| usize::try_from(us / 1_000_000).unwrap_or_default();
+        let last = eventide_media::slots(grid) - 1;
+        let (first, last) = (second(clip.start_us).min(last), second(clip.end_us).min(last));
+        let rule = &self.captioner()?.info().manifest.frames;
+        let picked = frames::pick(last + 1 - first, rule);
+        let slots = picked.into_iter().map(|slot| first + slot).collect();
+        Ok(Part { span: clip, grid, slots })
     }
 
     /// The words of a video, from the first source that has any. A source that cannot be read is
@@ -299,16 +364,42 @@ impl Way<'_> {
         probe: &Probe,
         transcript: &Transcript,
     ) -> Result<Vec<Event>, Trouble> {
-        let captioner =
-            self.pipeline.captioner.as_ref().ok_or(Trouble::Run(Error::CaptionerStopped))?;
-        let manifest = &captioner.info().manifest;
+        let manifest = &self.captioner()?.info().manifest;
         let windows = windows(probe.duration_us, &self.pipeline.captioning);
+        let part = |span: &TimeSpan| {
+            let slots = frames::pick(eventide_media::slots(*span), &manifest.frames);
+            Part { span: *span, grid: *span, slots }
+        };
+        let parts = windows.iter().map(part).collect();
+        let answers = self.ask(fetched, probe, transcript, parts).await?;
+        let mut events = Vec::new();
+        for (index, answer) in answers.into_iter().enumerate() {
+            events.extend(self.window_events(&windows, index, answer.parsed, transcript, manifest));
+        }
+        events.sort_by_key(|event| (event.span, event.window_index, event.event_index));
+        Ok(events)
+    }
+
+    fn captioner(&self) -> Result<&Captioner, Trouble> {
+        self.pipeline.captioner.as_ref().ok_or(Trouble::Run(Error::CaptionerStopped))
+    }
+
+    /// What the model says of each part.
+    async fn ask(
+        self,
+        fetched: &Fetched,
+        probe: &Probe,
+        transcript: &Transcript,
+        parts: Vec<Part>,
+    ) -> Result<Vec<Answer>, Trouble> {
+        let captioner = self.captioner()?;
+        let size = captioner.info().manifest.vision.image_size;
         let whole = TimeSpan::new(0, probe.duration_us);
-        self.notes.note(|draft| draft.windows = u32::try_from(windows.len()).unwrap_or(u32::MAX));
-        let answers: Vec<Answer> = futures::stream::iter(windows.iter().copied())
-            .map(|span| async move {
-                let sampled = self.sample(fetched, probe, span, manifest).await?;
-                let window = seen(sampled, transcript, span, whole);
+        self.notes.note(|draft| draft.windows = u32::try_from(parts.len()).unwrap_or(u32::MAX));
+        let answers = futures::stream::iter(parts)
+            .map(|part| async move {
+                let sampled = self.sample(fetched, probe, &part, size).await?;
+                let window = seen(sampled, transcript, part.span, whole);
                 self.notes.enter(Stage::Generate);
                 let answer = captioner.caption(window).await.map_err(Trouble::Run)?;
                 let answer = answer.map_err(|refusal| self.model_trouble(refusal))?;
@@ -324,32 +415,28 @@ impl Way<'_> {
             .try_collect()
             .await?;
         self.notes.enter(Stage::Parse);
-        let mut events = Vec::new();
-        for (index, answer) in answers.into_iter().enumerate() {
-            events.extend(self.window_events(&windows, index, answer.parsed, transcript, manifest));
-        }
-        events.sort_by_key(|event| (event.span, event.window_index, event.event_index));
-        Ok(events)
+        Ok(answers)
     }
 
-    /// The frames of one window that the model will look at.
+    /// The frames of a part that the model will look at, as squares of `size` pixels.
     async fn sample(
         self,
         fetched: &Fetched,
         probe: &Probe,
-        window: TimeSpan,
-        manifest: &Manifest,
+        part: &Part,
+        size: u32,
     ) -> Result<Sampled, Trouble> {
-        let sampling = sample(self.media, &fetched.path, probe, window, manifest);
-        let sampled = self.notes.during(Stage::Sample, sampling).await;
-        let sampled = sampled.map_err(|e| self.media_trouble(Stage::Sample, e))?;
-        let (frames, missing) = (sampled.frames.slots.len(), sampled.frames.missing);
+        let request = FrameRequest { size, window: part.grid, slots: &part.slots };
+        let decoding = self.media.frames(&fetched.path, probe, &request);
+        let decoded = self.notes.during(Stage::Sample, decoding).await;
+        let decoded = decoded.map_err(|e| self.media_trouble(Stage::Sample, e))?.value;
+        let (frames, missing) = (decoded.slots.len(), decoded.missing);
         self.notes.note(|draft| {
             draft.frames_used += u32::try_from(frames).unwrap_or(u32::MAX);
             draft.frames_missing += missing;
         });
         debug!(frames, missing, "sampled");
-        Ok(sampled)
+        Ok(Sampled { frames: decoded, slots: part.slots.clone() })
     }
 
     /// The events of one window that are its own, numbered as the model wrote them.
@@ -411,6 +498,49 @@ impl Way<'_> {
         }
         failure(stage, source.reason_code(), chain(&source)).into()
     }
+}
+
+/// Clips as far as they lie inside the video, which each must in part.
+fn inside(clips: &[TimeSpan], probe: &Probe) -> Result<Vec<TimeSpan>, Failure> {
+    let cut = |clip: &TimeSpan| {
+        let inside = TimeSpan::new(clip.start_us.max(0), clip.end_us.min(probe.duration_us));
+        (inside.duration_us() > 0).then_some(inside).ok_or_else(|| {
+            let seconds = |us: i64| Duration::from_micros(us.unsigned_abs()).as_secs_f64();
+            let reason = format!(
+                "the clip from {} s to {} s is not inside the video of {} s",
+                seconds(clip.start_us),
+                seconds(clip.end_us),
+                seconds(probe.duration_us)
+            );
+            failure(Stage::Sample, "clip_outside", reason)
+        })
+    };
+    clips.iter().map(cut).collect()
+}
+
+/// What is said of each clip as an event, but for those of which nothing is.
+fn clip_events(
+    clips: &[TimeSpan],
+    said: impl Iterator<Item = String>,
+    source: EventSource,
+    transcript: &Transcript,
+) -> Vec<Event> {
+    let event = |(window_index, (span, caption)): (u32, (&TimeSpan, String))| Event {
+        window_index,
+        event_index: 0,
+        span: *span,
+        time_resolution_us: 0, // the bounds were given
+        caption,
+        score: None,
+        source,
+        speech: transcript.said_during(*span),
+        language: match source {
+            EventSource::Speech => transcript.language.clone(),
+            EventSource::Vid2Seq => None,
+        },
+    };
+    let told = (0..).zip(clips.iter().zip(said)).map(event);
+    told.filter(|event| !event.caption.is_empty()).collect()
 }
 
 /// What the model gets to see of one window. A cue that reaches over the edge to a neighbouring

@@ -5,37 +5,40 @@ use std::fs;
 use std::path::Path;
 
 use eventide_model::manifest::Manifest;
+use eventide_model::runtime::Runtime;
 use eventide_training::Style;
-use eventide_training::bundle::write_bundle;
+use eventide_training::bundle::Draft;
 use eventide_training::checkpoint::Checkpoint;
 use eventide_training::import::{Given, Sizes, import};
 use eventide_training::presets;
-use eventide_training::seeded::seeded;
+use eventide_training::seeded::Seeded;
+use eventide_training::weights::Source;
 
 use crate::error::{Error, Result};
-use crate::tools::Tools;
+use crate::tools::{Tools, tools};
 
 /// The small model of the golden data, as its training left it.
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/golden/vid2seq-tiny");
 /// The tokenizer of 200 pieces that belongs to [`presets::tiny`].
-const TINY_TOKENIZER: &str =
+pub(crate) const TINY_TOKENIZER: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/golden/vid2seq-tiny/spiece.model");
 
 /// Writes a model of half a million parameters to `folder`, which must not be there yet; its parent must be. The same
 /// seed gives the same model.
 ///
 /// # Errors
-/// [`Error::File`] where the tokenizer cannot be read, [`Error::Bundle`].
+/// [`Error::MissingTool`] where ONNX Runtime is missing, [`Error::File`] where the tokenizer cannot be read,
+/// [`Error::Bundle`].
 pub fn tiny(folder: &Path, seed: u64) -> Result<()> {
-    write(folder, &presets::tiny(), Path::new(TINY_TOKENIZER), seed)
+    seeded(&tools()?, folder, &presets::tiny(), Path::new(TINY_TOKENIZER), seed)
 }
 
 /// Writes a model of the sizes of the released Vid2Seq, some 2.5 GB, likewise.
 ///
 /// # Errors
-/// [`Error::MissingTool`] where T5's tokenizer is missing, [`Error::File`], [`Error::Bundle`].
+/// [`Error::MissingTool`] where T5's tokenizer or ONNX Runtime is missing, [`Error::File`], [`Error::Bundle`].
 pub fn base(tools: &Tools, folder: &Path, seed: u64) -> Result<()> {
-    write(folder, &presets::base(), &tools.t5_tokenizer()?, seed)
+    seeded(tools, folder, &presets::base(), &tools.t5_tokenizer()?, seed)
 }
 
 /// Writes the model of the golden data, out of its checkpoint, likewise. Whatever it is shown, it writes captions with
@@ -52,14 +55,35 @@ pub fn golden(folder: &Path) -> Result<()> {
         import(&read("checkpoint.pth")?, &read("clip.pt")?, &given).map_err(wrong)?;
     let manifest = Manifest { vision, temporal, t5, trained: true, ..presets::tiny() };
     let tokenizer = source.join("spiece.model");
-    let tokenizer = fs::read(&tokenizer).map_err(Error::file("read", &tokenizer))?;
-    write_bundle(folder, &manifest, &weights, &tokenizer, Style::default()).map_err(wrong)
+    write(&tools()?, folder, &manifest, &weights, &tokenizer)
 }
 
-fn write(folder: &Path, manifest: &Manifest, tokenizer: &Path, seed: u64) -> Result<()> {
+fn seeded(
+    tools: &Tools,
+    folder: &Path,
+    manifest: &Manifest,
+    tokenizer: &Path,
+    seed: u64,
+) -> Result<()> {
+    write(tools, folder, manifest, &Seeded::new(manifest, seed), tokenizer)
+}
+
+fn write(
+    tools: &Tools,
+    folder: &Path,
+    manifest: &Manifest,
+    weights: &dyn Source,
+    tokenizer: &Path,
+) -> Result<()> {
+    let wrong = |source| Error::Bundle { path: folder.to_path_buf(), source: Box::new(source) };
     let tokenizer = fs::read(tokenizer).map_err(Error::file("read", tokenizer))?;
-    write_bundle(folder, manifest, &seeded(manifest, seed), &tokenizer, Style::default())
-        .map_err(|source| Error::Bundle { path: folder.to_path_buf(), source: Box::new(source) })
+    let runtime = Runtime::load(&tools.onnx_runtime()?).map_err(|source| {
+        wrong(eventide_training::Error::Model { source: Box::new(source.into()) })
+    })?;
+    let mut draft =
+        Draft::write(folder, manifest, weights, &tokenizer, Style::default()).map_err(wrong)?;
+    draft.add_golden(&runtime).map_err(wrong)?;
+    draft.publish().map(|_| ()).map_err(wrong)
 }
 
 #[cfg(test)]

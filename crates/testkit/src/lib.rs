@@ -9,6 +9,7 @@ pub mod faulty;
 pub mod footage;
 pub mod hostile;
 pub mod program;
+pub mod released;
 pub mod s3;
 pub mod tools;
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use eventide_testkit::{Hostile, Result, bundles, footage, tools};
+use eventide_testkit::{Hostile, Result, bundles, footage, released, tools};
 
 /// Makes model bundles of random weights and test videos.
 #[derive(Debug, Parser)]
@@ -21,6 +21,18 @@ enum Product {
     /// A model bundle of random weights. Its captions mean nothing.
     SeededBundle {
         /// The bundle's folder, which must not be there yet.
+        #[arg(long)]
+        out: PathBuf,
+        /// The model's sizes.
+        #[arg(long, value_enum, default_value_t = Size::Tiny)]
+        size: Size,
+        /// Decides the weights.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// A checkpoint of random weights as they are released: `vid2seq.pth`, `clip.pt` and `spiece.model`.
+    Released {
+        /// The folder to fill, which must be there. At full size it takes 1.8 GB.
         #[arg(long)]
         out: PathBuf,
         /// The model's sizes.
@@ -77,6 +89,10 @@ fn make(product: Product) -> Result<()> {
         Product::SeededBundle { out, size: Size::Base, seed } => {
             bundles::base(&tools()?, &out, seed)
         }
+        Product::Released { out, size, seed } => match size {
+            Size::Tiny => released::tiny(&out, seed).map(|_| ()),
+            Size::Base => released::base(&tools()?, &out, seed).map(|_| ()),
+        },
         Product::Hostile { out } => {
             let tools = tools()?;
             Hostile::ALL.into_iter().try_for_each(|kind| kind.make(&tools, &out).map(|_| ()))

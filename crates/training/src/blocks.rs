@@ -94,8 +94,30 @@ fn root_mean_square(graph: &mut Graph<'_>, value: &str, weight: &str, eps: f32) 
 
 /// `value` times the weight `{prefix}.weight`, which lies as `[in, out]`.
 pub(crate) fn linear(graph: &mut Graph<'_>, value: &str, prefix: &str) -> String {
-    let weight = graph.weight(&format!("{prefix}.weight"));
+    let name = format!("{prefix}.weight");
+    if let Some([steps, scales]) = graph.quantised(&name) {
+        return quantised_product(graph, value, &steps, &scales);
+    }
+    let weight = graph.weight(&name);
     graph.node("MatMul", &[value, &weight])
+}
+
+/// `value` times whole numbers `[in, out]` with a scale for each output. `value` is quantised to 8 bits
+/// with one scale for all of it, as it comes.
+fn quantised_product(graph: &mut Graph<'_>, value: &str, steps: &str, scales: &str) -> String {
+    if graph.fused() {
+        let inputs = [value, steps, scales];
+        let operator = "DynamicQuantizeMatMul";
+        let [product] = graph.node_of(MICROSOFT, operator, &inputs, [true], Vec::new());
+        return product;
+    }
+    let [bytes, scale, zero] =
+        graph.node_of("", "DynamicQuantizeLinear", &[value], [true; 3], Vec::new());
+    let product = graph.node("MatMulInteger", &[&bytes, steps, &zero]);
+    let to = crate::pb::DataType::Float as i64;
+    let product = graph.node_with("Cast", &[&product], vec![integer_attribute("to", to)]);
+    let scale = graph.node("Mul", &[&scale, scales]);
+    graph.node("Mul", &[&product, &scale])
 }
 
 /// `linear`, plus `{prefix}.bias`.

@@ -2,87 +2,194 @@
 //! The folder appears whole, or not at all.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, Permissions},
     io::{self, BufWriter, Write},
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use eventide_model::manifest::{Manifest, files};
+use eventide_model::{
+    Bundle, Vid2Seq,
+    manifest::{Manifest, files},
+    runtime::{Runtime, SessionOptions},
+};
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
 use crate::{
     error::{Error, Result},
+    golden::{Clip, Expected, GOLDEN_SEED, said},
     graph::Style,
     layout::Layout,
     t5, temporal, vision,
-    weights::Weights,
+    weights::{Source, check},
 };
 
 /// The fewest decoder steps that a bundle is made for, so that a job may raise the limit.
 const DECODER_POSITIONS: usize = 1024;
 
-/// Writes the bundle of a model to `folder`, which must not be there yet; its parent must be.
-///
-/// The manifest is written with the digests of the other files, whatever it lists now.
+/// Writes the bundle of a model to `folder`, which must not be there yet; its parent must be. It has
+/// no golden clip; [`Draft`] is the way to one.
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Shape`] or [`Error::Surplus`] if `weights` are not those that
-/// `manifest` describes; [`Error::Divide`] if heads do not divide a width; [`Error::Exists`] and
-/// [`Error::Write`]. After an error there is no folder.
+/// As [`Draft::write`] and [`Draft::publish`]. After an error there is no folder.
 pub fn write_bundle(
     folder: &Path,
     manifest: &Manifest,
-    weights: &Weights,
+    weights: &dyn Source,
     tokenizer: &[u8],
     style: Style,
 ) -> Result<()> {
-    check_heads(manifest)?;
-    weights.check(manifest)?;
-    if folder.exists() {
-        return Err(Error::Exists { path: folder.to_owned() });
-    }
-    let parent = match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let unwritable = |source| Error::Write { path: folder.to_owned(), source };
-    // Dropped before it is renamed, it removes itself and what is in it.
-    let partial = tempfile::Builder::new()
-        .prefix(".bundle-")
-        .permissions(Permissions::from_mode(0o755))
-        .tempdir_in(parent)
-        .map_err(unwritable)?;
-    fill(partial.path(), manifest, weights, tokenizer, style)?;
-    fs::rename(partial.path(), folder).map_err(unwritable)?;
-    // What it points to is gone by now, and must not be looked for.
-    let _ = partial.keep();
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(unwritable)
+    Draft::write(folder, manifest, weights, tokenizer, style)?.publish().map(|_| ())
 }
 
-fn fill(
-    folder: &Path,
-    manifest: &Manifest,
-    weights: &Weights,
-    tokenizer: &[u8],
-    style: Style,
-) -> Result<()> {
-    let layout = Layout::of(weights);
-    let mut manifest = manifest.clone();
-    manifest.files.clear();
-    for (name, bytes) in graphs(&manifest, &layout, style)? {
-        let digest = write(&folder.join(name), |file| file.write_all(&bytes))?;
-        manifest.files.insert(name.to_owned(), digest);
-    }
-    let digest = write(&folder.join(files::WEIGHTS), |file| layout.write(weights, file))?;
-    manifest.files.insert(files::WEIGHTS.to_owned(), digest);
-    let digest = write(&folder.join(files::TOKENIZER), |file| file.write_all(tokenizer))?;
-    manifest.files.insert(files::TOKENIZER.to_owned(), digest);
+/// A bundle in a hidden folder beside its place. Dropped before it is published, it removes itself.
+#[derive(Debug)]
+pub struct Draft {
+    place: PathBuf,
+    folder: TempDir,
+    manifest: Manifest,
+}
 
-    let text = serde_json::to_string_pretty(&manifest)
-        .map_err(|source| Error::Manifest { model_id: manifest.model_id.clone(), source })?;
-    write(&folder.join(files::MANIFEST), |file| writeln!(file, "{text}"))?;
-    Ok(())
+impl Draft {
+    /// Writes a bundle beside `place`, which must not be there yet; its parent must be.
+    ///
+    /// The manifest is written with the digests of the other files, whatever it lists now. Weights are
+    /// asked for one at a time, in the precision that it says.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Shape`] or [`Error::Surplus`] if `weights` are not those that
+    /// `manifest` describes, and what they say when they are read; [`Error::Divide`] if heads do not
+    /// divide a width; [`Error::Exists`] and [`Error::Write`].
+    pub fn write(
+        place: &Path,
+        manifest: &Manifest,
+        weights: &dyn Source,
+        tokenizer: &[u8],
+        style: Style,
+    ) -> Result<Self> {
+        check_heads(manifest)?;
+        check(weights, manifest)?;
+        if place.exists() {
+            return Err(Error::Exists { path: place.to_owned() });
+        }
+        let folder = tempfile::Builder::new()
+            .prefix(".bundle-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir_in(parent(place))
+            .map_err(unwritable(place))?;
+        let manifest = Manifest { files: BTreeMap::new(), ..manifest.clone() };
+        let mut draft = Self { place: place.to_owned(), folder, manifest };
+        let layout = Layout::of_model(&draft.manifest);
+        for (name, bytes) in graphs(&draft.manifest, &layout, style)? {
+            draft.add(name, &bytes)?;
+        }
+        draft.add_weights(&layout, weights)?;
+        draft.add(files::TOKENIZER, tokenizer)?;
+        draft.write_manifest()?;
+        Ok(draft)
+    }
+
+    /// What the bundle says about itself so far.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The bundle, to be run before it is published.
+    ///
+    /// # Errors
+    /// [`Error::Model`].
+    pub fn open(&self) -> Result<Bundle> {
+        Bundle::open(self.folder.path()).map_err(|source| Error::Model { source: Box::new(source) })
+    }
+
+    /// Paints a clip, shows it to the model, and puts both it and what the model says into the bundle.
+    ///
+    /// # Errors
+    /// [`Error::Model`] and [`Error::Run`] if the model cannot be run, [`Error::Write`].
+    pub fn add_golden(&mut self, runtime: &Runtime) -> Result<()> {
+        let mut model = load(&self.open()?, runtime)?;
+        let clip = Clip::painted(&self.manifest, model.tokenizer(), GOLDEN_SEED)?;
+        let expected = said(&mut model, &clip)?;
+        self.add_said(&clip, &expected)
+    }
+
+    /// Puts a clip and what the model says of it into the bundle.
+    pub(crate) fn add_said(&mut self, clip: &Clip, expected: &Expected) -> Result<()> {
+        self.add(files::GOLDEN_CLIP, &clip.to_safetensors())?;
+        self.add(files::GOLDEN_EXPECTED, &expected.to_json())?;
+        self.write_manifest()
+    }
+
+    /// Puts figures into the manifest, in place of any of their names.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn add_metrics(&mut self, metrics: BTreeMap<String, f64>) -> Result<()> {
+        self.manifest.metrics.extend(metrics);
+        self.write_manifest()
+    }
+
+    /// Gives the bundle its place. The answer is its manifest.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn publish(self) -> Result<Manifest> {
+        fs::rename(self.folder.path(), &self.place).map_err(unwritable(&self.place))?;
+        // What it points to is gone by now, and must not be looked for.
+        let _ = self.folder.keep();
+        let parent = parent(&self.place);
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(unwritable(&self.place))?;
+        Ok(self.manifest)
+    }
+
+    fn add(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.folder.path().join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(unwritable(folder))?;
+        }
+        let mut file = Hashed::create(&path)?;
+        file.write_all(bytes).map_err(unwritable(&path))?;
+        self.manifest.files.insert(name.to_owned(), file.finish(&path)?);
+        Ok(())
+    }
+
+    fn add_weights(&mut self, layout: &Layout, weights: &dyn Source) -> Result<()> {
+        let path = self.folder.path().join(files::WEIGHTS);
+        let mut file = Hashed::create(&path)?;
+        layout.write(weights, &mut file, unwritable(&path))?;
+        self.manifest.files.insert(files::WEIGHTS.to_owned(), file.finish(&path)?);
+        Ok(())
+    }
+
+    fn write_manifest(&self) -> Result<()> {
+        let model_id = || self.manifest.model_id.clone();
+        let text = serde_json::to_string_pretty(&self.manifest)
+            .map_err(|source| Error::Manifest { model_id: model_id(), source })?;
+        let path = self.folder.path().join(files::MANIFEST);
+        let mut file = Hashed::create(&path)?;
+        writeln!(file, "{text}").map_err(unwritable(&path))?;
+        file.finish(&path).map(|_| ())
+    }
+}
+
+/// The model of a bundle on the processor.
+pub(crate) fn load(bundle: &Bundle, runtime: &Runtime) -> Result<Vid2Seq> {
+    Vid2Seq::load(bundle, runtime, &SessionOptions::default())
+        .map_err(|source| Error::Model { source: Box::new(source) })
+}
+
+fn parent(place: &Path) -> &Path {
+    match place.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn unwritable(path: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Write { path: path.to_owned(), source }
 }
 
 /// The graphs of a model by file name. `layout` says where the weights lie.
@@ -122,28 +229,29 @@ fn check_heads(manifest: &Manifest) -> Result<()> {
     }
 }
 
-/// Writes a file through to the disk; the answer is its SHA-256 in hexadecimal.
-fn write(
-    path: &Path,
-    content: impl FnOnce(&mut Hashed<BufWriter<File>>) -> io::Result<()>,
-) -> Result<String> {
-    let written = || {
-        let mut hashed = Hashed { hash: Sha256::new(), file: BufWriter::new(File::create(path)?) };
-        content(&mut hashed)?;
-        hashed.file.flush()?;
-        hashed.file.get_ref().sync_all()?;
-        Ok(format!("{:x}", hashed.hash.finalize()))
-    };
-    written().map_err(|source| Error::Write { path: path.to_owned(), source })
-}
-
 /// A file whose bytes are hashed as they pass.
-struct Hashed<W> {
+struct Hashed {
     hash: Sha256,
-    file: W,
+    file: BufWriter<File>,
 }
 
-impl<W: Write> Write for Hashed<W> {
+impl Hashed {
+    fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(unwritable(path))?;
+        Ok(Self { hash: Sha256::new(), file: BufWriter::new(file) })
+    }
+
+    /// Brings it to the disk; the answer is its SHA-256 in hexadecimal.
+    fn finish(mut self, path: &Path) -> Result<String> {
+        self.file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync_all())
+            .map_err(unwritable(path))?;
+        Ok(format!("{:x}", self.hash.finalize()))
+    }
+}
+
+impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.hash.update(&bytes[..written]);

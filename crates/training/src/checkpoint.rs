@@ -3,12 +3,15 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt,
+    fs::File as DiskFile,
+    io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors, tensor::Metadata};
+use safetensors::{Dtype, SafeTensorError, tensor::Metadata};
 
 use crate::{
     archive::{Archive, each},
@@ -44,8 +47,11 @@ impl Stored {
 
 enum File {
     Archive(Archive),
-    Safetensors { bytes: Vec<u8>, start: usize, metadata: Metadata },
+    Safetensors { file: DiskFile, start: u64, metadata: Metadata },
 }
+
+/// The longest header of a safetensors file that is read, in bytes: what the format allows.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,19 +91,31 @@ impl Checkpoint {
     /// Opens a safetensors file.
     ///
     /// # Errors
-    /// [`Error::Read`] and [`Error::Safetensors`].
+    /// [`Error::Read`], and [`Error::Safetensors`] if it is another kind of file or cut short.
     pub fn read_safetensors(path: &Path) -> Result<Self> {
-        let bytes =
-            fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let (length, metadata) = SafeTensors::read_metadata(&bytes)
-            .map_err(|source| Error::Safetensors { path: path.to_owned(), source })?;
+        let unreadable = |source| Error::Read { path: path.to_owned(), source };
+        let wrong = |source| Error::Safetensors { path: path.to_owned(), source };
+        let file = DiskFile::open(path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        let header = header(&file, length).map_err(unreadable)?.map_err(wrong)?;
+        let start = 8 + header.len() as u64;
+        let metadata = serde_json::from_slice::<Metadata>(&header)
+            .map_err(SafeTensorError::InvalidHeaderDeserialization)
+            .map_err(wrong)?;
+        // Reading it has compared shapes, types and places; what is left is that all of it is there.
+        if metadata.data_len() as u64 != length - start {
+            return Err(wrong(SafeTensorError::MetadataIncompleteBuffer));
+        }
         let tensors = metadata
             .tensors()
             .into_iter()
             .map(|(name, info)| (name.clone(), Stored::as_it_is(&name, &info.shape)));
         let tensors = tensors.collect();
-        let file = File::Safetensors { bytes, start: length + 8, metadata };
-        Ok(Self { path: path.to_owned(), tensors, file })
+        Ok(Self {
+            path: path.to_owned(),
+            tensors,
+            file: File::Safetensors { file, start, metadata },
+        })
     }
 
     /// The same tensors with `prefix` before every name, for a file that holds one part of a model.
@@ -132,6 +150,11 @@ impl Checkpoint {
     /// The names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// The names and shapes of all tensors, sorted by name.
+    pub(crate) fn all_shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|(name, stored)| (name.as_str(), stored.shape.as_slice()))
     }
 
     /// Whether there is a tensor of this name.
@@ -199,14 +222,36 @@ impl Checkpoint {
     fn values(&self, name: &str, part: &str) -> Result<Vec<f32>> {
         match &self.file {
             File::Archive(archive) => archive.values(part),
-            File::Safetensors { bytes, start, metadata } => {
+            File::Safetensors { file, start, metadata } => {
                 let info =
                     metadata.info(part).ok_or_else(|| Error::Missing { name: name.to_owned() })?;
                 let (from, to) = info.data_offsets;
-                floats(name, info.dtype, &bytes[start + from..start + to])
+                let mut bytes = vec![0; to - from];
+                file.read_exact_at(&mut bytes, start + from as u64)
+                    .map_err(|source| Error::Read { path: self.path.clone(), source })?;
+                floats(name, info.dtype, &bytes)
             }
         }
     }
+}
+
+/// The header of a safetensors file of `length` bytes: a length in eight bytes, then JSON.
+fn header(file: &DiskFile, length: u64) -> io::Result<Result<Vec<u8>, SafeTensorError>> {
+    if length < 8 {
+        return Ok(Err(SafeTensorError::HeaderTooSmall));
+    }
+    let mut size = [0; 8];
+    file.read_exact_at(&mut size, 0)?;
+    let size = u64::from_le_bytes(size);
+    if size > LONGEST_HEADER {
+        return Ok(Err(SafeTensorError::HeaderTooLarge));
+    }
+    if size > length - 8 {
+        return Ok(Err(SafeTensorError::InvalidHeaderLength));
+    }
+    let mut header = vec![0; usize::try_from(size).unwrap_or_default()];
+    file.read_exact_at(&mut header, 8)?;
+    Ok(Ok(header))
 }
 
 /// The floats of some bytes, widened to `f32`.

@@ -75,7 +75,7 @@ impl<'a> Contrast<'a> {
             vision.map(|(name, weight)| (name.to_owned(), weight.clone())).collect();
         let dim = manifest.vision.output_dim as usize;
         let captions = caption_tensors(dim).into_iter();
-        learnt.extend(captions.map(|spec| seeded::draw(spec, settings.seed)));
+        learnt.extend(captions.map(|spec| (spec.name.clone(), seeded::draw(&spec, settings.seed))));
         learnt.insert("captions.scale".to_owned(), Weight::filled(vec![1], vec![FIRST_SCALE.ln()]));
         let learner = Learner::new(&learnt, &device, 0.98, settings.clip);
         Self { manifest, settings, device, learner }

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use eventide_model::manifest::Precision;
+
 pub use crate::pickle::PickleError;
 
 /// The result of what this crate does.
@@ -149,9 +151,28 @@ pub enum Error {
         /// What does not fit.
         source: Box<eventide_model::Error>,
     },
-    /// The model cannot do what it is asked.
-    #[error("the model failed")]
-    Run(#[from] eventide_model::Error),
+    /// The model was run, and failed.
+    #[error("the model cannot be run")]
+    Run {
+        /// What it said.
+        source: Box<eventide_model::Error>,
+    },
+    /// A bundle says something else of its golden clip than where it was made.
+    #[error(
+        "the model does not say of the golden clip what it said where the bundle was made: {problem}"
+    )]
+    Golden {
+        /// What differs.
+        problem: String,
+    },
+    /// A bundle cannot be written in that precision.
+    #[error("a bundle of {} cannot be made {}", from.name(), to.name())]
+    Precision {
+        /// The precision that it has.
+        from: Precision,
+        /// The precision that was asked for.
+        to: Precision,
+    },
     /// Inputs of the network are missing or of another kind.
     #[error("`{name}` in `{}` is wrong: {problem}", path.display())]
     Input {
@@ -238,4 +259,10 @@ pub enum Error {
         /// Where it goes wrong.
         source: serde_json::Error,
     },
+}
+
+impl From<eventide_model::Error> for Error {
+    fn from(source: eventide_model::Error) -> Self {
+        Self::Run { source: Box::new(source) }
+    }
 }

@@ -1,12 +1,15 @@
 //! A small builder of ONNX graphs. Weights are not in the graph: it points into `model.safetensors`.
 
+use std::collections::BTreeMap;
+
 use prost::Message as _;
+use safetensors::Dtype;
 
 use eventide_model::manifest::files;
 
 use crate::{
     error::{Error, Result},
-    layout::Layout,
+    layout::{Entry, Layout, scale_of},
     pb::{
         AttributeProto, AttributeType, DataType, DimensionProto, EXTERNAL, GraphProto, ModelProto,
         NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto,
@@ -45,13 +48,15 @@ pub(crate) struct Graph<'a> {
     layout: &'a Layout,
     style: Style,
     body: GraphProto,
+    /// The weights that are used so far, and what their values are called as floats.
+    weights: BTreeMap<String, String>,
     missing: Option<String>,
 }
 
 impl<'a> Graph<'a> {
     pub(crate) fn new(name: &str, layout: &'a Layout, style: Style) -> Self {
         let body = GraphProto { name: Some(name.to_owned()), ..GraphProto::default() };
-        Self { layout, style, body, missing: None }
+        Self { layout, style, body, weights: BTreeMap::new(), missing: None }
     }
 
     pub(crate) fn fused(&self) -> bool {
@@ -76,27 +81,64 @@ impl<'a> Graph<'a> {
         self.body.output.push(value_info(name, DataType::Float, shape));
     }
 
-    /// The weight of this name, where it lies in `model.safetensors`.
+    /// The weight of this name as floats, from where it lies in `model.safetensors`.
     pub(crate) fn weight(&mut self, name: &str) -> String {
-        if self.body.initializer.iter().any(|tensor| tensor.name.as_deref() == Some(name)) {
-            return name.to_owned();
+        if let Some(value) = self.weights.get(name) {
+            return value.clone();
         }
-        match self.layout.entry(name) {
-            Some(entry) => self.body.initializer.push(TensorProto {
-                dims: entry.shape.iter().map(|&size| signed(size)).collect(),
-                data_type: Some(DataType::Float as i32),
-                name: Some(name.to_owned()),
-                raw_data: None,
-                external_data: vec![
-                    pair("location", files::WEIGHTS),
-                    pair("offset", &entry.offset.to_string()),
-                    pair("length", &entry.length.to_string()),
-                ],
-                data_location: Some(EXTERNAL),
-            }),
-            None => self.missing = Some(name.to_owned()),
-        }
-        name.to_owned()
+        let element = self.initializer(name);
+        let value = match element {
+            Some(Dtype::F16) => {
+                let to = integer_attribute("to", DataType::Float as i64);
+                self.node_with("Cast", &[name], vec![to])
+            }
+            _ => name.to_owned(),
+        };
+        self.weights.insert(name.to_owned(), value.clone());
+        value
+    }
+
+    /// The whole numbers of the weight of this name and their scales, if that is how it lies in
+    /// `model.safetensors`.
+    pub(crate) fn quantised(&mut self, name: &str) -> Option<[String; 2]> {
+        let is_quantised = self.layout.entry(name).is_some_and(|entry| entry.element == Dtype::I8);
+        is_quantised.then(|| {
+            let parts = [name.to_owned(), scale_of(name)];
+            for part in &parts {
+                if !self.weights.contains_key(part) {
+                    self.initializer(part);
+                    self.weights.insert(part.clone(), part.clone());
+                }
+            }
+            parts
+        })
+    }
+
+    /// Points to a tensor of `model.safetensors`. The answer is what it holds.
+    fn initializer(&mut self, name: &str) -> Option<Dtype> {
+        let Some(entry) = self.layout.entry(name) else {
+            self.missing = Some(name.to_owned());
+            return None;
+        };
+        let Entry { shape, offset, length, element, .. } = entry;
+        let data_type = match element {
+            Dtype::F16 => DataType::Float16,
+            Dtype::I8 => DataType::Int8,
+            _ => DataType::Float,
+        };
+        self.body.initializer.push(TensorProto {
+            dims: shape.iter().map(|&size| signed(size)).collect(),
+            data_type: Some(data_type as i32),
+            name: Some(name.to_owned()),
+            raw_data: None,
+            external_data: vec![
+                pair("location", files::WEIGHTS),
+                pair("offset", &offset.to_string()),
+                pair("length", &length.to_string()),
+            ],
+            data_location: Some(EXTERNAL),
+        });
+        Some(*element)
     }
 
     /// A constant list of 64-bit integers.

@@ -4,6 +4,8 @@
 //! is missing, left over or of another shape is an error that names it. Only CLIP's text tower,
 //! which comes in the same file as the vision encoder, is passed over.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use eventide_model::manifest::{FeedForward, Gelu, T5, Temporal, Vision};
 
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
     error::{Error, Result},
     presets::{CLIP_MEAN, CLIP_STD},
     tensors::{TensorSpec, t5_tensors, temporal_tensors, vision_tensors},
-    weights::{Weight, Weights},
+    weights::{Source, Weight, Weights},
 };
 
 /// What the tensors of a checkpoint do not tell.
@@ -57,30 +59,95 @@ pub struct Sizes {
     pub t5: T5,
 }
 
+/// The weights of a model where they lie in its checkpoints, under our names. They are read and turned
+/// one at a time, when they are asked for.
+#[derive(Debug)]
+pub struct Released<'a> {
+    tensors: BTreeMap<String, (TensorSpec, &'a Checkpoint)>,
+}
+
+impl<'a> Released<'a> {
+    /// The vision encoder of a CLIP checkpoint.
+    ///
+    /// # Errors
+    /// As [`import`], but for [`Error::NotFinite`], which only the values tell.
+    pub fn vision(checkpoint: &'a Checkpoint, given: &Given) -> Result<(Vision, Self)> {
+        let sizes = vision_sizes(checkpoint, given)?;
+        Ok((sizes.clone(), Self::new(checkpoint, vision_tensors(&sizes), is_clip_text)?))
+    }
+
+    /// The temporal encoder and T5.
+    ///
+    /// # Errors
+    /// As [`Released::vision`].
+    pub fn vid2seq(checkpoint: &'a Checkpoint, given: &Given) -> Result<(Temporal, T5, Self)> {
+        let t5 = t5_sizes(checkpoint, given)?;
+        let temporal = temporal_sizes(checkpoint, given)?;
+        let mut table = t5_tensors(&t5);
+        table.extend(temporal_tensors(&temporal, t5.d_model));
+        let released = Self::new(checkpoint, table, is_tied_name)?;
+        Ok((temporal, t5, released))
+    }
+
+    /// All of a table, each of its shape; what is left over must be `passed_over`.
+    fn new(
+        checkpoint: &'a Checkpoint,
+        table: Vec<TensorSpec>,
+        passed_over: impl Fn(&str) -> bool,
+    ) -> Result<Self> {
+        for tensor in &table {
+            let found = checkpoint.shape(&tensor.source)?;
+            if found != tensor.source_shape {
+                return Err(Error::Shape {
+                    name: tensor.source.clone(),
+                    expected: tensor.source_shape.clone(),
+                    found: found.to_vec(),
+                });
+            }
+        }
+        refuse_surplus(checkpoint, &table, passed_over)?;
+        let named = |tensor: TensorSpec| (tensor.name.clone(), (tensor, checkpoint));
+        Ok(Self { tensors: table.into_iter().map(named).collect() })
+    }
+
+    /// These and the tensors of another.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.tensors.extend(other.tensors);
+        self
+    }
+
+    /// All of them in memory.
+    fn collect(&self) -> Result<Weights> {
+        self.tensors
+            .values()
+            .map(|(tensor, checkpoint)| Ok((tensor.name.clone(), take(checkpoint, tensor)?)))
+            .collect()
+    }
+}
+
+impl Source for Released<'_> {
+    fn shapes(&self) -> Vec<(&str, &[usize])> {
+        let tensors = self.tensors.iter();
+        tensors.map(|(name, (tensor, _))| (name.as_str(), tensor.shape.as_slice())).collect()
+    }
+
+    fn weight(&self, name: &str) -> Result<Cow<'_, Weight>> {
+        let missing = || Error::Missing { name: name.to_owned() };
+        let (tensor, checkpoint) = self.tensors.get(name).ok_or_else(missing)?;
+        take(checkpoint, tensor).map(Cow::Owned)
+    }
+}
+
 /// Takes a whole model: `vid2seq` has the temporal encoder and T5, `clip` the vision encoder.
 ///
 /// # Errors
 /// Those of reading; and [`Error::Missing`], [`Error::Surplus`], [`Error::Shape`], [`Error::Rank`],
 /// [`Error::NotFinite`], [`Error::Tied`], [`Error::Divide`], [`Error::Square`].
 pub fn import(vid2seq: &Checkpoint, clip: &Checkpoint, given: &Given) -> Result<(Sizes, Weights)> {
-    let (vision, mut weights) = import_vision(clip, given)?;
-    let (temporal, t5, more) = import_vid2seq(vid2seq, given)?;
-    weights.extend(more);
-    Ok((Sizes { vision, temporal, t5 }, weights))
-}
-
-/// Takes the temporal encoder and T5, but no vision encoder.
-///
-/// # Errors
-/// As [`import`].
-pub fn import_vid2seq(checkpoint: &Checkpoint, given: &Given) -> Result<(Temporal, T5, Weights)> {
-    let t5 = t5_sizes(checkpoint, given)?;
-    let temporal = temporal_sizes(checkpoint, given)?;
-    let mut table = t5_tensors(&t5);
-    table.extend(temporal_tensors(&temporal, t5.d_model));
-    let weights = take(checkpoint, &table)?;
-    refuse_surplus(checkpoint, &table, is_tied_name)?;
-    Ok((temporal, t5, weights))
+    let (vision, released) = Released::vision(clip, given)?;
+    let (temporal, t5, more) = Released::vid2seq(vid2seq, given)?;
+    Ok((Sizes { vision, temporal, t5 }, released.with(more).collect()?))
 }
 
 /// Takes T5 alone, from a file whose names begin with `t5_model.`.
@@ -89,9 +156,7 @@ pub fn import_vid2seq(checkpoint: &Checkpoint, given: &Given) -> Result<(Tempora
 /// As [`import`].
 pub fn import_t5(checkpoint: &Checkpoint, given: &Given) -> Result<(T5, Weights)> {
     let sizes = t5_sizes(checkpoint, given)?;
-    let table = t5_tensors(&sizes);
-    let weights = take(checkpoint, &table)?;
-    refuse_surplus(checkpoint, &table, is_tied_name)?;
+    let weights = Released::new(checkpoint, t5_tensors(&sizes), is_tied_name)?.collect()?;
     Ok((sizes, weights))
 }
 
@@ -107,9 +172,7 @@ pub fn import_temporal(
 ) -> Result<(Temporal, Weights)> {
     let sizes = temporal_sizes(checkpoint, given)?;
     let table = temporal_tensors(&sizes, d_model);
-    let weights = take(checkpoint, &table)?;
-    refuse_surplus(checkpoint, &table, |_| false)?;
-    Ok((sizes, weights))
+    Ok((sizes, Released::new(checkpoint, table, |_| false)?.collect()?))
 }
 
 /// Takes the vision encoder from a CLIP checkpoint.
@@ -117,11 +180,8 @@ pub fn import_temporal(
 /// # Errors
 /// As [`import`].
 pub fn import_vision(checkpoint: &Checkpoint, given: &Given) -> Result<(Vision, Weights)> {
-    let sizes = vision_sizes(checkpoint, given)?;
-    let table = vision_tensors(&sizes);
-    let weights = take(checkpoint, &table)?;
-    refuse_surplus(checkpoint, &table, is_clip_text)?;
-    Ok((sizes, weights))
+    let (sizes, released) = Released::vision(checkpoint, given)?;
+    Ok((sizes, released.collect()?))
 }
 
 /// The names that T5 has for its one embedding table.
@@ -255,19 +315,7 @@ fn size(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-fn take(checkpoint: &Checkpoint, table: &[TensorSpec]) -> Result<Weights> {
-    table.iter().map(|tensor| Ok((tensor.name.clone(), take_one(checkpoint, tensor)?))).collect()
-}
-
-fn take_one(checkpoint: &Checkpoint, tensor: &TensorSpec) -> Result<Weight> {
-    let found = checkpoint.shape(&tensor.source)?;
-    if found != tensor.source_shape {
-        return Err(Error::Shape {
-            name: tensor.source.clone(),
-            expected: tensor.source_shape.clone(),
-            found: found.to_vec(),
-        });
-    }
+fn take(checkpoint: &Checkpoint, tensor: &TensorSpec) -> Result<Weight> {
     let weight = checkpoint.weight(&tensor.source)?;
     if !weight.values().iter().all(|value| value.is_finite()) {
         return Err(Error::NotFinite { name: tensor.source.clone() });

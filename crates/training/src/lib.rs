@@ -1,12 +1,15 @@
 //! Checkpoints into bundles: import of released weights, random weights of any size, and the ONNX
-//! graphs that run them. Writes bundles; runs none. And data to learn from: synthetic narrated videos.
+//! graphs that run them. Writes bundles, and runs each on a clip, so that others can tell whether it
+//! says the same to them. And data to learn from: synthetic narrated videos.
 
 pub mod bundle;
 pub mod checkpoint;
 pub mod contrast;
+pub mod convert;
 pub mod data;
 pub mod denoise;
 pub mod dropout;
+pub mod golden;
 pub mod import;
 pub mod inputs;
 pub mod layout;
@@ -36,6 +39,7 @@ mod error;
 mod graph;
 mod pb;
 mod pickle;
+mod quantise;
 mod t5;
 mod temporal;
 mod vision;

@@ -145,8 +145,10 @@ pub(crate) struct DimensionProto {
 pub(crate) enum DataType {
     Float = 1,
     Uint8 = 2,
+    Int8 = 3,
     Int32 = 6,
     Int64 = 7,
+    Float16 = 10,
 }
 
 /// `AttributeProto.AttributeType`.

@@ -196,8 +196,19 @@ impl<'a> Machine<'a> {
     fn step(&mut self) -> Result<bool, PickleError> {
         self.start = self.at;
         let [instruction] = self.take()?;
+        if instruction == b'.' {
+            return Ok(false);
+        }
+        let known = self.shift(instruction)?
+            || self.value(instruction)?
+            || self.container(instruction)?
+            || self.reference(instruction)?;
+        if known { Ok(true) } else { Err(PickleError::Instruction { instruction, at: self.start }) }
+    }
+
+    /// Does an instruction that only moves what is there; `false` if it is another.
+    fn shift(&mut self, instruction: u8) -> Result<bool, PickleError> {
         match instruction {
-            b'.' => return Ok(false),
             0x80 => self.pass(1)?,
             0x95 => self.pass(8)?,
             b'(' => self.marks.push(self.stack.len()),
@@ -211,6 +222,14 @@ impl<'a> Machine<'a> {
                 let top = self.top()?;
                 self.stack.push(top);
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Does an instruction that gives a value of its own; `false` if it is another.
+    fn value(&mut self, instruction: u8) -> Result<bool, PickleError> {
+        match instruction {
             b'N' | 0x88 | 0x89 => self.push(Object::Other),
             b'J' | b'K' | b'M' | 0x8a => self.integer(instruction)?,
             b'G' => {
@@ -223,6 +242,14 @@ impl<'a> Machine<'a> {
             b'X' => self.text(4)?,
             0x8c => self.text(1)?,
             0x8d => self.text(8)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Does an instruction that makes or fills a sequence or a dictionary; `false` if it is another.
+    fn container(&mut self, instruction: u8) -> Result<bool, PickleError> {
+        match instruction {
             b'}' => self.push(Object::Dictionary(Vec::new())),
             b']' | b')' | 0x8f => self.push(Object::Sequence(Vec::new())),
             b't' => {
@@ -246,6 +273,14 @@ impl<'a> Machine<'a> {
                 let items = self.pop_marked()?;
                 self.extend_dictionary(&items)?;
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Does an instruction about a name, a call or the memo; `false` if it is another.
+    fn reference(&mut self, instruction: u8) -> Result<bool, PickleError> {
+        match instruction {
             b'c' | 0x93 => self.name(instruction)?,
             b'R' | 0x81 => self.call()?,
             b'b' => self.build()?,
@@ -255,7 +290,7 @@ impl<'a> Machine<'a> {
             }
             b'q' | b'r' | 0x94 => self.remember(instruction)?,
             b'h' | b'j' => self.recall(instruction)?,
-            _ => return Err(PickleError::Instruction { instruction, at: self.start }),
+            _ => return Ok(false),
         }
         Ok(true)
     }

@@ -2,7 +2,7 @@
 
 use eventide_model::manifest::{
     Decoding, FORMAT_VERSION, FeedForward, FramePick, FrameRule, Gelu, Manifest, Normalise,
-    Quantise, Scoring, T5, Temporal, TextRule, TimeTokens, Vision,
+    Precision, Quantise, Scoring, T5, Temporal, TextRule, TimeTokens, Vision,
 };
 
 /// The mean of each colour that `OpenAI`'s CLIP is trained with.
@@ -55,6 +55,7 @@ fn untrained(model_id: &str) -> Manifest {
         trained: false,
         licence: "Apache-2.0".to_owned(),
         provenance: "random weights".to_owned(),
+        precision: Precision::Fp32,
         vision: clip(),
         temporal: temporal(),
         t5: t5(),

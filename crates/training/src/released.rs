@@ -7,19 +7,22 @@ use std::{
 };
 
 use eventide_model::{
-    Bundle, Tokenizer,
+    Tokenizer,
     bundle::validate_rules,
-    manifest::{FrameRule, Manifest, TimeTokens, files},
+    manifest::{FrameRule, Manifest, Precision, TimeTokens},
+    runtime::Runtime,
 };
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     Style,
-    bundle::write_bundle,
+    bundle::Draft,
     checkpoint::Checkpoint,
+    convert::convert,
     error::{Error, Result},
-    import::{Given, Sizes, import_vid2seq, import_vision},
+    import::{Given, Released, Sizes},
     presets,
+    weights::Source as _,
 };
 
 /// A release, and what its files do not tell.
@@ -55,28 +58,41 @@ pub struct Imported {
 impl Release {
     /// Writes the bundle of a release to `folder`, which must not be there yet; its parent must be.
     ///
+    /// Tensors go from the files of the release to that of the bundle one at a time. What is not of full
+    /// precision is made of a bundle that is, which is removed again.
+    ///
     /// # Errors
-    /// Those of [`Checkpoint::read`], [`import`](crate::import::import) and [`write_bundle`]; [`Error::Vocabulary`] if the
+    /// Those of [`Checkpoint::read`], [`Released`], [`Draft`] and [`convert`]; [`Error::Vocabulary`] if the
     /// tokenizer is not that of the checkpoint, [`Error::Model`] if it is none, or if the parts do not
     /// fit one another. After an error there is no folder.
-    pub fn import(&self, folder: &Path, style: Style) -> Result<Imported> {
+    pub fn import(
+        &self,
+        folder: &Path,
+        style: Style,
+        precision: Precision,
+        runtime: &Runtime,
+    ) -> Result<Imported> {
         if folder.exists() {
             return Err(Error::Exists { path: folder.to_owned() });
         }
         let tokenizer = fs::read(&self.tokenizer).map_err(unreadable(&self.tokenizer))?;
         let vid2seq = Checkpoint::read(&self.vid2seq)?;
         let clip = Checkpoint::read(&self.clip)?.with_openai_names()?;
-        let (vision, mut weights) = import_vision(&clip, &self.given)?;
-        drop(clip); // it may hold the whole file, text tower and all
-        let (temporal, t5, more) = import_vid2seq(&vid2seq, &self.given)?;
-        weights.extend(more);
-        drop(vid2seq);
+        let (vision, weights) = Released::vision(&clip, &self.given)?;
+        let (temporal, t5, more) = Released::vid2seq(&vid2seq, &self.given)?;
+        let weights = weights.with(more);
         let manifest = self.manifest(Sizes { vision, temporal, t5 }, &tokenizer)?;
-        write_bundle(folder, &manifest, &weights, &tokenizer, style)?;
-        let path = folder.join(files::MANIFEST);
-        let written = fs::read(&path).map_err(unreadable(&path))?;
-        let manifest = Bundle::read_manifest(&path, &written).map_err(unfit)?;
-        let (parameters, tensors) = (weights.parameters(), weights.iter().count());
+        let shapes = weights.shapes();
+        let tensors = shapes.len();
+        let parameters = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let mut draft = Draft::write(folder, &manifest, &weights, &tokenizer, style)?;
+        draft.add_golden(runtime)?;
+        let manifest = match precision {
+            Precision::Fp32 => draft.publish()?,
+            Precision::Fp16 | Precision::Int8 => {
+                convert(&draft.open()?, precision, folder, runtime)?
+            }
+        };
         Ok(Imported { manifest, parameters, tensors })
     }
 

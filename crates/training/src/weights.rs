@@ -3,7 +3,7 @@
 //! The names and shapes are those of [`tensors`](crate::tensors): linear layers lie as `[in, out]`,
 //! which is what ONNX multiplies with.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, fs, path::Path};
 
 use eventide_model::manifest::Manifest;
 
@@ -12,6 +12,42 @@ use crate::{
     error::{Error, Result},
     tensors::tensors,
 };
+
+/// Where the weights of a model come from, one at a time: not all of them need be in memory.
+pub trait Source {
+    /// The names and shapes of all tensors, sorted by name.
+    fn shapes(&self) -> Vec<(&str, &[usize])>;
+
+    /// One tensor.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], and what goes wrong where it is read.
+    fn weight(&self, name: &str) -> Result<Cow<'_, Weight>>;
+}
+
+/// Checks that these are exactly the tensors of the model that `manifest` describes.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::Shape`] or [`Error::Surplus`], with the first such tensor.
+pub fn check(weights: &dyn Source, manifest: &Manifest) -> Result<()> {
+    let expected = tensors(manifest);
+    let mut found: BTreeMap<&str, &[usize]> = weights.shapes().into_iter().collect();
+    for tensor in &expected {
+        let missing = || Error::Missing { name: tensor.name.clone() };
+        let shape = found.remove(tensor.name.as_str()).ok_or_else(missing)?;
+        if shape != tensor.shape {
+            return Err(Error::Shape {
+                name: tensor.name.clone(),
+                expected: tensor.shape.clone(),
+                found: shape.to_vec(),
+            });
+        }
+    }
+    match found.keys().next() {
+        Some(name) => Err(Error::Surplus { name: (*name).to_owned() }),
+        None => Ok(()),
+    }
+}
 
 /// One tensor of floats, in row-major order.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +87,8 @@ impl Weight {
     }
 
     /// The transpose of a matrix.
-    pub(crate) fn transposed(&self) -> Self {
+    #[must_use]
+    pub fn transposed(&self) -> Self {
         let columns = self.shape.last().copied().unwrap_or(1);
         let rows = self.values.len() / columns.max(1);
         let mut values = Vec::with_capacity(self.values.len());
@@ -67,6 +104,27 @@ impl Weight {
 pub struct Weights(BTreeMap<String, Weight>);
 
 impl Weights {
+    /// Checks that these have the names and shapes of `others`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Shape`] or [`Error::Surplus`], with the first such tensor.
+    pub fn check_same(&self, others: &Self) -> Result<()> {
+        for (name, other) in others.iter() {
+            let weight = self.get(name).ok_or_else(|| Error::Missing { name: name.to_owned() })?;
+            if weight.shape != other.shape {
+                return Err(Error::Shape {
+                    name: name.to_owned(),
+                    expected: other.shape.clone(),
+                    found: weight.shape.clone(),
+                });
+            }
+        }
+        match self.0.keys().find(|name| others.get(name).is_none()) {
+            Some(name) => Err(Error::Surplus { name: name.clone() }),
+            None => Ok(()),
+        }
+    }
+
     /// Reads a safetensors file with our names. Half-precision floats are widened.
     ///
     /// # Errors
@@ -83,7 +141,7 @@ impl Weights {
     pub fn write(&self, path: &Path) -> Result<()> {
         let error = |source| Error::Write { path: path.to_owned(), source };
         let mut file = fs::File::create(path).map_err(error)?;
-        crate::layout::Layout::of(self).write(self, &mut file).map_err(error)
+        crate::layout::Layout::of(self).write(self, &mut file, error)
     }
 
     /// The tensor of this name.
@@ -111,46 +169,31 @@ impl Weights {
     /// Checks that these are exactly the tensors of the model that `manifest` describes.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Shape`] or [`Error::Surplus`], with the first such tensor.
+    /// As [`check`].
     pub fn check(&self, manifest: &Manifest) -> Result<()> {
-        let expected = tensors(manifest);
-        for tensor in &expected {
-            let weight = self
-                .get(&tensor.name)
-                .ok_or_else(|| Error::Missing { name: tensor.name.clone() })?;
-            if weight.shape != tensor.shape {
-                return Err(Error::Shape {
-                    name: tensor.name.clone(),
-                    expected: tensor.shape.clone(),
-                    found: weight.shape.clone(),
-                });
-            }
-        }
-        match self.0.keys().find(|name| !expected.iter().any(|tensor| tensor.name == **name)) {
-            Some(name) => Err(Error::Surplus { name: name.clone() }),
-            None => Ok(()),
-        }
+        check(self, manifest)
+    }
+}
+
+impl Source for Weights {
+    fn shapes(&self) -> Vec<(&str, &[usize])> {
+        self.iter().map(|(name, weight)| (name, weight.shape())).collect()
     }
 
-    /// Checks that these have the names and shapes of `others`.
-    ///
-    /// # Errors
-    /// [`Error::Missing`], [`Error::Shape`] or [`Error::Surplus`], with the first such tensor.
-    pub fn check_same(&self, others: &Self) -> Result<()> {
-        for (name, other) in others.iter() {
-            let weight = self.get(name).ok_or_else(|| Error::Missing { name: name.to_owned() })?;
-            if weight.shape != other.shape {
-                return Err(Error::Shape {
-                    name: name.to_owned(),
-                    expected: other.shape.clone(),
-                    found: weight.shape.clone(),
-                });
-            }
-        }
-        match self.0.keys().find(|name| others.get(name).is_none()) {
-            Some(name) => Err(Error::Surplus { name: name.clone() }),
-            None => Ok(()),
-        }
+    fn weight(&self, name: &str) -> Result<Cow<'_, Weight>> {
+        let missing = || Error::Missing { name: name.to_owned() };
+        self.get(name).map(Cow::Borrowed).ok_or_else(missing)
+    }
+}
+
+/// A safetensors file with our names, such as that of a bundle.
+impl Source for Checkpoint {
+    fn shapes(&self) -> Vec<(&str, &[usize])> {
+        self.all_shapes().collect()
+    }
+
+    fn weight(&self, name: &str) -> Result<Cow<'_, Weight>> {
+        Ok(Cow::Owned(self.weight(name)?))
     }
 }
 

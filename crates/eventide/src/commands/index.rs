@@ -48,7 +48,7 @@ fn interrupted(progress: &Progress) -> Stop {
 }
 
 /// Ends when the process is asked to stop.
-async fn told_to_stop() {
+pub(super) async fn told_to_stop() {
     let terminated = async {
         match tokio::signal::unix::signal(SignalKind::terminate()) {
             Ok(mut signal) => {

@@ -2,15 +2,20 @@
 
 mod import;
 mod inspect;
+mod quantize;
 mod run;
 mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Subcommand};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use eventide_catalog::{Stores, fetch_bundle};
 use eventide_model::{
     Bundle, Vid2Seq,
+    manifest::Precision,
     runtime::{Device, Runtime, SessionOptions},
 };
 use miette::{IntoDiagnostic, WrapErr};
@@ -27,9 +32,11 @@ use crate::{
 pub(crate) enum ModelCommand {
     /// Make a bundle of a released checkpoint, its CLIP model and its tokenizer.
     Import(import::ImportArguments),
+    /// Make a smaller bundle of a bundle, and say how far it is from it.
+    Quantize(quantize::QuantizeArguments),
     /// Print what a bundle says about itself. Reads its manifest only.
     Inspect(BundleArguments),
-    /// Check the digest of every file of a bundle, open it on a device and run it.
+    /// Check the digest of every file of a bundle, and what it says of its golden clip on a device.
     Verify(verify::VerifyArguments),
     /// Run the bare network on tensors: features or frames, and token ids.
     Run(run::RunArguments),
@@ -72,6 +79,7 @@ pub(super) fn import(arguments: &import::ImportArguments) -> Result<ExitCode, St
 pub(super) async fn run(command: &ModelCommand, stores: &Stores) -> Result<ExitCode, Stop> {
     match command {
         ModelCommand::Import(arguments) => import::run(arguments),
+        ModelCommand::Quantize(arguments) => quantize::run(arguments, stores).await,
         ModelCommand::Inspect(arguments) => inspect::run(arguments, stores).await,
         ModelCommand::Verify(arguments) => verify::run(arguments, stores).await,
         ModelCommand::Run(arguments) => run::run(arguments, stores).await,
@@ -93,10 +101,23 @@ async fn open(arguments: &BundleArguments, stores: &Stores) -> Result<Bundle, St
 
 /// The sessions of a bundle.
 fn load(bundle: &Bundle, arguments: &DeviceArguments) -> Result<Vid2Seq, Stop> {
-    let library: PathBuf = environment::onnxruntime(&arguments.tools).map_err(Stop::bad_job)?;
-    let runtime = Runtime::load(&library).map_err(|error| unusable(&error))?;
+    let runtime = load_runtime(&arguments.tools)?;
     let options = SessionOptions { device: arguments.device, threads: arguments.threads };
     Vid2Seq::load(bundle, &runtime, &options).map_err(|error| unusable(&error))
+}
+
+/// ONNX Runtime.
+fn load_runtime(tools: &ToolArguments) -> Result<Runtime, Stop> {
+    let library: PathBuf = environment::onnxruntime(tools).map_err(Stop::bad_job)?;
+    Runtime::load(&library).map_err(|error| unusable(&error))
+}
+
+/// The names of some precisions on the command line.
+fn precisions<const N: usize>(allowed: [Precision; N]) -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(allowed.map(Precision::name)).map(move |name| {
+        let named = allowed.into_iter().find(|precision| precision.name() == name);
+        named.unwrap_or_default() // the parser lets no other name through
+    })
 }
 
 /// Nothing was begun: a file, a bundle or an option is wrong.

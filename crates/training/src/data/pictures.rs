@@ -5,7 +5,7 @@ use std::path::Path;
 
 use eventide_media::{Error::InvalidRequest, Media, Probe};
 use eventide_model::manifest::FrameRule;
-use eventide_pipeline::sample_by;
+use eventide_pipeline::sample;
 use eventide_schema::TimeSpan;
 use ndarray::Array4;
 
@@ -32,7 +32,7 @@ pub fn pictures(media: &Media, file: &Path, look: &Look) -> Result<Pictures> {
     let (probe, sampled) = wait(async {
         let probe = probe(media, file).await?;
         let window = TimeSpan::new(0, probe.duration_us);
-        let sampled = sample_by(media, file, &probe, window, look.size, &look.rule).await?;
+        let sampled = sample(media, file, &probe, window, look.size, &look.rule).await?;
         Ok((probe, sampled))
     })?
     .map_err(seen)?;

@@ -92,7 +92,8 @@ fn odd_sizes_do_not_disturb_the_others() {
     assert!(layout.entry("b").unwrap().offset.is_multiple_of(ALIGNMENT));
     assert!(layout.entry("d").unwrap().offset.is_multiple_of(ALIGNMENT));
     let mut file = Vec::new();
-    layout.write(&weights, &mut file).unwrap();
+    let failed = |source| Error::Write { path: "file".into(), source };
+    layout.write(&weights, &mut file, failed).unwrap();
     assert_eq!(SafeTensors::deserialize(&file).unwrap().len(), 4);
 }
 

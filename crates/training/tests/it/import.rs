@@ -3,13 +3,17 @@
 use std::{io::Write as _, path::PathBuf};
 
 use candle_core::{DType, pickle::PthTensors};
+use eventide_model::manifest::{FeedForward, Manifest, T5, Temporal};
+use eventide_testkit::released;
 use eventide_training::{
     Error,
     checkpoint::Checkpoint,
-    import::{Given, import, import_t5, import_temporal, import_vision},
+    import::{Given, Sizes, import, import_t5, import_temporal, import_vision},
     presets,
+    seeded::seeded,
     weights::{Weight, Weights},
 };
+use half::f16;
 use rstest::rstest;
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
@@ -135,6 +139,50 @@ fn weights_that_are_no_numbers_are_named() {
         },
         "the tensor `t5_model.encoder.final_layer_norm.weight` holds values that are not finite",
     );
+}
+
+/// Widths of their own for pictures and text, so that a layer takes one to the other; a gated T5 with an output layer of
+/// its own.
+fn projected() -> Manifest {
+    let tiny = presets::tiny();
+    Manifest {
+        temporal: Temporal { projection: true, ..tiny.temporal },
+        t5: T5 {
+            d_model: 48,
+            d_kv: 24,
+            heads: 3,
+            feed_forward: FeedForward::GatedGelu,
+            tied: false,
+            ..tiny.t5
+        },
+        ..tiny
+    }
+}
+
+#[rstest]
+#[case::plain(presets::tiny(), 1)]
+#[case::projected(projected(), 2)]
+fn what_is_released_is_imported(#[case] manifest: Manifest, #[case] seed: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = golden("vid2seq-tiny/spiece.model");
+    let files = released::write(folder.path(), &manifest, &tokenizer, seed).unwrap();
+    let theirs = PthTensors::new(&files.vid2seq, Some("model")).unwrap();
+    let [vid2seq, clip] = [&files.vid2seq, &files.clip].map(|path| Checkpoint::read(path).unwrap());
+    assert_eq!(vid2seq.names().count(), theirs.tensor_infos().len());
+    assert_eq!(vid2seq.contains("proj_v2t.weight"), manifest.temporal.projection);
+
+    let (Sizes { vision, temporal, t5 }, weights) = import(&vid2seq, &clip, &given()).unwrap();
+    let found = Manifest { vision, temporal, t5, ..presets::tiny() };
+    assert_eq!(found, manifest);
+    for (name, expected) in seeded(&manifest, seed).iter() {
+        let found = weights.get(name).unwrap();
+        assert_eq!(found.shape(), expected.shape(), "{name}");
+        // CLIP is released in half precision.
+        let is_half = name.starts_with("vision.");
+        let rounded = |value: &f32| if is_half { f16::from_f32(*value).to_f32() } else { *value };
+        let expected: Vec<f32> = expected.values().iter().map(rounded).collect();
+        assert!(found.values() == expected, "{name}");
+    }
 }
 
 /// The golden CLIP as Hugging Face would name it, by a table of its own.

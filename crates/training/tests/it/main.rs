@@ -8,6 +8,7 @@ mod data;
 mod import;
 mod learning;
 mod network;
+mod precision;
 mod released;
 mod support;
 mod t5;

@@ -1,10 +1,16 @@
 //! A release becomes a bundle, or nothing.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use eventide_model::{Bundle, manifest::Manifest};
+use eventide_model::{
+    Bundle,
+    manifest::{Manifest, Precision},
+};
 use eventide_training::{
-    Error, Style,
+    Error, Result, Style,
     import::Given,
     presets,
     released::{Imported, Release},
@@ -12,7 +18,7 @@ use eventide_training::{
 };
 use rstest::rstest;
 
-use crate::support::golden;
+use crate::support::{golden, runtime};
 
 fn release() -> Release {
     Release {
@@ -26,12 +32,15 @@ fn release() -> Release {
     }
 }
 
+fn import(release: &Release, place: &Path) -> Result<Imported> {
+    release.import(place, Style::default(), Precision::Fp32, &runtime())
+}
+
 #[test]
 fn the_bundle_says_what_it_was_made_of() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bundle");
-    let Imported { manifest, parameters, tensors } =
-        release().import(&path, Style::default()).unwrap();
+    let Imported { manifest, parameters, tensors } = import(&release(), &path).unwrap();
     let bundle = Bundle::open(&path).unwrap();
     assert_eq!(bundle.manifest(), &manifest);
     let table = tensors_of(&presets::tiny());
@@ -65,7 +74,7 @@ fn what_does_not_fit_leaves_nothing_behind(#[case] spoil: fn(&mut Release), #[ca
     let folder = tempfile::tempdir().unwrap();
     let mut release = release();
     spoil(&mut release);
-    let error = release.import(&folder.path().join("bundle"), Style::default()).unwrap_err();
+    let error = import(&release, &folder.path().join("bundle")).unwrap_err();
     assert!(error.to_string().contains(because), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -73,6 +82,6 @@ fn what_does_not_fit_leaves_nothing_behind(#[case] spoil: fn(&mut Release), #[ca
 #[test]
 fn a_bundle_that_is_there_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let error = release().import(folder.path(), Style::default()).unwrap_err();
+    let error = import(&release(), folder.path()).unwrap_err();
     assert!(matches!(error, Error::Exists { .. }), "{error}");
 }

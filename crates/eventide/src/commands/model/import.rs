@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use eventide_model::Bundle;
+use eventide_model::{Bundle, manifest::Precision};
 use eventide_training::{
     Error, Style,
     import::Given,
@@ -14,8 +14,15 @@ use eventide_training::{
 };
 use serde_json::json;
 
-use super::inspect::{Described, describe};
-use crate::{arguments::Format, commands::Stop, report};
+use super::{
+    inspect::{Described, describe},
+    load_runtime, precisions,
+};
+use crate::{
+    arguments::{Format, ToolArguments},
+    commands::Stop,
+    report,
+};
 
 /// Arguments of `model import`.
 #[derive(Debug, Args)]
@@ -49,9 +56,19 @@ pub(crate) struct ImportArguments {
     /// Attention heads of the CLIP model. If not given, one for each 64 of its width, as in OpenAI's.
     #[arg(long, value_name = "N")]
     clip_heads: Option<u32>,
+    /// How the weights are to lie in the bundle: as floats of 32 or 16 bits, or as whole numbers of 8.
+    #[arg(
+        long,
+        default_value = "fp32",
+        value_parser = precisions([Precision::Fp32, Precision::Fp16, Precision::Int8])
+    )]
+    precision: Precision,
     /// How the result is printed.
     #[arg(long, default_value = "text")]
     format: Format,
+    /// What runs the bundle once, on its golden clip.
+    #[command(flatten)]
+    tools: ToolArguments,
 }
 
 pub(super) fn run(arguments: &ImportArguments) -> Result<ExitCode, Stop> {
@@ -68,8 +85,10 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<ExitCode, Stop> {
             ..Given::default()
         },
     };
-    let imported =
-        release.import(&arguments.out, Style::default()).map_err(|error| stop(&error))?;
+    let runtime = load_runtime(&arguments.tools)?;
+    let imported = release
+        .import(&arguments.out, Style::default(), arguments.precision, &runtime)
+        .map_err(|error| stop(&error))?;
     let Imported { manifest, parameters, tensors } = imported;
     let Described { mut rows, mut document } = describe(&manifest);
     rows.insert(0, ("bundle", arguments.out.display().to_string()));
@@ -104,6 +123,7 @@ fn stop(error: &Error) -> Stop {
         Error::Pickle { .. } => {
             "only weights are read: save the `state_dict()` of the model, not the model itself"
         }
+        Error::Write { .. } | Error::Run { .. } => return super::failed(error),
         _ => return super::unusable(error),
     };
     Stop::bad_job(miette::miette!(help = help, "{}", crate::commands::chain(error)))

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use eventide_catalog::{Location, Stores};
 use eventide_model::{
     Bundle,
-    manifest::{FeedForward, Manifest, files},
+    manifest::{Decoding, FeedForward, Manifest, T5, Temporal, Vision, files},
 };
 use eventide_training::tensors::{TensorSpec, t5_tensors, temporal_tensors, vision_tensors};
 use object_store::ObjectStoreExt;
@@ -70,69 +70,23 @@ fn unreadable(uri: &str, error: &object_store::Error) -> Stop {
 /// All that a manifest says, and what follows from it.
 pub(super) fn describe(manifest: &Manifest) -> Described {
     let Manifest { vision, temporal, t5, .. } = manifest;
-    let parameters = [
-        count(&vision_tensors(vision)),
-        count(&temporal_tensors(temporal, t5.d_model)),
-        count(&t5_tensors(t5)),
-    ];
-    let digest = Bundle::digest_of(manifest);
-    let form = match t5.feed_forward {
-        FeedForward::Relu => "ReLU",
-        FeedForward::GatedGelu => "gated GELU",
+    let parameters = Parameters {
+        vision: count(&vision_tensors(vision)),
+        temporal: count(&temporal_tensors(temporal, t5.d_model)),
+        text: count(&t5_tensors(t5)),
     };
+    let digest = Bundle::digest_of(manifest);
     let mut rows = vec![
         ("model", manifest.model_id.clone()),
         ("digest", digest.clone()),
         ("trained", if manifest.trained { "yes" } else { "no: random weights" }.to_owned()),
+        ("precision", manifest.precision.name().to_owned()),
         ("licence", manifest.licence.clone()),
         ("provenance", manifest.provenance.clone()),
-        (
-            "vision",
-            format!(
-                "{0} x {0} pixels, patches of {1}, {2} layers of {3}, {4} heads, features of {5}: {6} parameters",
-                vision.image_size,
-                vision.patch,
-                vision.layers,
-                vision.width,
-                vision.heads,
-                vision.output_dim,
-                parameters[0]
-            ),
-        ),
-        (
-            "temporal",
-            format!(
-                "{} frames, {} layers of {}, {} heads{}: {} parameters",
-                temporal.positions,
-                temporal.depth,
-                temporal.dim,
-                temporal.heads,
-                if temporal.projection { ", projected" } else { "" },
-                parameters[1]
-            ),
-        ),
-        (
-            "text",
-            format!(
-                "{} + {} layers of {}, {} heads, {form}, vocabulary of {}, {} time tokens: {} parameters",
-                t5.encoder_layers,
-                t5.decoder_layers,
-                t5.d_model,
-                t5.heads,
-                t5.vocab_size,
-                manifest.time_tokens.bins,
-                parameters[2]
-            ),
-        ),
-        (
-            "decoding",
-            format!(
-                "{} beams, length penalty {}, at most {} tokens",
-                manifest.decoding.beams,
-                manifest.decoding.length_penalty,
-                manifest.decoding.max_output_tokens
-            ),
-        ),
+        ("vision", vision_text(vision, parameters.vision)),
+        ("temporal", temporal_text(temporal, parameters.temporal)),
+        ("text", text_text(manifest, parameters.text)),
+        ("decoding", decoding_text(&manifest.decoding)),
     ];
     rows.extend(
         manifest.metrics.iter().map(|(name, value)| ("metric", format!("{name}: {value}"))),
@@ -140,14 +94,55 @@ pub(super) fn describe(manifest: &Manifest) -> Described {
     let document = json!({
         "digest": digest,
         "parameters": {
-            "vision": parameters[0],
-            "temporal": parameters[1],
-            "text": parameters[2],
-            "all": parameters.iter().sum::<usize>(),
+            "vision": parameters.vision,
+            "temporal": parameters.temporal,
+            "text": parameters.text,
+            "all": parameters.vision + parameters.temporal + parameters.text,
         },
         "manifest": manifest,
     });
     Described { rows, document }
+}
+
+/// How many values the parts of a model hold.
+struct Parameters {
+    vision: usize,
+    temporal: usize,
+    text: usize,
+}
+
+fn vision_text(vision: &Vision, parameters: usize) -> String {
+    let Vision { image_size, patch, layers, width, heads, output_dim, .. } = vision;
+    format!(
+        "{image_size} x {image_size} pixels, patches of {patch}, {layers} layers of {width}, {heads} heads, \
+         features of {output_dim}: {parameters} parameters"
+    )
+}
+
+fn temporal_text(temporal: &Temporal, parameters: usize) -> String {
+    let Temporal { positions, depth, dim, heads, .. } = temporal;
+    let projected = if temporal.projection { ", projected" } else { "" };
+    format!(
+        "{positions} frames, {depth} layers of {dim}, {heads} heads{projected}: {parameters} parameters"
+    )
+}
+
+fn text_text(manifest: &Manifest, parameters: usize) -> String {
+    let T5 { encoder_layers, decoder_layers, d_model, heads, vocab_size, .. } = manifest.t5;
+    let form = match manifest.t5.feed_forward {
+        FeedForward::Relu => "ReLU",
+        FeedForward::GatedGelu => "gated GELU",
+    };
+    let bins = manifest.time_tokens.bins;
+    format!(
+        "{encoder_layers} + {decoder_layers} layers of {d_model}, {heads} heads, {form}, vocabulary of \
+         {vocab_size}, {bins} time tokens: {parameters} parameters"
+    )
+}
+
+fn decoding_text(decoding: &Decoding) -> String {
+    let Decoding { beams, length_penalty, max_output_tokens, .. } = decoding;
+    format!("{beams} beams, length penalty {length_penalty}, at most {max_output_tokens} tokens")
 }
 
 /// How many values these tensors hold.
