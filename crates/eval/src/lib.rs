@@ -17,6 +17,7 @@ mod data;
 pub mod dense;
 mod error;
 pub mod forms;
+mod grams;
 pub mod localisation;
 mod meteor_native;
 pub mod overlap;
