@@ -70,7 +70,8 @@ impl Counts {
         for (order, (all, matched)) in self.grams.iter_mut().enumerate() {
             *all += length.saturating_sub(order);
             for &(gram, times) in &hypothesis.orders[order] {
-                let most = references.iter().map(|grams| times_in(&grams.orders[order], gram)).max();
+                let most =
+                    references.iter().map(|grams| times_in(&grams.orders[order], gram)).max();
                 *matched += times.min(most.unwrap_or(0)) as usize;
             }
         }

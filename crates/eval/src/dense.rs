@@ -133,10 +133,9 @@ fn video_captions(
         let matches = matches(case, threshold);
         let scores = match by_iou.last() {
             Some(last) if last_matches.as_ref() == Some(&matches) => last.scores.clone(),
-            _ => CaptionScores {
-                others: words.scores(&matches, others)?,
-                ..grams.scores(&matches)
-            },
+            _ => {
+                CaptionScores { others: words.scores(&matches, others)?, ..grams.scores(&matches) }
+            }
         };
         last_matches = Some(matches);
         by_iou.push(CaptionsAt { threshold, scores });

@@ -37,10 +37,8 @@ impl<'a, T: Eq + Hash> Numbers<'a, T> {
             self.next += 1;
             self.next - 1
         };
-        let words: Vec<u32> = caption
-            .iter()
-            .map(|word| *self.words.entry(word).or_insert_with(&mut fresh))
-            .collect();
+        let words: Vec<u32> =
+            caption.iter().map(|word| *self.words.entry(word).or_insert_with(&mut fresh)).collect();
         let mut grams = words.clone();
         let orders = std::array::from_fn(|order| {
             if order > 0 {
@@ -83,7 +81,10 @@ mod tests {
         let times = |grams: &Grams, n: usize| {
             grams.orders[n - 1].iter().map(|(_, times)| *times).collect::<Vec<_>>()
         };
-        assert_eq!((times(&one, 1), times(&one, 2), times(&one, 3)), (vec![3, 2], vec![2, 2], vec![2, 1]));
+        assert_eq!(
+            (times(&one, 1), times(&one, 2), times(&one, 3)),
+            (vec![3, 2], vec![2, 2], vec![2, 1])
+        );
         assert_eq!(times(&other, 4), [0; 0]);
         let shared = one.orders[2].iter().filter(|(gram, _)| other.orders[2][0].0 == *gram);
         assert_eq!(shared.map(|(_, times)| *times).collect::<Vec<_>>(), [1], "b a b");

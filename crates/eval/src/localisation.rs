@@ -119,27 +119,31 @@ fn over_videos(
     thresholds.iter().enumerate().map(mean_at).collect()
 }
 
+/// Precision and recall of one video at overlaps above `threshold`.
+pub(crate) fn precision_recall_above(case: &VideoCase, threshold: f64) -> PrecisionRecall {
+    best(case, &|prediction, reference| iou(prediction.span, reference.span) > threshold)
+}
+
+/// The best precision and the best recall over the sets.
+fn best(case: &VideoCase, hits: &dyn Fn(&Event, &Event) -> bool) -> PrecisionRecall {
+    let mut best = (0.0, 0.0);
+    for references in case.sets() {
+        let (precision, recall) = shares(&case.predictions, references, hits);
+        best = (f64::max(best.0, precision), f64::max(best.1, recall));
+    }
+    PrecisionRecall::new(best.0, best.1)
+}
+
 fn video_localisation(case: &VideoCase) -> VideoLocalisation {
-    let best = |hits: &dyn Fn(&Event, &Event) -> bool| {
-        let mut best = (0.0, 0.0);
-        for references in case.sets() {
-            let (precision, recall) = shares(&case.predictions, references, hits);
-            best = (f64::max(best.0, precision), f64::max(best.1, recall));
-        }
-        PrecisionRecall::new(best.0, best.1)
-    };
     let by_iou: Vec<_> = IOU_THRESHOLDS
         .iter()
-        .map(|&threshold| At {
-            threshold,
-            scores: best(&|prediction, reference| iou(prediction.span, reference.span) > threshold),
-        })
+        .map(|&threshold| At { threshold, scores: precision_recall_above(case, threshold) })
         .collect();
     let by_start = START_DISTANCES
         .iter()
         .map(|&threshold| At {
             threshold,
-            scores: best(&|prediction, reference| {
+            scores: best(case, &|prediction, reference| {
                 start_distance(prediction.span, reference.span) < threshold
             }),
         })

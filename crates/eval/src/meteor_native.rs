@@ -216,8 +216,7 @@ impl Partial {
     /// Its rank with one match more.
     fn rank_with(&self, ours: usize, theirs: usize, links: &[Link]) -> Rank {
         let last = self.last.map(|last| &links[last]);
-        let follows =
-            last.is_some_and(|last| last.ours + 1 == ours && last.theirs + 1 == theirs);
+        let follows = last.is_some_and(|last| last.ours + 1 == ours && last.theirs + 1 == theirs);
         (
             self.matches + 1,
             Reverse(self.chunks + usize::from(!follows)),
@@ -230,7 +229,11 @@ impl Partial {
     }
 
     /// With the match that `links` ends with.
-    fn with_last(&self, (matches, Reverse(chunks), Reverse(distance)): Rank, links: &[Link]) -> Self {
+    fn with_last(
+        &self,
+        (matches, Reverse(chunks), Reverse(distance)): Rank,
+        links: &[Link],
+    ) -> Self {
         let mut next = Self { last: Some(links.len() - 1), matches, chunks, distance, ..*self };
         if let Some(link) = links.last() {
             next.taken[link.theirs / 64] |= 1 << (link.theirs % 64);

@@ -1,0 +1,99 @@
+//! All that dense captioning papers print, in one call.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Annotations, Corpus, MeteorNative, Result, SentenceScorer, Unpredicted,
+    dense::{Captions, captions},
+    localisation::{Localisation, localisation},
+    soda::{Order, Soda, SodaOptions, soda_c, soda_d},
+};
+
+/// Bytes to which scenic cuts reference captions (reference §0, trap 9).
+const SCENIC_CAPTION_BYTES: usize = 200;
+
+/// Whose habits are followed where the two published scorers differ by what they are given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Convention {
+    /// Events are aligned by start; references are taken whole.
+    #[default]
+    Densevid,
+    /// Events are aligned in the order given; references are cut to 200 bytes.
+    Scenic,
+}
+
+impl Convention {
+    /// One set of references as this scorer would take it.
+    #[must_use]
+    pub fn references(self, references: Annotations) -> Annotations {
+        match self {
+            Self::Densevid => references,
+            Self::Scenic => references.with_captions_cut(SCENIC_CAPTION_BYTES),
+        }
+    }
+
+    /// How this scorer computes SODA.
+    #[must_use]
+    pub fn soda(self) -> SodaOptions {
+        let order = match self {
+            Self::Densevid => Order::ByStart,
+            Self::Scenic => Order::AsGiven,
+        };
+        SodaOptions { order, ..SodaOptions::default() }
+    }
+}
+
+/// The scores of dense captions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scores {
+    /// Where events were found: precision, recall and F1 at each overlap, and both conventions of their means.
+    pub localisation: Localisation,
+    /// CIDEr, BLEU, ROUGE-L and the caption scorer's own measure where events overlap.
+    pub captions: Captions,
+    /// `SODA_c` with the caption scorer: `average.f1` is the published figure.
+    pub soda_c: Soda,
+    /// `SODA_d`: the same without captions.
+    pub soda_d: Soda,
+}
+
+/// Scores `predictions` against one or more sets of `references`, as densevid does, with [`MeteorNative`] in the place of
+/// METEOR. Videos without a prediction are left out.
+///
+/// # Errors
+///
+/// As [`Corpus::join`].
+///
+/// ```
+/// use eventide_eval::{Annotations, Event, score};
+///
+/// let events = |caption| vec![Event::new(0.0, 10.0, caption), Event::new(10.0, 30.0, "it rains")];
+/// let predictions = Annotations::collect([("a", events("a dog runs"))])?;
+/// let references = Annotations::collect([("a", events("the dog is running"))])?;
+/// let scores = score(&predictions, &[references])?;
+/// assert!(scores.localisation.f1_of_means.f1 > 0.99);
+/// assert!(scores.soda_c.average.f1 > 0.5 && scores.captions.average.cider > 1.0);
+/// # Ok::<(), eventide_eval::Error>(())
+/// ```
+pub fn score(predictions: &Annotations, references: &[Annotations]) -> Result<Scores> {
+    let corpus = Corpus::join(predictions, references, Unpredicted::LeaveOut)?;
+    score_corpus(&corpus, SodaOptions::default(), &mut MeteorNative::new())
+}
+
+/// Scores a corpus; `meteor` is METEOR, or what stands in its place.
+///
+/// # Errors
+///
+/// [`Error::Scorer`](crate::Error::Scorer) and [`Error::Scores`](crate::Error::Scores) if `meteor` does not do its part.
+pub fn score_corpus(
+    corpus: &Corpus,
+    soda: SodaOptions,
+    meteor: &mut dyn SentenceScorer,
+) -> Result<Scores> {
+    Ok(Scores {
+        localisation: localisation(corpus),
+        captions: captions(corpus, &mut [&mut *meteor])?,
+        soda_c: soda_c(corpus, soda, meteor)?,
+        soda_d: soda_d(corpus, soda)?,
+    })
+}
