@@ -33,6 +33,8 @@ pub struct Clips {
 pub struct VideoClips {
     /// The video.
     pub video: String,
+    /// How many captions were scored.
+    pub clips: usize,
     /// Mean CIDEr of its clips, with the document frequencies of the corpus.
     pub cider: f64,
     /// Mean ROUGE-L.
@@ -85,6 +87,7 @@ pub fn clips(
             |scores: &PairScores| PairScores::from_mean(scores.each[first..end].to_vec()).total;
         (first < end).then(|| VideoClips {
             video: case.video.clone(),
+            clips: end - first,
             cider: mean(&cider),
             rouge_l: mean(&rouge_l),
             others: answers.iter().map(mean).collect(),

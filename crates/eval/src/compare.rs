@@ -5,12 +5,13 @@
 //! drawn with replacement, both sets are scored on the draw, and the percentiles of their differences bound the interval.
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{Error, Result, figures::Figures};
 
 /// How a comparison resamples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Bootstrap {
     /// How often videos are drawn.
     pub resamples: usize,
@@ -28,7 +29,7 @@ impl Default for Bootstrap {
 }
 
 /// Two sets of predictions, over the videos that both were scored on.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Comparison {
     /// Videos that both were scored on.
     pub videos: usize,
@@ -41,7 +42,7 @@ pub struct Comparison {
 }
 
 /// A figure of two sets of predictions.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Difference {
     /// The figure's name.
     pub figure: String,

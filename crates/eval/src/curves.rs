@@ -1,5 +1,6 @@
 //! What reports draw: how scores change with the threshold, and whether the model's own scores can be trusted.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -29,7 +30,7 @@ pub fn precision_recall(corpus: &Corpus) -> Vec<At> {
 }
 
 /// How well the model's scores say which of its events are right.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Calibration {
     /// Events with a score.
     pub events: usize,
@@ -46,7 +47,7 @@ pub struct Calibration {
 }
 
 /// Events of about the same confidence.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Bin {
     /// How many.
     pub events: usize,
@@ -113,7 +114,7 @@ fn ranking(sorted: &[(f64, bool)]) -> Option<f64> {
     }
     let (mut before, mut ranks) = (0, 0.0);
     for equal in sorted.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
-        let rank = count(before) + (count(equal.len()) + 1.0) / 2.0;
+        let rank = count(before) + f64::midpoint(count(equal.len()), 1.0);
         ranks += rank * count(equal.iter().filter(|(_, right)| *right).count());
         before += equal.len();
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -181,7 +182,7 @@ impl VideoCase {
 }
 
 /// What a comparison did not use, or used by a rule. Report it beside every score.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LeftOut {
     /// Reference videos without a prediction entry. Scored as empty under [`Unpredicted::Empty`].
     pub without_prediction: Vec<String>,

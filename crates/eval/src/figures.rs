@@ -9,9 +9,9 @@ use std::collections::HashMap;
 
 use crate::{
     Scores,
-    clips::Clips,
+    clips::{Clips, VideoClips},
     dense::CaptionScores,
-    localisation::{At, PrecisionRecall},
+    localisation::{At, PrecisionRecall, count},
     paragraph::Paragraphs,
     soda::Soda,
 };
@@ -25,7 +25,7 @@ pub struct Figures {
     videos: Vec<String>,
     /// What figures are made of: for each part a value for each video, not a number where a video has none.
     parts: Vec<Vec<f64>>,
-    figures: Vec<Figure>,
+    all: Vec<Figure>,
 }
 
 /// A named figure.
@@ -46,13 +46,15 @@ enum MadeOf {
     Means(Vec<usize>),
     /// The mean over pairs of a precision and a recall of the F1 of their means over videos.
     F1OfMeans(Vec<(usize, usize)>),
+    /// The sum of one part over videos, divided by that of another.
+    Shares { sum: usize, number: usize },
     /// Counts of the whole corpus: no video has a share in it.
     Corpus,
 }
 
 impl Figures {
     fn new(videos: Vec<String>) -> Self {
-        Self { videos, parts: Vec::new(), figures: Vec::new() }
+        Self { videos, parts: Vec::new(), all: Vec::new() }
     }
 
     /// The figures of dense captions.
@@ -78,18 +80,23 @@ impl Figures {
         figures
     }
 
-    /// The figures of captions for given spans. A video counts as often as it has clips, so that no figure is a mean over
-    /// videos.
+    /// The figures of captions for given spans: means over clips, so that a video counts as often as it has some.
     #[must_use]
     pub fn of_clips(scores: &Clips) -> Self {
         let mut figures =
             Self::new(scores.videos.iter().map(|video| video.video.clone()).collect());
-        let CaptionScores { cider, bleu, rouge_l, others } = &scores.corpus;
-        figures.push("cider", true, MadeOf::Corpus, *cider);
+        let number = figures.part(scores.videos.iter().map(|video| count(video.clips)).collect());
+        let mut add = |name: &str, value: fn(&VideoClips) -> f64| {
+            let sums = scores.videos.iter().map(|video| value(video) * count(video.clips));
+            let sum = figures.part(sums.collect());
+            figures.add(name, true, MadeOf::Shares { sum, number });
+        };
+        add("cider", |video| video.cider);
+        add("rouge_l", |video| video.rouge_l);
+        let CaptionScores { bleu, others, .. } = &scores.corpus;
         for (name, total) in scores.others.iter().zip(others) {
             figures.push(name, true, MadeOf::Corpus, *total);
         }
-        figures.push("rouge_l", true, MadeOf::Corpus, *rouge_l);
         for (n, bleu) in (1..).zip(bleu) {
             figures.push(&format!("bleu_{n}"), true, MadeOf::Corpus, *bleu);
         }
@@ -97,8 +104,7 @@ impl Figures {
     }
 
     fn add_soda(&mut self, scores: &Scores) {
-        let measure = scores.captions.others.first().map_or("", String::as_str);
-        let suffix = match measure {
+        let suffix = match &*scores.soda_measure {
             METEOR => String::new(),
             other => format!("_{}", other.strip_prefix("meteor_").unwrap_or(other)),
         };
@@ -194,7 +200,7 @@ impl Figures {
     }
 
     fn push(&mut self, name: &str, headline: bool, made_of: MadeOf, value: f64) {
-        self.figures.push(Figure { name: name.to_owned(), value, headline, made_of });
+        self.all.push(Figure { name: name.to_owned(), value, headline, made_of });
     }
 
     fn value(&self, made_of: &MadeOf, mean_of: impl Fn(&[f64]) -> f64) -> f64 {
@@ -204,6 +210,7 @@ impl Figures {
             MadeOf::F1OfMeans(pairs) => mean(pairs.iter().map(|(precision, recall)| {
                 PrecisionRecall::new(mean_of(precision), mean_of(recall)).f1
             })),
+            MadeOf::Shares { sum, number } => mean_of(sum) / mean_of(number),
             MadeOf::Corpus => f64::NAN,
         }
     }
@@ -217,13 +224,13 @@ impl Figures {
     /// All figures, in the order in which a person reads them.
     #[must_use]
     pub fn all(&self) -> &[Figure] {
-        &self.figures
+        &self.all
     }
 
     /// The figure of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Figure> {
-        self.figures.iter().find(|figure| figure.name == name)
+        self.all.iter().find(|figure| figure.name == name)
     }
 
     /// What a figure is for one video, by its place among [`Self::videos`]; `None` where the video has no share in it.

@@ -3,7 +3,7 @@
 //! * ActivityNet's predictions: `{"results": {video: [{"sentence": "..", "timestamp": [start, end]}]}}`, in which an event
 //!   may have a `score` (or a `proposal_score`, as PDVC writes);
 //! * ActivityNet's references: `{video: {"duration": d, "timestamps": [[start, end]], "sentences": [".."]}}`, which are also
-//!   those of YouCook2, ViTT and VidChapters;
+//!   those of `YouCook2`, `ViTT` and VidChapters;
 //! * VidChapters' chapters: `{video: {"duration": d, "chapters": [{"time": start, "label": ".."}]}}`, where a chapter ends
 //!   as the next one begins, and the last one with the video;
 //! * VidChapters' captioned clips: `{"results": {clip: {"sentence": "..", "gt": ".."}}}`, predictions and references in one.

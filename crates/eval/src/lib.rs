@@ -41,4 +41,4 @@ pub use data::{
 pub use error::{Error, Result};
 pub use meteor_native::MeteorNative;
 pub use scorer::{CiderD, Pair, PairScores, ScorerError, SentenceScorer};
-pub use scores::{Convention, Scores, score, score_corpus};
+pub use scores::{Convention, Options, Scores, SodaCost, score, score_corpus};

@@ -4,6 +4,7 @@
 //! is found likewise: many to many, there is no assignment. With several reference sets the precision and the recall
 //! of a video are each the best over the sets.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -18,7 +19,7 @@ pub const IOU_THRESHOLDS: [f64; 4] = [0.3, 0.5, 0.7, 0.9];
 pub const START_DISTANCES: [f64; 6] = [1.0, 3.0, 5.0, 10.0, 30.0, 60.0];
 
 /// A precision, a recall and the F1 that belongs to them; what is averaged into which, the holder says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, JsonSchema)]
 pub struct PrecisionRecall {
     /// Share of predictions that hit.
     pub precision: f64,
@@ -56,7 +57,7 @@ impl PrecisionRecall {
 }
 
 /// Precision and recall at one threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct At {
     /// An overlap, or a distance in seconds.
     pub threshold: f64,

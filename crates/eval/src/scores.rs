@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Annotations, Corpus, MeteorNative, Result, SentenceScorer, Unpredicted,
+    Annotations, CiderD, Corpus, MeteorNative, Result, SentenceScorer, Unpredicted,
     dense::{Captions, captions},
     localisation::{Localisation, localisation},
     soda::{Order, Soda, SodaOptions, soda_c, soda_d},
@@ -44,6 +44,26 @@ impl Convention {
     }
 }
 
+/// What a pair of captions is worth in `SODA_c`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SodaCost {
+    /// METEOR, or what stands in its place: the published figures.
+    #[default]
+    Meteor,
+    /// CIDEr-D, with the document frequencies of the corpus's references.
+    CiderD,
+}
+
+/// How [`score_corpus`] scores. The default is densevid's way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// How events are aligned.
+    pub soda: SodaOptions,
+    /// What an aligned pair is worth.
+    pub soda_cost: SodaCost,
+}
+
 /// The scores of dense captions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scores {
@@ -51,7 +71,9 @@ pub struct Scores {
     pub localisation: Localisation,
     /// CIDEr, BLEU, ROUGE-L and the caption scorer's own measure where events overlap.
     pub captions: Captions,
-    /// `SODA_c` with the caption scorer: `average.f1` is the published figure.
+    /// What `SODA_c` was computed with.
+    pub soda_measure: String,
+    /// `SODA_c`: `average.f1` is the published figure.
     pub soda_c: Soda,
     /// `SODA_d`: the same without captions.
     pub soda_d: Soda,
@@ -77,7 +99,7 @@ pub struct Scores {
 /// ```
 pub fn score(predictions: &Annotations, references: &[Annotations]) -> Result<Scores> {
     let corpus = Corpus::join(predictions, references, Unpredicted::LeaveOut)?;
-    score_corpus(&corpus, SodaOptions::default(), &mut MeteorNative::new())
+    score_corpus(&corpus, Options::default(), &mut MeteorNative::new())
 }
 
 /// Scores a corpus; `meteor` is METEOR, or what stands in its place.
@@ -87,13 +109,21 @@ pub fn score(predictions: &Annotations, references: &[Annotations]) -> Result<Sc
 /// [`Error::Scorer`](crate::Error::Scorer) and [`Error::Scores`](crate::Error::Scores) if `meteor` does not do its part.
 pub fn score_corpus(
     corpus: &Corpus,
-    soda: SodaOptions,
+    options: Options,
     meteor: &mut dyn SentenceScorer,
 ) -> Result<Scores> {
+    let localisation = localisation(corpus);
+    let captions = captions(corpus, &mut [&mut *meteor])?;
+    let mut cider = None;
+    let scorer = match options.soda_cost {
+        SodaCost::Meteor => meteor,
+        SodaCost::CiderD => cider.insert(CiderD::of_references(corpus)),
+    };
     Ok(Scores {
-        localisation: localisation(corpus),
-        captions: captions(corpus, &mut [&mut *meteor])?,
-        soda_c: soda_c(corpus, soda, meteor)?,
-        soda_d: soda_d(corpus, soda)?,
+        localisation,
+        captions,
+        soda_measure: scorer.name().to_owned(),
+        soda_c: soda_c(corpus, options.soda, scorer)?,
+        soda_d: soda_d(corpus, options.soda)?,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use eventide_eval::{
-    Annotations, Convention, Corpus, Event, MeteorNative, Unpredicted,
+    Annotations, Convention, Corpus, Event, MeteorNative, Options, SodaCost, Unpredicted,
     clips::clips,
     compare::{Bootstrap, compare},
     curves::{calibration, events_a_video, precision_recall},
@@ -11,7 +11,7 @@ use eventide_eval::{
     gate::fallen,
     paragraph::paragraphs,
     score, score_corpus,
-    soda::{Roles, SodaOptions},
+    soda::Roles,
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -21,7 +21,7 @@ use crate::support::{RecordedMeteor, close, json, multi, predictions, references
 
 fn figures(corpus: &Corpus) -> Figures {
     let mut meteor = MeteorNative::new();
-    Figures::of_dense(&score_corpus(corpus, SodaOptions::default(), &mut meteor).unwrap())
+    Figures::of_dense(&score_corpus(corpus, Options::default(), &mut meteor).unwrap())
 }
 
 #[track_caller]
@@ -84,6 +84,16 @@ fn soda_has_the_name_of_its_measure() {
 }
 
 #[test]
+fn soda_may_cost_cider() {
+    let options = Options { soda_cost: SodaCost::CiderD, ..Options::default() };
+    let scores = score_corpus(&multi(), options, &mut MeteorNative::new()).unwrap();
+    let figures = Figures::of_dense(&scores);
+    assert!(figures.get("soda_c_native").is_none());
+    // CIDEr runs to ten, METEOR to one.
+    assert!(figures.get("soda_c_cider_d").unwrap().value > figures.get("soda_d").unwrap().value);
+}
+
+#[test]
 fn one_call_gives_what_papers_print() {
     let scores = score(&predictions(), &[references(1), references(2)]).unwrap();
     let expected = json("expected.json");
@@ -108,6 +118,9 @@ fn other_variants_have_figures_too() {
     let figures = Figures::of_clips(&clips(&same, Roles::Swapped, &mut []).unwrap());
     assert!((figures.get("bleu_4").unwrap().value - 1.0).abs() < 1e-6);
     assert!((figures.get("rouge_l").unwrap().value - 1.0).abs() < 1e-6);
+    let scores = clips(&same, Roles::Swapped, &mut []).unwrap();
+    let cider = Figures::of_clips(&scores).get("cider").unwrap().value;
+    assert!((cider - scores.corpus.cider).abs() < 1e-9, "{cider}: clips count, not videos");
 }
 
 /// The same predictions with every caption of some videos replaced.
