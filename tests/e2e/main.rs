@@ -5,6 +5,7 @@
 mod bad_jobs;
 mod command_line;
 mod difference;
+mod eval;
 mod interruptions;
 mod long_video;
 mod model;

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 mod arrows;
 mod bench;
+mod bench_eval;
 mod children;
 mod corpus;
 mod debian;
@@ -81,6 +82,13 @@ enum Bench {
         #[arg(long, default_value = "fast")]
         profile: String,
     },
+    /// Scores of made-up predictions by `eventide eval` and by the Python programs, which must agree; writes the
+    /// medians to `docs/benchmarks.md`.
+    Eval {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -110,6 +118,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Test { arguments } => suite::run(&workspace, &arguments),
         Chore::Arrows => arrows::run(&workspace),
         Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
+        Chore::Bench(Bench::Eval { profile }) => bench_eval::run(&workspace, &profile),
         Chore::Schemas { check } => schemas::run(&workspace, check),
     }
 }

@@ -122,12 +122,13 @@ fn ranking(sorted: &[(f64, bool)]) -> Option<f64> {
     Some((ranks - right * (right + 1.0) / 2.0) / (right * wrong))
 }
 
-/// How many events the videos have: predicted, and in the mean of the sets that have the video.
+/// How many events the videos have: predicted, and in the mean of the sets that have the video, rounded.
 #[must_use]
-pub fn events_a_video(corpus: &Corpus) -> Vec<(usize, f64)> {
+pub fn events_a_video(corpus: &Corpus) -> Vec<(f64, f64)> {
     let counts = |case: &VideoCase| {
         let references: usize = case.sets().map(<[_]>::len).sum();
-        (case.predictions.len(), count(references) / count(case.sets().count().max(1)))
+        let references = count(references) / count(case.sets().count().max(1));
+        (count(case.predictions.len()), references.round())
     };
     corpus.videos().iter().map(counts).collect()
 }

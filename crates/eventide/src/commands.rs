@@ -1,6 +1,7 @@
 //! The commands, one file each, and what they share: start, errors, exit codes.
 
 mod check;
+pub(crate) mod eval;
 mod index;
 pub(crate) mod model;
 pub(crate) mod plan;
@@ -150,6 +151,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
             Command::Model { command } => model::run(&command, &stores).await,
+            Command::Eval(eval) => eval::run(&eval, &common, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
             Command::Synth(_) | Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }

@@ -203,7 +203,7 @@ fn curves_agree_with_figures() {
     assert!(curve.is_sorted_by(|a, b| a.scores.recall >= b.scores.recall));
     let counts = events_a_video(&corpus);
     let place = figures.videos().iter().position(|video| video == "emptypred01").unwrap();
-    assert_eq!((counts.len(), counts[place].0), (16, 0));
+    assert_eq!((counts.len(), counts[place].0), (16, 0.0));
 }
 
 /// Events of which those with the `right` numbers are where the reference is.
