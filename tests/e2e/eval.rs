@@ -162,6 +162,41 @@ fn with_meteor_every_figure_is_the_published_one() {
     close(&paragraph["figures"]["meteor"], &golden["METEOR"], "METEOR of paragraphs");
 }
 
+#[test]
+fn meteor_of_every_golden_pair_is_the_published_one() {
+    let golden: Value = serde_json::from_slice(&fs::read(golden("pairs.json")).unwrap()).unwrap();
+    let pairs = golden["pairs"].as_array().unwrap();
+    let (mut predictions, mut sets) = (serde_json::Map::new(), Vec::new());
+    for (index, pair) in pairs.iter().enumerate() {
+        let video = format!("{index:03}");
+        let event = json!({"sentence": pair["hypothesis"], "timestamp": [0, 1]});
+        for (set, reference) in pair["references"].as_array().unwrap().iter().enumerate() {
+            sets.resize(sets.len().max(set + 1), serde_json::Map::new());
+            let reference = json!({"timestamps": [[0, 1]], "sentences": [reference]});
+            sets[set].insert(video.clone(), reference);
+        }
+        predictions.insert(video, json!([event]));
+    }
+    let desk = Desk::new();
+    desk.write("predictions.json", json!({ "results": predictions }).to_string());
+    let names: Vec<_> = (0..sets.len()).map(|set| format!("{set}.json")).collect();
+    for (name, set) in names.iter().zip(sets) {
+        desk.write(name, Value::Object(set).to_string());
+    }
+    let meteor = meteor();
+    let mut arguments = vec!["--predictions", "predictions.json", "--references"];
+    arguments.extend(names.iter().chain(&meteor).map(|argument| &**argument));
+    arguments.extend(["--variant", "clips", "--roles", "straight", "--format", "json"]);
+    let finished = desk.eval(arguments);
+    finished.assert_code(0);
+    let report: Value = serde_json::from_str(&finished.stdout).unwrap();
+    close(&report["figures"]["meteor"], &golden["corpus"]["METEOR"], "METEOR of all pairs");
+    close(&report["figures"]["cider"], &golden["corpus"]["CIDEr"], "CIDEr of all pairs");
+    for (video, pair) in report["per_video"].as_array().unwrap().iter().zip(pairs) {
+        close(&video["figures"]["meteor"], &pair["score"], &pair["hypothesis"].to_string());
+    }
+}
+
 /// Answers as METEOR does: 0.5 for everything.
 const HALF: &str = "while read -r line; do case \"$line\" in \
     SCORE*) echo '1.0 2.0';; \

@@ -46,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, profile: &str) -> Result<()> {
     let files = made_up(&folder, VIDEOS)?;
     let many = made_up(&folder, MANY_VIDEOS)?;
 
-    let ours = |files: &[PathBuf]| eval(workspace.command(&program), files);
+    let ours = |files: &[PathBuf]| eval(workspace.command(&program), &folder, files);
     let (our_figures, our_seconds) = timed("eventide eval", || ours(&files))?;
     let (_, many_seconds) = timed("eventide eval, 5,000 videos", || ours(&many))?;
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -73,10 +73,13 @@ pub(crate) fn run(workspace: &Workspace, profile: &str) -> Result<()> {
     Ok(())
 }
 
-/// Scores by our program. The report has the figures below `figures`.
-fn eval(mut program: Command, files: &[PathBuf]) -> Result<Vec<u8>> {
-    program.args(["eval", "--quiet", "--format", "json", "--predictions"]).arg(&files[0]);
-    children::output(program.arg("--references").args(&files[1..]))
+/// Scores by our program, which prints its report; the figures are those that it writes for later gates.
+fn eval(mut program: Command, folder: &Path, files: &[PathBuf]) -> Result<Vec<u8>> {
+    let figures = folder.join("figures.json");
+    program.args(["eval", "--quiet", "--write-baseline"]).arg(&figures);
+    program.arg("--predictions").arg(&files[0]).arg("--references").args(&files[1..]);
+    children::output(&mut program)?;
+    fs::read(&figures).map_err(Error::file("read", &figures))
 }
 
 /// Does it some times; gives the last answer and the median of the seconds.

@@ -48,8 +48,8 @@ enum MadeOf {
     F1OfMeans(Vec<(usize, usize)>),
     /// The sum of one part over videos, divided by that of another.
     Shares { sum: usize, number: usize },
-    /// Counts of the whole corpus: no video has a share in it.
-    Corpus,
+    /// Counts of the whole corpus. What is given for each video is its own score, of which this is no mean.
+    Corpus(Option<usize>),
 }
 
 impl Figures {
@@ -74,8 +74,9 @@ impl Figures {
         let mut figures = Self::new(scores.videos.clone());
         let part = figures.part(scores.video_cider.clone());
         figures.add("cider", true, MadeOf::Means(vec![part]));
-        for (name, total) in &scores.others {
-            figures.push(name, true, MadeOf::Corpus, *total);
+        for ((name, total), of_videos) in scores.others.iter().zip(&scores.video_others) {
+            let part = figures.part(of_videos.clone());
+            figures.push(name, true, MadeOf::Corpus(Some(part)), *total);
         }
         figures
     }
@@ -94,11 +95,13 @@ impl Figures {
         add("cider", |video| video.cider);
         add("rouge_l", |video| video.rouge_l);
         let CaptionScores { bleu, others, .. } = &scores.corpus;
-        for (name, total) in scores.others.iter().zip(others) {
-            figures.push(name, true, MadeOf::Corpus, *total);
+        for (place, (name, total)) in scores.others.iter().zip(others).enumerate() {
+            let of_videos = scores.videos.iter().map(|video| video.others[place]);
+            let part = figures.part(of_videos.collect());
+            figures.push(name, true, MadeOf::Corpus(Some(part)), *total);
         }
         for (n, bleu) in (1..).zip(bleu) {
-            figures.push(&format!("bleu_{n}"), true, MadeOf::Corpus, *bleu);
+            figures.push(&format!("bleu_{n}"), true, MadeOf::Corpus(None), *bleu);
         }
         figures
     }
@@ -211,7 +214,7 @@ impl Figures {
                 PrecisionRecall::new(mean_of(precision), mean_of(recall)).f1
             })),
             MadeOf::Shares { sum, number } => mean_of(sum) / mean_of(number),
-            MadeOf::Corpus => f64::NAN,
+            MadeOf::Corpus(_) => f64::NAN,
         }
     }
 
@@ -236,7 +239,10 @@ impl Figures {
     /// What a figure is for one video, by its place among [`Self::videos`]; `None` where the video has no share in it.
     #[must_use]
     pub fn of_video(&self, figure: &Figure, video: usize) -> Option<f64> {
-        let value = self.value(&figure.made_of, |part| part[video]);
+        let value = match figure.made_of {
+            MadeOf::Corpus(part) => part.map_or(f64::NAN, |part| self.parts[part][video]),
+            _ => self.value(&figure.made_of, |part| part[video]),
+        };
         (!value.is_nan()).then_some(value)
     }
 
