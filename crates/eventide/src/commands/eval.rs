@@ -116,18 +116,19 @@ fn score(
         inputs.references.iter().map(|source| source.annotations.clone()).collect();
     Corpus::join(predictions, &references, arguments.unpredicted.into())
         .and_then(|corpus| {
-            let figures = figures(arguments, &corpus, scorer)?;
-            Ok(Scored { corpus, figures })
+            let (figures, without_events) = figures(arguments, &corpus, scorer)?;
+            Ok(Scored { corpus, figures, without_events })
         })
         .map_err(|error| explained(&error))
 }
 
+/// The figures, and the videos that have none since nothing was predicted in them.
 fn figures(
     arguments: &EvalArguments,
     corpus: &Corpus,
     scorer: &mut dyn SentenceScorer,
-) -> Scoring<Figures> {
-    Ok(match arguments.variant {
+) -> Scoring<(Figures, Vec<String>)> {
+    let figures = match arguments.variant {
         Variant::Dense => {
             let soda = SodaOptions {
                 roles: arguments.roles.into(),
@@ -137,9 +138,13 @@ fn figures(
             let options = Options { soda, soda_cost: arguments.soda_cost.into() };
             Figures::of_dense(&score_corpus(corpus, options, scorer)?)
         }
-        Variant::Paragraph => Figures::of_paragraphs(&paragraphs(corpus, &mut [scorer])?),
         Variant::Clips => Figures::of_clips(&clips(corpus, arguments.roles.into(), &mut [scorer])?),
-    })
+        Variant::Paragraph => {
+            let paragraphs = paragraphs(corpus, &mut [scorer])?;
+            return Ok((Figures::of_paragraphs(&paragraphs), paragraphs.without_events));
+        }
+    };
+    Ok((figures, Vec::new()))
 }
 
 /// These predictions beside the others, if any were named.

@@ -48,6 +48,8 @@ pub(crate) struct EvalReport {
     pub(super) videos: usize,
     /// What was not used, or used by a rule.
     pub(super) left_out: LeftOut,
+    /// Videos that were left out since nothing was predicted in them; only paragraphs are scored so.
+    pub(super) without_events: Vec<String>,
     /// Every figure by its name. CIDEr runs from 0 to 10, all others from 0 to 1.
     pub(super) figures: BTreeMap<String, f64>,
     /// The figures that a person looks at first, in their order.
@@ -133,6 +135,8 @@ pub(super) struct Scored {
     pub(super) corpus: Corpus,
     /// Their figures.
     pub(super) figures: Figures,
+    /// Videos that have none: a paragraph of no caption is not scored.
+    pub(super) without_events: Vec<String>,
 }
 
 impl EvalReport {
@@ -144,7 +148,7 @@ impl EvalReport {
         comparison: Option<Compared>,
         gate: Option<Gate>,
     ) -> Self {
-        let Scored { corpus, figures } = scored;
+        let Scored { corpus, figures, without_events } = scored;
         let dense = arguments.variant == Variant::Dense;
         let known = || figures.all().iter().filter(|figure| figure.value.is_finite());
         Self {
@@ -159,6 +163,7 @@ impl EvalReport {
             unpredicted: arguments.unpredicted,
             videos: figures.videos().len(),
             left_out: corpus.left_out().clone(),
+            without_events: without_events.clone(),
             figures: known().map(|figure| (figure.name.clone(), figure.value)).collect(),
             headline: known().filter(|f| f.headline).map(|figure| figure.name.clone()).collect(),
             per_video: per_video(figures),

@@ -45,6 +45,10 @@ pub(super) fn about(document: &EvalReport) -> Vec<String> {
     }
     let videos = plural(document.videos, "video");
     lines.push(format!("scored: {videos}; {}", left_out(document)));
+    let empty = &document.without_events;
+    if !empty.is_empty() {
+        lines.push(format!("left out: {} without an event{}", empty.len(), named(empty)));
+    }
     lines.extend(odd(&document.left_out));
     lines
 }
