@@ -6,7 +6,7 @@ use crate::{
     Annotations, CiderD, Corpus, MeteorNative, Result, SentenceScorer, Unpredicted,
     dense::{Captions, captions},
     localisation::{Localisation, localisation},
-    soda::{Order, Soda, SodaOptions, soda_c, soda_d},
+    soda::{Order, SeveralSets, Soda, SodaOptions, soda_c, soda_d},
 };
 
 /// Bytes to which scenic cuts reference captions (reference §0, trap 9).
@@ -33,14 +33,15 @@ impl Convention {
         }
     }
 
-    /// How this scorer computes SODA.
+    /// How this scorer computes SODA with several reference sets.
     #[must_use]
-    pub fn soda(self) -> SodaOptions {
-        let order = match self {
-            Self::Densevid => Order::ByStart,
-            Self::Scenic => Order::AsGiven,
+    pub fn soda(self, several_sets: SeveralSets) -> SodaOptions {
+        let order = match (self, several_sets) {
+            (Self::Densevid, SeveralSets::BestOfSets) => Order::PredictionsByStart,
+            (Self::Densevid, _) => Order::ByStart,
+            (Self::Scenic, _) => Order::AsGiven,
         };
-        SodaOptions { order, ..SodaOptions::default() }
+        SodaOptions { order, several_sets, ..SodaOptions::default() }
     }
 }
 

@@ -11,7 +11,7 @@ use eventide_eval::{
     gate::fallen,
     paragraph::paragraphs,
     score, score_corpus,
-    soda::Roles,
+    soda::{Roles, SeveralSets},
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -75,10 +75,10 @@ fn soda_has_the_name_of_its_measure() {
     assert!(native.of_video(soda, only_in_the_first).is_some());
 
     let expected = json("expected.json");
-    let soda = Convention::Densevid.soda();
+    let soda = Convention::Densevid.soda(SeveralSets::EachSet);
     let scores = eventide_eval::soda::soda_c(&multi(), soda, &mut RecordedMeteor::load()).unwrap();
     close(scores.average.f1, &expected["soda_c"]["vc_average_f1"], "SODA_c");
-    let soda = Convention::Scenic.soda();
+    let soda = Convention::Scenic.soda(SeveralSets::EachSet);
     let scores = eventide_eval::soda::soda_c(&multi(), soda, &mut RecordedMeteor::load()).unwrap();
     close(scores.average.f1, &expected["sc"]["average"]["SODA_c"], "SODA_c");
 }

@@ -132,8 +132,7 @@ fn figures(
         Variant::Dense => {
             let soda = SodaOptions {
                 roles: arguments.roles.into(),
-                several_sets: arguments.several_sets.into(),
-                ..arguments.convention.of_scorer().soda()
+                ..arguments.convention.of_scorer().soda(arguments.several_sets.into())
             };
             let options = Options { soda, soda_cost: arguments.soda_cost.into() };
             Figures::of_dense(&score_corpus(corpus, options, scorer)?)

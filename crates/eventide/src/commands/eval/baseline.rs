@@ -6,7 +6,7 @@ use eventide_eval::{figures::Figures, gate::fallen};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    arguments::{ConventionName, EvalArguments, Variant},
+    arguments::{ConventionName, EvalArguments, RolesName, SeveralSetsName, Variant},
     document::Gate,
 };
 use crate::commands::Stop;
@@ -20,6 +20,10 @@ pub(super) struct Baseline {
     convention: ConventionName,
     /// How many reference sets there were.
     sets: usize,
+    /// What they made of a video.
+    several_sets: SeveralSetsName,
+    /// Which caption of a pair was the hypothesis.
+    roles: RolesName,
     /// How many videos were scored.
     videos: usize,
     /// The figures.
@@ -34,9 +38,17 @@ impl Baseline {
             variant: arguments.variant,
             convention: arguments.convention,
             sets: arguments.references.len(),
+            several_sets: arguments.several_sets,
+            roles: arguments.roles,
             videos: figures.videos().len(),
             figures: headline.map(|figure| (figure.name.clone(), figure.value)).collect(),
         }
+    }
+
+    /// What its figures are figures of.
+    fn kind(&self) -> String {
+        let Self { variant, convention, sets, several_sets, roles, .. } = self;
+        format!("{variant:?}, {convention:?}, {sets} reference sets ({several_sets:?}), {roles:?}")
     }
 
     /// Reads one.
@@ -61,17 +73,12 @@ impl Baseline {
     /// Holds figures against it.
     pub(super) fn check(&self, arguments: &EvalArguments, figures: &Figures) -> Result<Gate, Stop> {
         let now = Self::of(arguments, figures);
-        let of = |b: &Self| (b.variant, b.convention, b.sets);
-        if of(self) != of(&now) {
+        if self.kind() != now.kind() {
             return Err(Stop::bad_job(miette::miette!(
                 help = "score as the baseline was made, or write another one by --write-baseline",
-                "the baseline is of other figures: {:?}, {:?}, {} reference sets, and this run is {:?}, {:?}, {}",
-                self.variant,
-                self.convention,
-                self.sets,
-                now.variant,
-                now.convention,
-                now.sets
+                "the baseline is of other figures: {}; and this run gives: {}",
+                self.kind(),
+                now.kind()
             )));
         }
         let fallen = fallen(figures, &self.figures, arguments.tolerance);
