@@ -60,7 +60,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn read(&self, place: &str, side: Side) -> Result<Source, Stop> {
-        let uri = absolute(place)?;
+        // A path may lead through links and `..`, an address may not.
+        let path = std::fs::canonicalize(place).ok().filter(|_| !place.contains("://"));
+        let uri = absolute(path.as_ref().and_then(|path| path.to_str()).unwrap_or(place))?;
         let location = self.stores.open(&uri).map_err(|error| cannot_read(place, &error))?;
         match file(&location).await.map_err(|error| cannot_read(place, &error))? {
             Some(bytes) => of_file(place, bytes, side),
