@@ -176,7 +176,7 @@ fn row(
 }
 
 /// Does some work, and says how long it took and how much processor time its children used.
-fn measured<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration, f64)> {
+pub(crate) fn measured<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration, f64)> {
     let (started, before) = (Instant::now(), children_seconds()?);
     let done = work()?;
     Ok((done, started.elapsed(), children_seconds()? - before))

@@ -4,13 +4,14 @@
 //! Python side is `pycocoevalcap` (CIDEr, BLEU, ROUGE-L, Stanford's tokeniser) under the protocol of densevid; it does
 //! not compute SODA or any METEOR, and ours does. METEOR's own program is left out: it would be the same on both sides.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use crate::bench::measured;
 use crate::children;
 use crate::error::{Error, Result};
 use crate::parts;
@@ -47,8 +48,8 @@ pub(crate) fn run(workspace: &Workspace, profile: &str) -> Result<()> {
     let many = made_up(&folder, MANY_VIDEOS)?;
 
     let ours = |files: &[PathBuf]| eval(workspace.command(&program), &folder, files);
-    let (our_figures, our_seconds) = timed("eventide eval", || ours(&files))?;
-    let (_, many_seconds) = timed("eventide eval, 5,000 videos", || ours(&many))?;
+    let (our_figures, one) = timed("eventide eval", VIDEOS, || ours(&files))?;
+    let (_, many) = timed("eventide eval", MANY_VIDEOS, || ours(&many))?;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(workspace.tools()).chain(std::env::split_paths(&path));
     let path = std::env::join_paths(path).unwrap_or_default();
@@ -56,21 +57,27 @@ pub(crate) fn run(workspace: &Workspace, profile: &str) -> Result<()> {
         let mut command = Command::new(&python);
         children::output(command.env("PATH", &path).args(["-c", SCRIPT]).args(&files))
     };
-    let (their_figures, their_seconds) = timed("pycocoevalcap", theirs)?;
+    let (their_figures, their) = timed("pycocoevalcap 1.2, no SODA, no METEOR", VIDEOS, theirs)?;
     compare(&our_figures, &their_figures)?;
 
-    let ratio = their_seconds / our_seconds;
-    let table = markdown(profile, our_seconds, many_seconds, their_seconds);
+    let ratio = their.wall_seconds / one.wall_seconds;
+    let table = markdown(profile, &[&one, &their, &many], ratio);
     println!("\n{table}");
     record(&workspace.root().join("docs/benchmarks.md"), &table)?;
     say("wrote", "docs/benchmarks.md");
-    if ratio < GOAL_RATIO || many_seconds > GOAL_SECONDS {
-        let what = format!(
-            "the goal is {GOAL_RATIO} times faster, and {MANY_VIDEOS} videos in {GOAL_SECONDS} s"
-        );
-        return Err(Error::Bench { what });
+    if ratio >= GOAL_RATIO && many.wall_seconds <= GOAL_SECONDS {
+        return Ok(());
     }
-    Ok(())
+    let goal = format!("{GOAL_RATIO} times faster, and {MANY_VIDEOS} videos in {GOAL_SECONDS} s");
+    Err(Error::Bench { what: format!("too slow, or the machine is too busy: the goal is {goal}") })
+}
+
+/// What one way of scoring took, medians.
+struct Row {
+    name: &'static str,
+    videos: u64,
+    wall_seconds: f64,
+    core_seconds: f64,
 }
 
 /// Scores by our program, which prints its report; the figures are those that it writes for later gates.
@@ -82,19 +89,28 @@ fn eval(mut program: Command, folder: &Path, files: &[PathBuf]) -> Result<Vec<u8
     fs::read(&figures).map_err(Error::file("read", &figures))
 }
 
-/// Does it some times; gives the last answer and the median of the seconds.
-fn timed(name: &str, work: impl Fn() -> Result<Vec<u8>>) -> Result<(Value, f64)> {
-    say("run", &format!("{name}, {RUNS} times"));
-    let (mut seconds, mut answer) = (Vec::new(), Vec::new());
+/// Does it some times; gives the last answer, and what it took.
+fn timed(
+    name: &'static str,
+    videos: u64,
+    work: impl Fn() -> Result<Vec<u8>>,
+) -> Result<(Value, Row)> {
+    say("run", &format!("{name}, {videos} videos, {RUNS} times"));
+    let (mut wall_seconds, mut core_seconds, mut answer) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        let start = Instant::now();
-        answer = work()?;
-        seconds.push(start.elapsed().as_secs_f64());
+        let (found, wall, cores) = measured(&work)?;
+        answer = found;
+        wall_seconds.push(wall.as_secs_f64());
+        core_seconds.push(cores);
     }
-    seconds.sort_by(f64::total_cmp);
     let answer = serde_json::from_slice(&answer)
         .map_err(|error| Error::Bench { what: format!("{name} printed no figures: {error}") })?;
-    Ok((answer, seconds[RUNS / 2]))
+    let median = |mut seconds: Vec<f64>| {
+        seconds.sort_by(f64::total_cmp);
+        seconds[RUNS / 2]
+    };
+    let (wall_seconds, core_seconds) = (median(wall_seconds), median(core_seconds));
+    Ok((answer, Row { name, videos, wall_seconds, core_seconds }))
 }
 
 /// Every figure of theirs must be ours.
@@ -112,15 +128,16 @@ fn compare(ours: &Value, theirs: &Value) -> Result<()> {
     Ok(())
 }
 
-fn markdown(profile: &str, ours: f64, many: f64, theirs: f64) -> String {
-    format!(
-        "| `{profile}` profile, medians of {RUNS} runs | videos | seconds |\n|---|---|---|\n\
-         | `eventide eval` | {VIDEOS} | {ours:.2} |\n\
-         | `pycocoevalcap` 1.2, without SODA and METEOR | {VIDEOS} | {theirs:.1} |\n\
-         | `eventide eval` | {MANY_VIDEOS} | {many:.2} |\n\n\
-         Ours is {:.0} times faster, and gives the same figures to 1e-4.\n",
-        theirs / ours
-    )
+fn markdown(profile: &str, rows: &[&Row], ratio: f64) -> String {
+    let mut text = format!(
+        "| `{profile}` profile, medians of {RUNS} runs | videos | wall s | core s |\n|---|---|---|---|\n"
+    );
+    for Row { name, videos, wall_seconds, core_seconds } in rows {
+        let _ = writeln!(text, "| {name} | {videos} | {wall_seconds:.2} | {core_seconds:.2} |");
+    }
+    let _ =
+        writeln!(text, "\nOurs is {ratio:.0} times faster, and gives the same figures to 1e-4.");
+    text
 }
 
 /// Puts the table in its place on the page.

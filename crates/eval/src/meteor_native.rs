@@ -242,8 +242,33 @@ impl Partial {
     }
 }
 
-/// The best alignment among those that a beam finds. Neither side has more than [`MOST_WORDS`].
+/// The best alignment. Neither side has more than [`MOST_WORDS`].
 fn align(hypothesis: &[Word], reference: &[Word]) -> Alignment {
+    only_alignment(hypothesis, reference).unwrap_or_else(|| search(hypothesis, reference))
+}
+
+/// All matches there are, if no word matches two: then no alignment is better. `None` if one does.
+fn only_alignment(hypothesis: &[Word], reference: &[Word]) -> Option<Alignment> {
+    let mut best = Partial::default();
+    let mut links: Vec<Link> = Vec::new();
+    for (ours, word) in hypothesis.iter().enumerate() {
+        let others = reference.iter().enumerate();
+        let mut candidates =
+            others.filter_map(|(theirs, other)| Some((theirs, word.matched(other)?)));
+        let Some((theirs, worth)) = candidates.next() else { continue };
+        if candidates.next().is_some() || best.has(theirs) {
+            return None;
+        }
+        let rank = best.rank_with(ours, theirs, &links);
+        links.push(Link { ours, theirs, worth, before: None });
+        best = best.with_last(rank, &links);
+    }
+    let matches = links.iter().rev().map(|link| (link.ours, link.theirs, link.worth)).collect();
+    Some(Alignment { matches, chunks: best.chunks })
+}
+
+/// The best alignment among those that a beam finds.
+fn search(hypothesis: &[Word], reference: &[Word]) -> Alignment {
     let mut links: Vec<Link> = Vec::new();
     let mut beam = vec![Partial::default()];
     for (ours, word) in hypothesis.iter().enumerate() {
@@ -305,6 +330,23 @@ mod tests {
         let answer = MeteorNative::new().score(&[Pair::new(&hypothesis, &reference)]).unwrap();
         assert!((answer.each[0] - expected).abs() < 1e-9, "{}", answer.each[0]);
         assert!((answer.total - expected).abs() < 1e-9, "{}", answer.total);
+    }
+
+    proptest::proptest! {
+        /// Words of few letters, so that some are the same and some are not.
+        #[test]
+        fn the_only_alignment_is_what_a_search_finds(
+            hypothesis in "[a-h]( [a-h]){0,5}",
+            reference in "[a-h]( [a-h]){0,5}",
+        ) {
+            let mut native = MeteorNative::new();
+            let mut words = |text: &str| text.split(' ').map(|word| native.word(word)).collect::<Vec<_>>();
+            let (hypothesis, reference) = (words(&hypothesis), words(&reference));
+            if let Some(only) = only_alignment(&hypothesis, &reference) {
+                let found = search(&hypothesis, &reference);
+                proptest::prop_assert_eq!((only.matches, only.chunks), (found.matches, found.chunks));
+            }
+        }
     }
 
     #[test]
