@@ -27,11 +27,12 @@ pub(super) type PlotError = DrawingAreaErrorKind<io::Error>;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// What is drawn: a title, and what its axes are.
+/// What is drawn: a title, what its axes are, and where there is room to name the series.
 struct Frame<'a> {
     title: &'a str,
     x: &'a str,
     y: &'a str,
+    legend: SeriesLabelPosition,
 }
 
 /// Points that belong together.
@@ -45,20 +46,24 @@ pub(super) fn precision_recall(curve: &[At]) -> Result<Plot, PlotError> {
         ("recall", line(|at| at.scores.recall)),
         ("F1", line(|at| at.scores.f1)),
     ];
-    let frame = Frame { title: "Precision and recall by overlap", x: "overlap (IoU)", y: "share" };
+    let legend = SeriesLabelPosition::LowerLeft;
+    let title = "Precision and recall by overlap";
+    let frame = Frame { title, x: "overlap (IoU)", y: "share", legend };
     plot("precision-recall", &frame, |area| draw_lines(area, &frame, 0.0..1.0, &lines))
 }
 
 /// How many videos have which score.
 pub(super) fn scores(figure: &str, values: Vec<f64>) -> Result<Plot, PlotError> {
     let title = format!("{figure} of videos");
-    let frame = Frame { title: &title, x: figure, y: "videos" };
+    let legend = SeriesLabelPosition::UpperRight;
+    let frame = Frame { title: &title, x: figure, y: "videos", legend };
     plot("scores", &frame, |area| draw_bars(area, &frame, &[("videos", values)]))
 }
 
 /// How many videos have how many events, predicted and in the references.
 pub(super) fn events_a_video(counts: &[(f64, f64)]) -> Result<Plot, PlotError> {
-    let frame = Frame { title: "Events a video", x: "events", y: "videos" };
+    let legend = SeriesLabelPosition::UpperRight;
+    let frame = Frame { title: "Events a video", x: "events", y: "videos", legend };
     let (predicted, annotated) = counts.iter().copied().unzip();
     let series = [("predicted", predicted), ("references", annotated)];
     plot("events-a-video", &frame, |area| draw_bars(area, &frame, &series))
@@ -71,7 +76,8 @@ pub(super) fn calibration(found: &Calibration) -> Result<Plot, PlotError> {
     let lines =
         [("tenths of the events", measured), ("as it should be", vec![(0.0, 0.0), (1.0, 1.0)])];
     let (x, y) = ("confidence", "share with overlap >= 0.5");
-    let frame = Frame { title: "Calibration of event scores", x, y };
+    let legend = SeriesLabelPosition::LowerRight;
+    let frame = Frame { title: "Calibration of event scores", x, y, legend };
     plot("calibration", &frame, |area| draw_lines(area, &frame, 0.0..most, &lines))
 }
 
@@ -111,7 +117,7 @@ fn draw_lines(
             .label(*name)
             .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
     }
-    legend(&mut chart)
+    name_series(&mut chart, frame)
 }
 
 fn draw_bars(
@@ -146,11 +152,12 @@ fn draw_bars(
             .label(*name)
             .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
     }
-    if series.len() > 1 { legend(&mut chart) } else { Ok(()) }
+    if series.len() > 1 { name_series(&mut chart, frame) } else { Ok(()) }
 }
 
-fn legend<'a, X, Y>(
+fn name_series<'a, X, Y>(
     chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    frame: &Frame<'_>,
 ) -> Result<(), PlotError>
 where
     X: Ranged,
@@ -158,7 +165,7 @@ where
 {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(frame.legend.clone())
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.2))
         .draw()
