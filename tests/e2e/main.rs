@@ -6,6 +6,7 @@ mod bad_jobs;
 mod caption;
 mod command_line;
 mod difference;
+mod eval;
 mod interruptions;
 mod long_video;
 mod model;

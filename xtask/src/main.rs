@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 mod arrows;
 mod bench;
+mod bench_eval;
 mod bench_import;
 mod children;
 mod corpus;
@@ -88,6 +89,13 @@ enum Bench {
         #[arg(long, default_value = "fast")]
         profile: String,
     },
+    /// Scores of made-up predictions by `eventide eval` and by the Python programs, which must agree; writes the
+    /// medians to `docs/benchmarks.md`.
+    Eval {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -117,6 +125,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Test { arguments } => suite::run(&workspace, &arguments),
         Chore::Arrows => arrows::run(&workspace),
         Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
+        Chore::Bench(Bench::Eval { profile }) => bench_eval::run(&workspace, &profile),
         Chore::Bench(Bench::Import { profile }) => bench_import::run(&workspace, &profile),
         Chore::Schemas { check } => schemas::run(&workspace, check),
     }

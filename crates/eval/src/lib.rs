@@ -2,7 +2,9 @@
 //!
 //! Pure functions over plain values: no files, no processes, no clock, no randomness. A caller reads predictions
 //! and references (see [`forms`] for the JSON that the field exchanges), joins them in a [`Corpus`], and asks
-//! for [`localisation`], [`dense`] captions, [`soda`] or [`paragraph`] scores.
+//! for [`localisation`], [`dense`] captions, [`soda`], [`paragraph`] or [`clips`] scores; [`score`] gives all that dense
+//! captioning papers print. [`figures`] puts names to scores, [`compare`] says whether two sets of them differ, and
+//! [`gate`] whether they fell.
 //!
 //! Two programs set the conventions, and they do not agree everywhere: the scorer beside the `PyTorch` Vid2Seq
 //! ("densevid" here, after the challenge scorer that it grew from) and the one beside the JAX original
@@ -13,16 +15,23 @@
 
 pub mod bleu;
 pub mod cider;
+pub mod clips;
+pub mod compare;
+pub mod curves;
 mod data;
 pub mod dense;
 mod error;
+pub mod figures;
 pub mod forms;
+pub mod gate;
+mod grams;
 pub mod localisation;
 mod meteor_native;
 pub mod overlap;
 pub mod paragraph;
 pub mod rouge;
 mod scorer;
+mod scores;
 pub mod soda;
 pub mod tokens;
 
@@ -32,3 +41,4 @@ pub use data::{
 pub use error::{Error, Result};
 pub use meteor_native::MeteorNative;
 pub use scorer::{CiderD, Pair, PairScores, ScorerError, SentenceScorer};
+pub use scores::{Convention, Options, Scores, SodaCost, score, score_corpus};

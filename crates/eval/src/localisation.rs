@@ -4,6 +4,7 @@
 //! is found likewise: many to many, there is no assignment. With several reference sets the precision and the recall
 //! of a video are each the best over the sets.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -18,7 +19,7 @@ pub const IOU_THRESHOLDS: [f64; 4] = [0.3, 0.5, 0.7, 0.9];
 pub const START_DISTANCES: [f64; 6] = [1.0, 3.0, 5.0, 10.0, 30.0, 60.0];
 
 /// A precision, a recall and the F1 that belongs to them; what is averaged into which, the holder says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, JsonSchema)]
 pub struct PrecisionRecall {
     /// Share of predictions that hit.
     pub precision: f64,
@@ -56,7 +57,7 @@ impl PrecisionRecall {
 }
 
 /// Precision and recall at one threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct At {
     /// An overlap, or a distance in seconds.
     pub threshold: f64,
@@ -119,27 +120,31 @@ fn over_videos(
     thresholds.iter().enumerate().map(mean_at).collect()
 }
 
+/// Precision and recall of one video at overlaps above `threshold`.
+pub(crate) fn precision_recall_above(case: &VideoCase, threshold: f64) -> PrecisionRecall {
+    best(case, &|prediction, reference| iou(prediction.span, reference.span) > threshold)
+}
+
+/// The best precision and the best recall over the sets.
+fn best(case: &VideoCase, hits: &dyn Fn(&Event, &Event) -> bool) -> PrecisionRecall {
+    let mut best = (0.0, 0.0);
+    for references in case.sets() {
+        let (precision, recall) = shares(&case.predictions, references, hits);
+        best = (f64::max(best.0, precision), f64::max(best.1, recall));
+    }
+    PrecisionRecall::new(best.0, best.1)
+}
+
 fn video_localisation(case: &VideoCase) -> VideoLocalisation {
-    let best = |hits: &dyn Fn(&Event, &Event) -> bool| {
-        let mut best = (0.0, 0.0);
-        for references in case.sets() {
-            let (precision, recall) = shares(&case.predictions, references, hits);
-            best = (f64::max(best.0, precision), f64::max(best.1, recall));
-        }
-        PrecisionRecall::new(best.0, best.1)
-    };
     let by_iou: Vec<_> = IOU_THRESHOLDS
         .iter()
-        .map(|&threshold| At {
-            threshold,
-            scores: best(&|prediction, reference| iou(prediction.span, reference.span) > threshold),
-        })
+        .map(|&threshold| At { threshold, scores: precision_recall_above(case, threshold) })
         .collect();
     let by_start = START_DISTANCES
         .iter()
         .map(|&threshold| At {
             threshold,
-            scores: best(&|prediction, reference| {
+            scores: best(case, &|prediction, reference| {
                 start_distance(prediction.span, reference.span) < threshold
             }),
         })

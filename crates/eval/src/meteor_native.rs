@@ -36,10 +36,12 @@ const FUNCTION_WORDS: &[&str] = &[
 
 /// The measure `meteor_native`: exact and stem matches only. Never report it as METEOR.
 ///
-/// Looks at the first 300 words of a caption. Remembers the stem of every word that it has seen.
+/// Looks at the first 300 words of a caption. Remembers every word that it has seen.
 pub struct MeteorNative {
     stemmer: Stemmer,
-    stems: HashMap<String, String>,
+    words: HashMap<String, Word>,
+    /// The number of each stem.
+    stems: HashMap<String, usize>,
 }
 
 impl Default for MeteorNative {
@@ -52,7 +54,8 @@ impl MeteorNative {
     /// A scorer for English.
     #[must_use]
     pub fn new() -> Self {
-        Self { stemmer: Stemmer::create(Algorithm::English), stems: HashMap::new() }
+        let stemmer = Stemmer::create(Algorithm::English);
+        Self { stemmer, words: HashMap::new(), stems: HashMap::new() }
     }
 
     /// The figures of the best reference; zeros without any.
@@ -66,20 +69,20 @@ impl MeteorNative {
     }
 
     fn words(&mut self, tokens: &[String]) -> Vec<Word> {
-        tokens
-            .iter()
-            .take(MOST_WORDS)
-            .map(|token| {
-                let Self { stemmer, stems } = self;
-                let stem = stems
-                    .entry(token.clone())
-                    .or_insert_with(|| stemmer.stem(token).into_owned())
-                    .clone();
-                let function = FUNCTION_WORDS.contains(&token.as_str());
-                let weight = if function { 1.0 - DELTA } else { DELTA };
-                Word { text: token.clone(), stem, weight }
-            })
-            .collect()
+        tokens.iter().take(MOST_WORDS).map(|token| self.word(token)).collect()
+    }
+
+    fn word(&mut self, token: &str) -> Word {
+        if let Some(word) = self.words.get(token) {
+            return *word;
+        }
+        let next = self.stems.len();
+        let stem = *self.stems.entry(self.stemmer.stem(token).into_owned()).or_insert(next);
+        let function = FUNCTION_WORDS.contains(&token);
+        let weight = if function { 1.0 - DELTA } else { DELTA };
+        let word = Word { text: self.words.len(), stem, weight };
+        self.words.insert(token.to_owned(), word);
+        word
     }
 }
 
@@ -100,9 +103,11 @@ impl SentenceScorer for MeteorNative {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Word {
-    text: String,
-    stem: String,
+    /// The same number for the same text, and likewise for stems.
+    text: usize,
+    stem: usize,
     weight: f64,
 }
 
@@ -171,73 +176,135 @@ impl Figures {
     }
 }
 
-/// A partial alignment.
-#[derive(Debug, Clone, Default)]
+/// The best alignment that was found.
 struct Alignment {
-    /// Place in the hypothesis, place in the reference, worth.
+    /// Place in the hypothesis, place in the reference, worth; the last one first.
     matches: Vec<(usize, usize, f64)>,
-    /// For each word of the reference, whether it is matched.
-    taken: Vec<bool>,
+    chunks: usize,
+}
+
+/// A partial alignment. Its matches are a chain of [`Link`]s that partial alignments share.
+#[derive(Clone, Default)]
+struct Partial {
+    /// The last match.
+    last: Option<usize>,
+    matches: usize,
     chunks: usize,
     /// How far matched words are from each other's place, in all.
     distance: usize,
+    /// One bit for each word of the reference: whether it is matched.
+    taken: [u64; MOST_WORDS.div_ceil(64)],
 }
 
-/// What makes an alignment better than another: the greater, the better.
+/// A match, and where among all links the one before it is.
+struct Link {
+    ours: usize,
+    theirs: usize,
+    worth: f64,
+    before: Option<usize>,
+}
+
+/// What makes an alignment better than another: the greater, the better. More matches first, then fewer chunks, then
+/// less distance.
 type Rank = (usize, Reverse<usize>, Reverse<usize>);
 
-impl Alignment {
-    /// More matches first, then fewer chunks, then less distance.
+impl Partial {
     fn rank(&self) -> Rank {
-        (self.matches.len(), Reverse(self.chunks), Reverse(self.distance))
+        (self.matches, Reverse(self.chunks), Reverse(self.distance))
     }
 
     /// Its rank with one match more.
-    fn rank_with(&self, ours: usize, theirs: usize) -> Rank {
-        let follows = self
-            .matches
-            .last()
-            .is_some_and(|&(before, other, _)| before + 1 == ours && other + 1 == theirs);
+    fn rank_with(&self, ours: usize, theirs: usize, links: &[Link]) -> Rank {
+        let last = self.last.map(|last| &links[last]);
+        let follows = last.is_some_and(|last| last.ours + 1 == ours && last.theirs + 1 == theirs);
         (
-            self.matches.len() + 1,
+            self.matches + 1,
             Reverse(self.chunks + usize::from(!follows)),
             Reverse(self.distance + ours.abs_diff(theirs)),
         )
     }
 
-    fn with(&self, ours: usize, theirs: usize, worth: f64) -> Self {
-        let (_, Reverse(chunks), Reverse(distance)) = self.rank_with(ours, theirs);
-        let (mut matches, mut taken) = (self.matches.clone(), self.taken.clone());
-        matches.push((ours, theirs, worth));
-        taken[theirs] = true;
-        Self { matches, taken, chunks, distance }
+    fn has(&self, theirs: usize) -> bool {
+        self.taken[theirs / 64] >> (theirs % 64) & 1 == 1
+    }
+
+    /// With the match that `links` ends with.
+    fn with_last(
+        &self,
+        (matches, Reverse(chunks), Reverse(distance)): Rank,
+        links: &[Link],
+    ) -> Self {
+        let mut next = Self { last: Some(links.len() - 1), matches, chunks, distance, ..*self };
+        if let Some(link) = links.last() {
+            next.taken[link.theirs / 64] |= 1 << (link.theirs % 64);
+        }
+        next
     }
 }
 
-/// The best alignment among those that a beam finds.
+/// The best alignment. Neither side has more than [`MOST_WORDS`].
 fn align(hypothesis: &[Word], reference: &[Word]) -> Alignment {
-    let mut beam = vec![Alignment { taken: vec![false; reference.len()], ..Alignment::default() }];
+    only_alignment(hypothesis, reference).unwrap_or_else(|| search(hypothesis, reference))
+}
+
+/// All matches there are, if no word matches two: then no alignment is better. `None` if one does.
+fn only_alignment(hypothesis: &[Word], reference: &[Word]) -> Option<Alignment> {
+    let mut best = Partial::default();
+    let mut links: Vec<Link> = Vec::new();
     for (ours, word) in hypothesis.iter().enumerate() {
-        let candidates: Vec<_> = reference
-            .iter()
-            .enumerate()
-            .filter_map(|(theirs, other)| Some((theirs, word.matched(other)?)))
-            .collect();
+        let others = reference.iter().enumerate();
+        let mut candidates =
+            others.filter_map(|(theirs, other)| Some((theirs, word.matched(other)?)));
+        let Some((theirs, worth)) = candidates.next() else { continue };
+        if candidates.next().is_some() || best.has(theirs) {
+            return None;
+        }
+        let rank = best.rank_with(ours, theirs, &links);
+        links.push(Link { ours, theirs, worth, before: None });
+        best = best.with_last(rank, &links);
+    }
+    let matches = links.iter().rev().map(|link| (link.ours, link.theirs, link.worth)).collect();
+    Some(Alignment { matches, chunks: best.chunks })
+}
+
+/// The best alignment among those that a beam finds.
+fn search(hypothesis: &[Word], reference: &[Word]) -> Alignment {
+    let mut links: Vec<Link> = Vec::new();
+    let mut beam = vec![Partial::default()];
+    for (ours, word) in hypothesis.iter().enumerate() {
+        let others = reference.iter().enumerate();
+        let candidates: Vec<_> =
+            others.filter_map(|(theirs, other)| Some((theirs, word.matched(other)?))).collect();
+        if candidates.is_empty() {
+            continue;
+        }
         let mut next: Vec<_> = beam.iter().map(|each| (each.rank(), each, None)).collect();
         for each in &beam {
-            let free = candidates.iter().filter(|(theirs, _)| !each.taken[*theirs]);
-            next.extend(
-                free.map(|candidate| (each.rank_with(ours, candidate.0), each, Some(candidate))),
-            );
+            let free = candidates.iter().filter(|(theirs, _)| !each.has(*theirs));
+            next.extend(free.map(|&(theirs, worth)| {
+                (each.rank_with(ours, theirs, &links), each, Some((theirs, worth)))
+            }));
         }
         next.sort_by_key(|(rank, ..)| Reverse(*rank));
-        let following = next.into_iter().take(BEAM).map(|(_, each, candidate)| {
-            candidate
-                .map_or_else(|| each.clone(), |&(theirs, worth)| each.with(ours, theirs, worth))
-        });
-        beam = following.collect();
+        next.truncate(BEAM);
+        let mut following = Vec::with_capacity(next.len());
+        for (rank, each, candidate) in next {
+            following.push(match candidate {
+                None => each.clone(),
+                Some((theirs, worth)) => {
+                    links.push(Link { ours, theirs, worth, before: each.last });
+                    each.with_last(rank, &links)
+                }
+            });
+        }
+        beam = following;
     }
-    beam.into_iter().next().unwrap_or_default()
+    let best = beam.into_iter().next().unwrap_or_default();
+    let chain = std::iter::successors(best.last.map(|last| &links[last]), |link| {
+        link.before.map(|before| &links[before])
+    });
+    let matches = chain.map(|link| (link.ours, link.theirs, link.worth)).collect();
+    Alignment { matches, chunks: best.chunks }
 }
 
 #[cfg(test)]
@@ -263,6 +330,23 @@ mod tests {
         let answer = MeteorNative::new().score(&[Pair::new(&hypothesis, &reference)]).unwrap();
         assert!((answer.each[0] - expected).abs() < 1e-9, "{}", answer.each[0]);
         assert!((answer.total - expected).abs() < 1e-9, "{}", answer.total);
+    }
+
+    proptest::proptest! {
+        /// Words of few letters, so that some are the same and some are not.
+        #[test]
+        fn the_only_alignment_is_what_a_search_finds(
+            hypothesis in "[a-h]( [a-h]){0,5}",
+            reference in "[a-h]( [a-h]){0,5}",
+        ) {
+            let mut native = MeteorNative::new();
+            let mut words = |text: &str| text.split(' ').map(|word| native.word(word)).collect::<Vec<_>>();
+            let (hypothesis, reference) = (words(&hypothesis), words(&reference));
+            if let Some(only) = only_alignment(&hypothesis, &reference) {
+                let found = search(&hypothesis, &reference);
+                proptest::prop_assert_eq!((only.matches, only.chunks), (found.matches, found.chunks));
+            }
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Paragraphs {
     pub video_cider: Vec<f64>,
     /// Name and total of each of the caller's scorers.
     pub others: Vec<(String, f64)>,
+    /// For each of these, the score of each of `videos` by itself.
+    pub video_others: Vec<Vec<f64>>,
 }
 
 /// The words of a paragraph: everything but letters separates.
@@ -57,18 +59,19 @@ pub fn paragraphs(corpus: &Corpus, others: &mut [&mut dyn SentenceScorer]) -> Re
     let names = |cases: Vec<&crate::VideoCase>| {
         cases.into_iter().map(|case| case.video.clone()).collect::<Vec<_>>()
     };
+    let (mut names_and_totals, mut video_others) = (Vec::new(), Vec::new());
+    for scorer in others {
+        let PairScores { total, each } = ask(&mut **scorer, &pairs)?;
+        names_and_totals.push((scorer.name().to_owned(), total));
+        video_others.push(each);
+    }
     Ok(Paragraphs {
         videos: names(scored),
         without_events: names(without),
         cider: total,
         video_cider: each,
-        others: others
-            .iter_mut()
-            .map(|scorer| {
-                let total = ask(&mut **scorer, &pairs)?.total;
-                Ok((scorer.name().to_owned(), total))
-            })
-            .collect::<Result<_>>()?,
+        others: names_and_totals,
+        video_others,
     })
 }
 

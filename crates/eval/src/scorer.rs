@@ -3,8 +3,9 @@
 use std::hash::Hash;
 
 use crate::{
-    Error, Result,
+    Corpus, Error, Result,
     cider::{Frequencies, similarity},
+    tokens::caption_tokens,
 };
 
 /// What a scorer from outside may answer with instead of scores.
@@ -93,9 +94,19 @@ impl<T: Ord + Hash + Clone> CiderD<T> {
     }
 }
 
+impl CiderD<String> {
+    /// With the document frequencies of a corpus's references: each reference caption is a document.
+    #[must_use]
+    pub fn of_references(corpus: &Corpus) -> Self {
+        let references = corpus.videos().iter().flat_map(|case| case.references.iter().flatten());
+        let tokens: Vec<_> = references.map(|event| caption_tokens(&event.caption)).collect();
+        Self::new(Frequencies::of(tokens.iter().map(|tokens| vec![&tokens[..]])))
+    }
+}
+
 impl SentenceScorer for CiderD<String> {
     fn name(&self) -> &'static str {
-        "CIDEr-D"
+        "cider_d"
     }
 
     fn score(&mut self, pairs: &[Pair<'_, String>]) -> Result<PairScores, ScorerError> {

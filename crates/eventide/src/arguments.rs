@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    caption::CaptionArguments, model::ModelCommand, sql::SqlArguments, synth::SynthArguments,
+    caption::CaptionArguments, eval::EvalArguments, model::ModelCommand, sql::SqlArguments,
+    synth::SynthArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -85,6 +86,8 @@ pub(crate) enum Command {
     },
     /// Query the tables: one statement, or a shell.
     Sql(SqlArguments),
+    /// Score predicted against reference events, as the field of dense video captioning does.
+    Eval(EvalArguments),
     /// Make narrated synthetic videos with known truth, to train on and to score against.
     Synth(SynthArguments),
     /// Write the published schemas.

@@ -2,6 +2,7 @@
 
 pub(crate) mod caption;
 mod check;
+pub(crate) mod eval;
 mod index;
 pub(crate) mod model;
 pub(crate) mod plan;
@@ -153,6 +154,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Caption(caption) => caption::run(&caption, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
             Command::Model { command } => model::run(&command, &stores).await,
+            Command::Eval(eval) => eval::run(&eval, &common, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
             Command::Synth(_) | Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }

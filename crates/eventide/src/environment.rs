@@ -29,6 +29,11 @@ pub(crate) enum ToolError {
         "name it by --onnxruntime or ORT_DYLIB_PATH; it is in the PyPI package `onnxruntime`, and in a checkout `cargo xtask setup` fetches it"
     ))]
     MissingRuntime,
+    #[error("cannot find `java`, which METEOR runs on")]
+    #[diagnostic(help(
+        "install it (Debian: `apt install default-jre-headless`), or name it by --java, or its folder by --tools or EVENTIDE_TOOLS; in a checkout, `cargo xtask setup` does it"
+    ))]
+    MissingJava,
 }
 
 /// Settings of the object stores, such as `AWS_REGION`.
@@ -88,6 +93,18 @@ pub(crate) fn media_tools(arguments: &ToolArguments) -> Result<Tools, ToolError>
             .ok_or(ToolError::Missing { name })
     };
     Ok(Tools { ffmpeg: find("ffmpeg")?, ffprobe: find("ffprobe")? })
+}
+
+/// The Java that was named, or that of the tools, or the machine's.
+///
+/// # Errors
+/// When it is nowhere to be found.
+pub(crate) fn java(named: Option<&Path>, tools: Option<&Path>) -> Result<PathBuf, ToolError> {
+    named
+        .map(Path::to_path_buf)
+        .or_else(|| in_folder(tools, "java"))
+        .or_else(|| in_path("java"))
+        .ok_or(ToolError::MissingJava)
 }
 
 /// The ONNX Runtime library.

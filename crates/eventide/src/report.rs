@@ -230,6 +230,11 @@ pub(crate) fn described(
     print(&text).into_diagnostic().wrap_err("cannot print the result")
 }
 
+/// Prints a text as it is.
+pub(crate) fn text(text: &str) -> miette::Result<()> {
+    print(text).into_diagnostic().wrap_err("cannot print the result")
+}
+
 fn two_columns(rows: &[(&str, String)]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);

@@ -74,6 +74,22 @@ impl Tools {
         self.find("weed")
     }
 
+    /// `java`.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`].
+    pub fn java(&self) -> Result<PathBuf> {
+        self.find("java")
+    }
+
+    /// METEOR 1.5's own program, with its data beside it.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`].
+    pub fn meteor(&self) -> Result<PathBuf> {
+        self.find("meteor/meteor-1.5.jar")
+    }
+
     /// A Python interpreter with `deltalake`, `duckdb` and `pyarrow`.
     ///
     /// # Errors

@@ -14,7 +14,13 @@ use crate::support::{multi, predictions, references};
 
 #[rstest]
 #[case::not_json("{", "not a valid predictions file")]
-#[case::no_results("{}", "not a valid predictions file")]
+#[case::no_videos("{}", "there is no video among the predictions")]
+#[case::no_results(r#"{"results": {}}"#, "there is no video among the predictions")]
+#[case::not_events(
+    r#"{"version": "1", "a": {"timestamps": [[0, 1]]}}"#,
+    "video `version` has no events in a form that is known: a list of `sentence` and `timestamp`, or `timestamps` and \
+     `sentences`, or `chapters`, or a clip's `sentence` and `gt`"
+)]
 #[case::nan(
     r#"{"results": {"a": [{"sentence": "x", "timestamp": [NaN, 1]}]}}"#,
     "not a valid predictions file"
@@ -30,6 +36,10 @@ fn refuses_predictions(#[case] json: &str, #[case] because: &str) {
 
 #[rstest]
 #[case::list("[]", "not a valid references file")]
+#[case::endless(
+    r#"{"a": {"chapters": [{"time": 0, "label": "x"}]}}"#,
+    "video `a` has chapters and no `duration`, so that its last chapter has no end"
+)]
 #[case::uneven(
     r#"{"a": {"timestamps": [[0, 1]], "sentences": []}}"#,
     "video `a` has 1 time stamps but 0 sentences"

@@ -2,11 +2,9 @@
 
 use eventide_eval::{
     Annotations, CiderD, Corpus, Event, Unpredicted,
-    cider::Frequencies,
     dense::captions,
     localisation::localisation,
     soda::{SodaOptions, alignment, scores, soda_c, soda_d},
-    tokens::caption_tokens,
 };
 use proptest::prelude::*;
 
@@ -88,14 +86,7 @@ fn soda_by_hand() {
 #[test]
 fn soda_with_cider_d() {
     let corpus = three_videos();
-    let references: Vec<_> = corpus
-        .videos()
-        .iter()
-        .flat_map(|case| &case.references[0])
-        .map(|event| caption_tokens(&event.caption))
-        .collect();
-    let mut scorer =
-        CiderD::new(Frequencies::of(references.iter().map(|tokens| vec![&tokens[..]])));
+    let mut scorer = CiderD::of_references(&corpus);
     let soda = soda_c(&corpus, SodaOptions::default(), &mut scorer).unwrap();
     // "cut the onion" is right in words (7.5 of 10, as it has no four-gram) and four fifths right in time.
     close(soda.sets[0].videos[1].scores.f1, 7.5 * 0.8);

@@ -93,3 +93,16 @@ impl SentenceScorer for RecordedMeteor {
             .map(PairScores::from_mean)
     }
 }
+
+/// Pairs of `pairs.json` as tokens: a caption and what it is held against.
+pub(crate) fn golden_pairs() -> Vec<(String, Vec<String>)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let pairs = json("pairs.json");
+    let pairs = pairs["pairs"].as_array().unwrap().iter();
+    pairs
+        .map(|pair| {
+            let references = pair["references"].as_array().unwrap().iter().map(text).collect();
+            (text(&pair["hypothesis"]), references)
+        })
+        .collect()
+}

@@ -9,7 +9,7 @@ use miette::{IntoDiagnostic, WrapErr};
 use schemars::schema_for;
 use serde_json::{Value, json};
 
-use crate::job::JobFile;
+use crate::{commands::eval::EvalReport, job::JobFile};
 
 /// The columns of a table, as JSON that a person can read.
 fn columns(table: &str, key: &[&str], schema: &Schema) -> Value {
@@ -34,6 +34,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("videos.json", columns("videos", &["video_id"], &videos_schema())),
         ("runs.json", columns("runs", &["run_id"], &runs_schema())),
         ("job.schema.json", schema_for!(JobFile).to_value()),
+        ("eval.schema.json", schema_for!(EvalReport).to_value()),
         ("bundle.schema.json", schema_for!(Manifest).to_value()),
     ]
 }
