@@ -97,7 +97,7 @@ pub async fn video_at(stores: &Stores, uri: &str) -> Result<Video> {
         .filter_map(|other| sidecar(&location, other))
         .collect();
     let held = HeldVideo { stem: stem.to_owned(), video: video_of(&location, &object) };
-    Ok(with_sidecar(held, &sidecars))
+    Ok(with_sidecars(held, &sidecars))
 }
 
 struct Rules {

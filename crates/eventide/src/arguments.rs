@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     caption::CaptionArguments, eval::EvalArguments, model::ModelCommand, sql::SqlArguments,
-    synth::SynthArguments,
+    synth::SynthArguments, train::TrainArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -88,6 +88,8 @@ pub(crate) enum Command {
     Sql(SqlArguments),
     /// Score predicted against reference events, as the field of dense video captioning does.
     Eval(EvalArguments),
+    /// Train a model, or go on with it.
+    Train(TrainArguments),
     /// Make narrated synthetic videos with known truth, to train on and to score against.
     Synth(SynthArguments),
     /// Write the published schemas.

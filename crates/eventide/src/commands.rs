@@ -9,6 +9,7 @@ pub(crate) mod plan;
 mod schemas;
 pub(crate) mod sql;
 pub(crate) mod synth;
+pub(crate) mod train;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -156,6 +157,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Model { command } => model::run(&command, &stores).await,
             Command::Eval(eval) => eval::run(&eval, &common, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
+            Command::Train(train) => train::run(&train, &common).await,
             Command::Synth(_) | Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }
     });

@@ -16,7 +16,7 @@ use eventide_pipeline::{
 };
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Address space below which the media tools do not even start.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(256);
@@ -213,25 +213,7 @@ impl JobFile {
     /// # Errors
     /// What is wrong with it, with the place and the nearest right name.
     pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Night, JobError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| JobError::Read { path: path.to_owned(), source })?;
-        Self::parse(path, &text)?.resolve(path, overrides)
-    }
-
-    fn parse(path: &Path, text: &str) -> Result<Self, JobError> {
-        toml::from_str(text).map_err(|error| {
-            let message = error.message().trim().replace('\n', "; ");
-            JobError::Parse {
-                path: path.to_owned(),
-                help: nearest(&message).map(|name| format!("did you mean `{name}`?")),
-                message,
-                text: Box::new(
-                    NamedSource::new(path.display().to_string(), text.to_owned())
-                        .with_language("TOML"),
-                ),
-                span: error.span().map(Into::into),
-            }
-        })
+        parse::<Self>(path, &read(path)?)?.resolve(path, overrides)
     }
 
     fn resolve(self, path: &Path, overrides: &Overrides) -> Result<Night, JobError> {
@@ -373,8 +355,29 @@ fn check_limits(limits: &LimitOptions) -> Result<(), BrokenRule> {
     Ok(())
 }
 
+/// The text of a job file, or of another file that a person wrote for us.
+pub(crate) fn read(path: &Path) -> Result<String, JobError> {
+    fs::read_to_string(path).map_err(|source| JobError::Read { path: path.to_owned(), source })
+}
+
+/// What such a file says.
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, JobError> {
+    toml::from_str(text).map_err(|error| {
+        let message = error.message().trim().replace('\n', "; ");
+        JobError::Parse {
+            path: path.to_owned(),
+            help: nearest(&message).map(|name| format!("did you mean `{name}`?")),
+            message,
+            text: Box::new(
+                NamedSource::new(path.display().to_string(), text.to_owned()).with_language("TOML"),
+            ),
+            span: error.span().map(Into::into),
+        }
+    })
+}
+
 /// A URI as it is; a relative path from `folder`.
-fn anchored(uri: &str, folder: &Path) -> String {
+pub(crate) fn anchored(uri: &str, folder: &Path) -> String {
     if uri.contains("://") || Path::new(uri).is_absolute() {
         return uri.to_owned();
     }
@@ -417,7 +420,7 @@ mod tests {
 
     fn load(text: &str) -> Result<Night, JobError> {
         let path = Path::new("/jobs/nightly.toml");
-        JobFile::parse(path, text)?.resolve(path, &Overrides::default())
+        parse::<JobFile>(path, text)?.resolve(path, &Overrides::default())
     }
 
     #[rstest]
@@ -489,7 +492,7 @@ mod tests {
         let path = Path::new("/jobs/nightly.toml");
         let overrides =
             Overrides { tables: Some("s3://lake/t"), bundle: Some("/b"), allow_untrained: true };
-        let night = JobFile::parse(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
+        let night = parse::<JobFile>(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
         assert_eq!(night.tables, "s3://lake/t");
         assert_eq!(night.model.unwrap().bundle, "/b");
     }
@@ -499,7 +502,7 @@ mod tests {
         let path = Path::new("/jobs/nightly.toml");
         let overrides =
             Overrides { tables: Some("out"), bundle: Some("b"), allow_untrained: false };
-        let night = JobFile::parse(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
+        let night = parse::<JobFile>(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
         let here = std::env::current_dir().unwrap();
         assert_eq!(Path::new(&night.tables), here.join("out"));
     }
@@ -517,6 +520,9 @@ mod tests {
         let mut found = 0;
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            if path.is_dir() {
+                continue; // training files, which have a test of their own
+            }
             let night = JobFile::load(&path, &Overrides::default());
             assert!(night.is_ok(), "{}: {:?}", path.display(), night.err());
             found += 1;

@@ -6,6 +6,7 @@ mod environment;
 mod job;
 mod report;
 mod telemetry;
+mod train_file;
 
 use std::process::ExitCode;
 

@@ -235,7 +235,7 @@ pub(crate) fn text(text: &str) -> miette::Result<()> {
     print(text).into_diagnostic().wrap_err("cannot print the result")
 }
 
-fn two_columns(rows: &[(&str, String)]) -> String {
+pub(crate) fn two_columns(rows: &[(&str, String)]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     for (name, value) in rows {
@@ -245,7 +245,7 @@ fn two_columns(rows: &[(&str, String)]) -> String {
 }
 
 /// A closed pipe is no fault: whoever read has read enough.
-fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     match writeln!(io::stdout().lock(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,

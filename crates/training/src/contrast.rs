@@ -240,10 +240,10 @@ pub fn patches(
             (value - sizes.mean[channel]) / (sizes.std[channel] + sizes.std_eps)
         };
         for place in 0..grid * grid {
-            let (left, top) = (place % grid * patch, place / grid * patch);
+            let (column, row) = (place % grid * patch, place / grid * patch);
             for channel in 0..3 {
-                for y in top..top + patch {
-                    values.extend((left..left + patch).map(|x| value(x, y, channel)));
+                for y in row..row + patch {
+                    values.extend((column..column + patch).map(|x| value(x, y, channel)));
                 }
             }
         }

@@ -11,12 +11,12 @@ use eventide_media::Media;
 use eventide_model::{
     Bundle, Tokenizer, Vid2Seq,
     manifest::{Decoding, FrameRule, Manifest, files},
-    runtime::{Runtime, SessionOptions},
+    runtime::{self, Runtime, SessionOptions},
     text::normalise,
 };
 
 use crate::{
-    bundle::write_bundle,
+    bundle::{Draft, write_bundle},
     contrast::{self, Captioned, Contrast},
     data::{
         Example,
@@ -58,6 +58,23 @@ pub struct Surroundings<'a> {
     pub workers: NonZeroUsize,
     /// Where is learnt.
     pub device: Device,
+}
+
+/// Where is learnt: on this machine's processors, or on a GPU where this program was built for one.
+///
+/// # Errors
+/// [`Error::Plan`] if it was not.
+pub fn processor(device: runtime::Device) -> Result<Device> {
+    match device {
+        runtime::Device::Cpu => Ok(Device::flex()),
+        #[cfg(feature = "cuda")]
+        runtime::Device::Cuda(number) => Ok(Device::cuda(number.try_into().unwrap_or_default())),
+        #[cfg(not(feature = "cuda"))]
+        runtime::Device::Cuda(_) => Err(Error::Plan {
+            problem: "this program was built without CUDA: build it with `--features cuda`"
+                .to_owned(),
+        }),
+    }
 }
 
 /// Who hears of a run.
@@ -127,8 +144,15 @@ pub fn run(
     let Beginning { manifest, mut weights, tokenizer } = beginning;
     weights.extend(learnt);
     let manifest = finished(plan, manifest, &ended);
-    write_bundle(&plan.model.out, &manifest, &weights, &tokenizer, Style::Fused)?;
-    Ok(Outcome { ended, bundle: Some(plan.model.out.clone()) })
+    let out = &plan.model.out;
+    if let Some(parent) = out.parent() {
+        fs::create_dir_all(parent)
+            .map_err(|source| Error::Write { path: parent.to_owned(), source })?;
+    }
+    let mut draft = Draft::write(out, &manifest, &weights, &tokenizer, Style::Fused)?;
+    draft.add_golden(surroundings.runtime)?;
+    draft.publish()?;
+    Ok(Outcome { ended, bundle: Some(out.clone()) })
 }
 
 fn check(plan: &Plan) -> Result<()> {

@@ -67,7 +67,8 @@ pub(crate) struct DeviceArguments {
     tools: ToolArguments,
 }
 
-fn device(text: &str) -> Result<Device, String> {
+/// `cpu` or `cuda:N`.
+pub(crate) fn device(text: &str) -> Result<Device, String> {
     DeviceOption::try_from(text.to_owned()).map(Device::from)
 }
 

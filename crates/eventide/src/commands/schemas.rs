@@ -5,6 +5,7 @@ use std::{fs, path::Path, process::ExitCode};
 use arrow::datatypes::Schema;
 use eventide_model::manifest::Manifest;
 use eventide_schema::tables::{events_schema, runs_schema, videos_schema};
+use eventide_training::plan::Plan;
 use miette::{IntoDiagnostic, WrapErr};
 use schemars::schema_for;
 use serde_json::{Value, json};
@@ -35,6 +36,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("runs.json", columns("runs", &["run_id"], &runs_schema())),
         ("job.schema.json", schema_for!(JobFile).to_value()),
         ("eval.schema.json", schema_for!(EvalReport).to_value()),
+        ("train.schema.json", schema_for!(Plan).to_value()),
         ("bundle.schema.json", schema_for!(Manifest).to_value()),
     ]
 }

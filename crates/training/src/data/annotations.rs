@@ -112,15 +112,14 @@ impl Annotations {
     /// Gives videos the names that `names` has for theirs, as `ViTT` needs it; the others go. Those names.
     pub fn rename(&mut self, names: &BTreeMap<String, String>) -> Vec<String> {
         let mut nameless = Vec::new();
-        self.videos.retain_mut(|video| match names.get(&video.video_id) {
-            Some(name) => {
+        self.videos.retain_mut(|video| {
+            let name = names.get(&video.video_id);
+            if let Some(name) = name {
                 video.video_id.clone_from(name);
-                true
-            }
-            None => {
+            } else {
                 nameless.push(std::mem::take(&mut video.video_id));
-                false
             }
+            name.is_some()
         });
         nameless
     }

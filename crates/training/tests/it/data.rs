@@ -22,7 +22,7 @@ use eventide_training::{
     bundle::write_bundle,
     data::{
         Error, Example,
-        batch::{Batch, captioning},
+        batch::{captioning, features},
         cache::{Cache, Features},
         features::{Prepared, Vision, prepare, prepare_pictures},
         folder::{Report, synthetic},
@@ -125,7 +125,9 @@ fn as_captioned(file: &Path, bundle: &Bundle) -> Array2<f32> {
     let sampled = wait.block_on(async {
         let probe = media.probe(file).await.unwrap().value;
         let window = TimeSpan::new(0, probe.duration_us);
-        sample(&media, file, &probe, window, bundle.manifest()).await.unwrap()
+        let manifest = bundle.manifest();
+        let size = manifest.vision.image_size;
+        sample(&media, file, &probe, window, size, &manifest.frames).await.unwrap()
     });
     let mut model = Vid2Seq::load(bundle, &runtime(), &ONE_THREAD).unwrap();
     let count = sampled.frames.slots.len();
@@ -179,8 +181,8 @@ fn a_part_has_the_features_that_it_has_as_a_video_of_its_own() {
     let wait = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let sampled = wait.block_on(async {
         let probe = media.probe(&example.file).await.unwrap().value;
-        let manifest = Manifest { frames: rule.clone(), ..bundle.manifest().clone() };
-        sample(&media, &example.file, &probe, part, &manifest).await.unwrap()
+        let size = bundle.manifest().vision.image_size;
+        sample(&media, &example.file, &probe, part, size, &rule).await.unwrap()
     });
     assert_eq!(sampled.slots, pick(6, &rule));
     let mut model = Vid2Seq::load(&bundle, &runtime(), &ONE_THREAD).unwrap();
@@ -271,10 +273,11 @@ fn examples_become_a_batch() {
             (kept.within(example.span, &manifest.frames), sequences)
         })
         .collect();
-    let batch = Batch::of(&rows, manifest);
-    assert_eq!(batch.features.shape(), [3, 100, 64]);
-    for (row, example) in batch.target_ids.rows().into_iter().zip(&examples) {
-        let times = row.iter().filter(|&&id| tokenizer.time_tokens().bin_of(id).is_some()).count();
+    let (seen, sequences): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    assert_eq!(features(&seen, manifest).shape(), [3, 100, 64]);
+    for (sequences, example) in sequences.iter().zip(&examples) {
+        let is_time = |id: &&i64| tokenizer.time_tokens().bin_of(**id).is_some();
+        let times = sequences.target.iter().filter(is_time).count();
         assert_eq!(times, 2 * example.events().len());
     }
 }

@@ -1,0 +1,243 @@
+//! `eventide train`: a model learns from videos, their words and what happens in them.
+
+use std::{
+    io::IsTerminal,
+    num::NonZeroUsize,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use clap::Args;
+use eventide_media::{Limits, Media};
+use eventide_model::runtime::{Device, Runtime};
+use eventide_training::{
+    data::{features::Progress, folder::Report},
+    plan::Plan,
+    run::{Listener, Outcome, Surroundings, processor, run as carry_out},
+    session::{Judgement, Metric},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{Stop, chain, index::told_to_stop};
+use crate::{
+    arguments::{Common, Format, ToolArguments},
+    commands::model::device,
+    environment, report, train_file,
+};
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct TrainArguments {
+    /// The training file. Examples are in `jobs/train/`.
+    #[arg(value_name = "TRAIN.toml")]
+    file: PathBuf,
+    /// Where is learnt: `cpu`, or `cuda:N` in a program built with the feature `cuda`.
+    #[arg(long, default_value = "cpu", value_parser = device)]
+    device: Device,
+    /// Videos that are read at once; one a core if not given.
+    #[arg(long, value_name = "N", env = "EVENTIDE_WORKERS")]
+    workers: Option<NonZeroUsize>,
+    /// How the result is printed.
+    #[arg(long, default_value = "text")]
+    format: Format,
+    /// The tools that do the work.
+    #[command(flatten)]
+    tools: ToolArguments,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  eventide synth --out data/train --videos 1000 --seed 1       videos to learn from
+  eventide synth --out data/val --videos 60 --seed 2 --split val
+  eventide train jobs/train/vision.toml                        a vision encoder, then
+  eventide train jobs/train/pre-train.toml                     speech, then
+  eventide train jobs/train/fine-tune.toml                     events
+
+An interrupted run goes on where it was, to the bit, when the same command is given again.";
+
+pub(super) async fn run(arguments: &TrainArguments, common: &Common) -> Result<ExitCode, Stop> {
+    let plan = train_file::load(&arguments.file).map_err(Stop::bad_job)?;
+    let bad = |error: &dyn std::error::Error| Stop::bad_job(miette::miette!("{}", chain(error)));
+    let learns_on = processor(arguments.device).map_err(|error| bad(&error))?;
+    let tools = environment::media_tools(&arguments.tools).map_err(Stop::bad_job)?;
+    let library = environment::onnxruntime(&arguments.tools).map_err(Stop::bad_job)?;
+    let runtime = Runtime::load(&library).map_err(|error| bad(&error))?;
+    let workers = arguments.workers.or_else(|| std::thread::available_parallelism().ok());
+    let shown = Shown::new(&plan, !common.quiet && std::io::stderr().is_terminal());
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    let mut work = tokio::task::spawn_blocking(move || {
+        let surroundings = Surroundings {
+            media: &Media::new(tools, Limits::default()),
+            runtime: &runtime,
+            workers: workers.unwrap_or(NonZeroUsize::MIN),
+            device: learns_on,
+        };
+        let mut listener = Listener {
+            prepared: &|progress| shown.prepared(progress),
+            joined: &mut |what, examples, report| shown.joined(what, examples, report),
+            stepped: &mut |metric| {
+                shown.stepped(metric);
+                asked.load(Ordering::Relaxed)
+            },
+        };
+        carry_out(&plan, &surroundings, &mut listener)
+    });
+    let outcome = tokio::select! {
+        outcome = &mut work => outcome,
+        () = told_to_stop() => {
+            stop.store(true, Ordering::Relaxed);
+            work.await
+        }
+    };
+    let outcome = outcome.map_err(|panic| Stop::failed(miette::miette!("{panic}")))?;
+    ended(&outcome.map_err(|error| explained(&error))?, arguments.format)
+}
+
+fn ended(outcome: &Outcome, format: Format) -> Result<ExitCode, Stop> {
+    let Some(bundle) = &outcome.bundle else {
+        return Err(Stop::interrupted(miette::miette!(
+            help = "run the same command again: it goes on from here",
+            "interrupted after {} steps",
+            outcome.ended.steps
+        )));
+    };
+    let best = outcome.ended.best;
+    let text = match format {
+        Format::Json => format!(
+            "{:#}",
+            json!({
+                "bundle": bundle,
+                "steps": outcome.ended.steps,
+                "best_step": best.map(|(step, _)| step),
+                "validation": best.map(|(_, judgement)| judgement),
+            })
+        ),
+        Format::Text => {
+            let best = best.map_or_else(
+                || "not judged: there is no `data.validation`".to_owned(),
+                |(step, judgement)| format!("after step {step}: {}", told(judgement)),
+            );
+            report::two_columns(&[
+                ("bundle", bundle.display().to_string()),
+                ("steps", outcome.ended.steps.to_string()),
+                ("best", best),
+            ])
+        }
+    };
+    report::print(&text).map_err(|error| Stop::failed(miette::miette!("{error}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told(judgement: Judgement) -> String {
+    match judgement {
+        Judgement::Events(scores) => format!(
+            "SODA_c {:.3} (meteor_native), CIDEr {:.3}, F1 {:.3}",
+            scores.soda_c, scores.cider, scores.f1
+        ),
+        Judgement::Other { loss } => format!("loss {loss:.3}"),
+    }
+}
+
+/// An error with what to do about it.
+fn explained(error: &eventide_training::Error) -> Stop {
+    use eventide_training::Error;
+    let text = chain(error);
+    match error {
+        Error::Plan { .. } | Error::Data(_) | Error::NoExamples | Error::NoVocabulary(_) => {
+            Stop::bad_job(miette::miette!("{text}"))
+        }
+        Error::Exists { .. } => Stop::bad_job(miette::miette!(
+            help = "remove it, or name another place in `model.out`",
+            "{text}"
+        )),
+        Error::Diverged { .. } => Stop::failed(miette::miette!(
+            help = "the last checkpoint is whole; remove the folder of the run to begin anew",
+            "{text}"
+        )),
+        _ => Stop::failed(miette::miette!(
+            help = "run the same command again: what was computed and learnt is kept",
+            "{text}"
+        )),
+    }
+}
+
+/// What a person sees of a run.
+struct Shown {
+    bar: ProgressBar,
+    every: u32,
+    mean: Mutex<Option<f32>>,
+}
+
+/// How much of the mean loss is that of the last step.
+const NEW: f32 = 0.05;
+
+impl Shown {
+    fn new(plan: &Plan, visible: bool) -> Self {
+        let bar = if visible { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template(
+            "{elapsed_precise} {bar:30} {pos}/{len} {prefix} {msg}, {eta} left",
+        )
+        .expect("the template is right");
+        bar.set_style(style);
+        bar.enable_steady_tick(Duration::from_secs(1));
+        let _ = plan;
+        Self { bar, every: plan.run.every.get(), mean: Mutex::new(None) }
+    }
+
+    fn joined(&self, what: &str, examples: usize, report: &Report) {
+        let Report { annotated, without_file, without_annotation, silent, faulty } = report;
+        tracing::info!(
+            what,
+            examples,
+            annotated,
+            without_file = without_file.len(),
+            without_annotation = without_annotation.len(),
+            silent,
+            faulty = faulty.len(),
+            "examples"
+        );
+        for fault in faulty {
+            tracing::warn!(what, "left out: {}", chain(fault));
+        }
+    }
+
+    fn prepared(&self, progress: &Progress) {
+        self.bar.set_length(progress.videos as u64);
+        self.bar.set_position(progress.done as u64);
+        self.bar.set_prefix("videos");
+        self.bar.set_message(format!("{} kept, {} failed", progress.cached, progress.failed));
+        if progress.done == progress.videos {
+            self.bar.reset_eta();
+            tracing::info!(
+                videos = progress.videos,
+                kept = progress.cached,
+                failed = progress.failed,
+                pictures = progress.pictures,
+                "prepared"
+            );
+        }
+    }
+
+    fn stepped(&self, metric: &Metric) {
+        let mut mean = self.mean.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = mean.unwrap_or(metric.progress.loss);
+        let now = before + NEW * (metric.progress.loss - before);
+        *mean = Some(now);
+        let step = metric.progress.step;
+        self.bar.set_prefix("steps");
+        self.bar.set_position(step.into());
+        self.bar.set_message(format!("loss {now:.3}"));
+        if step.is_multiple_of(self.every) || metric.judgement.is_some() {
+            let judged = metric.judgement.map(told).unwrap_or_default();
+            tracing::info!(step, loss = now, norm = metric.progress.norm, judged, "learning");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The training file: read like a job file, its paths made those of this machine.
+
+use std::path::{Path, PathBuf};
+
+use eventide_training::plan::{Plan, Source};
+
+use crate::job::{JobError, anchored, parse, read};
+
+/// Reads a training file. Its paths are relative to it.
+///
+/// # Errors
+/// What is wrong with it, with the place and the nearest right name.
+pub(crate) fn load(path: &Path) -> Result<Plan, JobError> {
+    let mut plan: Plan = parse(path, &read(path)?)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let here = |place: &mut PathBuf| {
+        *place = PathBuf::from(anchored(&place.to_string_lossy(), folder));
+    };
+    here(&mut plan.model.out);
+    here(&mut plan.data.cache);
+    here(&mut plan.run.folder);
+    plan.model.start.as_mut().map(here);
+    let source = |source: &mut Source| match source {
+        Source::Synthetic(folder) => here(folder),
+        Source::Annotated(annotated) => {
+            here(&mut annotated.videos);
+            annotated.annotations.as_mut().map(here);
+        }
+    };
+    source(&mut plan.data.training);
+    plan.data.validation.as_mut().map(source);
+    Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published() -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../jobs/train");
+        let files = std::fs::read_dir(folder).unwrap();
+        files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some()).collect()
+    }
+
+    #[test]
+    fn the_published_training_files_are_right() {
+        assert!(published().len() >= 3, "{:?}", published());
+        for path in published() {
+            let plan = load(&path).unwrap();
+            assert!(plan.model.out.is_absolute() && plan.run.folder.is_absolute());
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        let text = std::fs::read_to_string(&published()[0]).unwrap();
+        std::fs::write(&path, text.replace("learning-rate", "learnin-rate")).unwrap();
+        let Err(JobError::Parse { message, help, .. }) = load(&path) else { panic!("accepted") };
+        assert!(message.contains("learnin-rate"), "{message}");
+        assert_eq!(help.as_deref(), Some("did you mean `learning-rate`?"));
+    }
+}
