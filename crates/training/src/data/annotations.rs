@@ -110,15 +110,13 @@ impl Annotations {
     /// Gives videos the names that `names` has for theirs, as `ViTT` needs it; the others go. Those names.
     pub fn rename(&mut self, names: &BTreeMap<String, String>) -> Vec<String> {
         let mut nameless = Vec::new();
-        self.videos.retain_mut(|video| match names.get(&video.video_id) {
-            Some(name) => {
-                video.video_id.clone_from(name);
-                true
+        self.videos.retain_mut(|video| {
+            let name = names.get(&video.video_id);
+            match name {
+                Some(name) => video.video_id.clone_from(name),
+                None => nameless.push(std::mem::take(&mut video.video_id)),
             }
-            None => {
-                nameless.push(std::mem::take(&mut video.video_id));
-                false
-            }
+            name.is_some()
         });
         nameless
     }
