@@ -114,10 +114,9 @@ impl Annotations {
         let mut nameless = Vec::new();
         self.videos.retain_mut(|video| {
             let name = names.get(&video.video_id);
-            if let Some(name) = name {
-                video.video_id.clone_from(name);
-            } else {
-                nameless.push(std::mem::take(&mut video.video_id));
+            match name {
+                Some(name) => video.video_id.clone_from(name),
+                None => nameless.push(std::mem::take(&mut video.video_id)),
             }
             name.is_some()
         });

@@ -254,9 +254,8 @@ mod tests {
         folder
     }
 
-    fn probed(_: &Path) -> Result<i64> {
-        Ok(20_000_000)
-    }
+    /// What a file says of its length.
+    const PROBED: fn(&Path) -> Result<i64> = |_| Ok(20_000_000);
 
     #[rstest]
     #[case::plain(&["a.mp4", "a.en.vtt", "a.srt"], Some("a.srt"))]
@@ -301,11 +300,11 @@ mod tests {
         let annotations = Annotations::read(&path, Form::ActivityNet).unwrap();
         let videos = Videos::list(&folder.path().join("v")).unwrap();
 
-        let error = join(&annotations, &videos, &probed, Faulty::Refuse).unwrap_err().to_string();
+        let error = join(&annotations, &videos, &PROBED, Faulty::Refuse).unwrap_err().to_string();
         let expected = "truth.json`: video `bad`: event 1 of annotator 0 starts at 3 and ends at 2";
         assert!(error.contains(expected), "{error}");
 
-        let (examples, report) = join(&annotations, &videos, &probed, Faulty::LeaveOut).unwrap();
+        let (examples, report) = join(&annotations, &videos, &PROBED, Faulty::LeaveOut).unwrap();
         let ids: Vec<_> = examples.iter().map(|example| example.video_id.as_str()).collect();
         assert_eq!(ids, ["a", "b"]);
         assert_eq!(examples[0].speech.len(), 1);
@@ -322,7 +321,7 @@ mod tests {
         let folder = folder(&[("a.mp4", ""), ("a.vtt", WORDS)]);
         let videos = Videos::list(folder.path()).unwrap();
         let annotations = videos.unannotated(folder.path());
-        let (examples, _) = join(&annotations, &videos, &probed, Faulty::Refuse).unwrap();
+        let (examples, _) = join(&annotations, &videos, &PROBED, Faulty::Refuse).unwrap();
         assert_eq!((examples[0].speech.len(), examples[0].events()), (1, [].as_slice()));
     }
 }
