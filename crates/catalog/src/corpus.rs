@@ -755,8 +755,8 @@ mod tests {
         }
         let talk = video_at(&stores, "s3://b/v/talk.mp4").await.unwrap();
         assert_eq!((talk.uri.as_str(), talk.size_bytes), ("s3://b/v/talk.mp4", 10));
-        assert_eq!(talk.sidecar.unwrap().uri, "s3://b/v/talk.srt");
-        assert_eq!(video_at(&stores, "s3://b/lone.mp4").await.unwrap().sidecar, None);
+        assert_eq!(talk.sidecars[0].uri, "s3://b/v/talk.srt");
+        assert_eq!(video_at(&stores, "s3://b/lone.mp4").await.unwrap().sidecars, []);
         let gone = video_at(&stores, "s3://b/v/gone.mp4").await;
         assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
     }

@@ -252,7 +252,7 @@ async fn video(arguments: &CaptionArguments, stores: &Stores) -> Result<Video, S
         })?;
         let at = stores.open(&absolute(transcript)?);
         let at = at.map_err(|error| Stop::bad_job(explained(&error.into())))?;
-        video.sidecar = Some(Sidecar { uri: at.uri, format, language: None });
+        video.sidecars = vec![Sidecar { uri: at.uri, format, language: None }];
     }
     Ok(video)
 }

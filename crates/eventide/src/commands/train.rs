@@ -82,7 +82,7 @@ pub(super) async fn run(arguments: &TrainArguments, common: &Common) -> Result<E
         };
         let mut listener = Listener {
             prepared: &|progress| shown.prepared(progress),
-            joined: &mut |what, examples, report| shown.joined(what, examples, report),
+            joined: &mut joined,
             stepped: &mut |metric| {
                 shown.stepped(metric);
                 asked.load(Ordering::Relaxed)
@@ -169,6 +169,24 @@ fn explained(error: &eventide_training::Error) -> Stop {
     }
 }
 
+/// Tells what there is to learn from, and what was left out.
+fn joined(what: &str, examples: usize, report: &Report) {
+    let Report { annotated, without_file, without_annotation, silent, faulty } = report;
+    tracing::info!(
+        what,
+        examples,
+        annotated,
+        without_file = without_file.len(),
+        without_annotation = without_annotation.len(),
+        silent,
+        faulty = faulty.len(),
+        "examples"
+    );
+    for fault in faulty {
+        tracing::warn!(what, "left out: {}", chain(fault));
+    }
+}
+
 /// What a person sees of a run.
 struct Shown {
     bar: ProgressBar,
@@ -188,25 +206,7 @@ impl Shown {
         .expect("the template is right");
         bar.set_style(style);
         bar.enable_steady_tick(Duration::from_secs(1));
-        let _ = plan;
         Self { bar, every: plan.run.every.get(), mean: Mutex::new(None) }
-    }
-
-    fn joined(&self, what: &str, examples: usize, report: &Report) {
-        let Report { annotated, without_file, without_annotation, silent, faulty } = report;
-        tracing::info!(
-            what,
-            examples,
-            annotated,
-            without_file = without_file.len(),
-            without_annotation = without_annotation.len(),
-            silent,
-            faulty = faulty.len(),
-            "examples"
-        );
-        for fault in faulty {
-            tracing::warn!(what, "left out: {}", chain(fault));
-        }
     }
 
     fn prepared(&self, progress: &Progress) {
