@@ -15,4 +15,5 @@ mod night;
 mod object_store;
 mod readers;
 mod synth;
+mod train;
 mod trial;
