@@ -471,6 +471,32 @@ fn tables_are_predictions() {
 }
 
 #[test]
+fn synonyms_of_wordnet_make_a_measure_of_its_own() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("wordnet")).unwrap();
+    let lines = |lines: &[&str]| lines.join("\n") + "\n";
+    desk.write("wordnet/index.noun", lines(&["  1 A licence.", "box n 1 1 @ 1 0 00000100"]));
+    desk.write(
+        "wordnet/index.verb",
+        lines(&["slice v 1 0 1 0 00000100", "cut v 1 0 1 0 00000100"]),
+    );
+    let refused = desk.golden(&["references_1.json"], &["--wordnet", "wordnet"]);
+    refused.assert_code(2);
+    assert!(refused.stderr.contains("index.adj") && refused.stderr.contains("wordnet-base"));
+    for name in ["index.adj", "index.adv"] {
+        desk.write(&format!("wordnet/{name}"), "");
+    }
+    let form = ["--wordnet", "wordnet", "--format", "json"];
+    let scored = desk.golden(&["references_1.json"], &form);
+    scored.assert_code(0);
+    let report: Value = serde_json::from_str(&scored.stdout).unwrap();
+    let figures = &report["figures"];
+    assert!(figures["meteor_native_wordnet"].is_number(), "{figures}");
+    assert!(figures["soda_c_native_wordnet"].is_number(), "{figures}");
+    assert!(figures["meteor_native"].is_null() && figures["meteor"].is_null(), "{figures}");
+}
+
+#[test]
 fn help_has_examples() {
     let finished = Desk::new().eval(["--help"]);
     finished.assert_code(0);

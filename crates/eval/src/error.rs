@@ -9,6 +9,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// [`LeftOut`](crate::LeftOut) instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A line of WordNet's index is not as it should be.
+    #[error("this is no line of an index of WordNet: `{line}`")]
+    WordNet {
+        /// The line.
+        line: String,
+    },
     /// An event lies at no moment.
     #[error("event {index} of video `{video}` has a time that is no number: {start} to {end}")]
     Time {

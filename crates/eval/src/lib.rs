@@ -34,6 +34,7 @@ mod scorer;
 mod scores;
 pub mod soda;
 pub mod tokens;
+pub mod wordnet;
 
 pub use data::{
     Annotations, Corpus, Event, LeftOut, MOST_PREDICTIONS, Span, Unpredicted, VideoCase,

@@ -1,14 +1,15 @@
-//! A relative of METEOR that needs no data and no other program: words match if they, or their stems, are equal.
+//! A relative of METEOR that needs no other program: words match if they, or their stems, are equal, or if they are
+//! synonyms, where the data of WordNet is given.
 //!
 //! From Denkowski and Lavie, "Meteor Universal: Language Specific Translation Evaluation for Any Target Language"
-//! (2014), section 2, with the parameters for English. It lacks the synonyms and paraphrases of METEOR 1.5, its list
+//! (2014), section 2, with the parameters for English. It lacks the paraphrases of METEOR 1.5, its list
 //! of function words and its normalisation, so its figures are lower and not comparable; hence its own name.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use rust_stemmers::{Algorithm, Stemmer};
 
-use crate::{Pair, PairScores, ScorerError, SentenceScorer, localisation::count};
+use crate::{Pair, PairScores, ScorerError, SentenceScorer, localisation::count, wordnet::WordNet};
 
 /// Recall counts for this share of the harmonic mean.
 const ALPHA: f64 = 0.85;
@@ -20,6 +21,8 @@ const GAMMA: f64 = 0.6;
 const DELTA: f64 = 0.75;
 /// What a match of equal stems is worth; one of equal words is worth 1.
 const STEM: f64 = 0.6;
+/// What a match of synonyms is worth.
+const SYNONYM: f64 = 0.8;
 /// How many partial alignments are followed at a time.
 const BEAM: usize = 40;
 /// The most words of a caption that are looked at; time grows with their square. No captioner writes as many.
@@ -34,7 +37,8 @@ const FUNCTION_WORDS: &[&str] = &[
     "was", "we", "were", "what", "when", "which", "who", "will", "with", "would", "you",
 ];
 
-/// The measure `meteor_native`: exact and stem matches only. Never report it as METEOR.
+/// The measure `meteor_native`, of exact and stem matches, or `meteor_native_wordnet`, of synonyms too. Never report it
+/// as METEOR.
 ///
 /// Looks at the first 300 words of a caption. Remembers every word that it has seen.
 pub struct MeteorNative {
@@ -42,6 +46,7 @@ pub struct MeteorNative {
     words: HashMap<String, Word>,
     /// The number of each stem.
     stems: HashMap<String, usize>,
+    wordnet: Option<WordNet>,
 }
 
 impl Default for MeteorNative {
@@ -55,7 +60,13 @@ impl MeteorNative {
     #[must_use]
     pub fn new() -> Self {
         let stemmer = Stemmer::create(Algorithm::English);
-        Self { stemmer, words: HashMap::new(), stems: HashMap::new() }
+        Self { stemmer, words: HashMap::new(), stems: HashMap::new(), wordnet: None }
+    }
+
+    /// The same, with these synonyms.
+    #[must_use]
+    pub fn with_synonyms(wordnet: WordNet) -> Self {
+        Self { wordnet: Some(wordnet), ..Self::new() }
     }
 
     /// The figures of the best reference; zeros without any.
@@ -74,21 +85,23 @@ impl MeteorNative {
 
     fn word(&mut self, token: &str) -> Word {
         if let Some(word) = self.words.get(token) {
-            return *word;
+            return word.clone();
         }
         let next = self.stems.len();
         let stem = *self.stems.entry(self.stemmer.stem(token).into_owned()).or_insert(next);
         let function = FUNCTION_WORDS.contains(&token);
         let weight = if function { 1.0 - DELTA } else { DELTA };
-        let word = Word { text: self.words.len(), stem, weight };
-        self.words.insert(token.to_owned(), word);
+        let synsets = self.wordnet.as_ref().map(|wordnet| wordnet.synsets(token));
+        let synsets = synsets.unwrap_or_default().into();
+        let word = Word { text: self.words.len(), stem, weight, synsets };
+        self.words.insert(token.to_owned(), word.clone());
         word
     }
 }
 
 impl SentenceScorer for MeteorNative {
     fn name(&self) -> &'static str {
-        "meteor_native"
+        if self.wordnet.is_some() { "meteor_native_wordnet" } else { "meteor_native" }
     }
 
     /// The total is that of the added figures of all pairs, as METEOR's is.
@@ -103,18 +116,27 @@ impl SentenceScorer for MeteorNative {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Word {
     /// The same number for the same text, and likewise for stems.
     text: usize,
     stem: usize,
     weight: f64,
+    /// The synsets that it is in, sorted.
+    synsets: Arc<[(char, u64)]>,
 }
 
 impl Word {
     /// What a match of the two is worth, if they match.
     fn matched(&self, other: &Self) -> Option<f64> {
-        if self.text == other.text { Some(1.0) } else { (self.stem == other.stem).then_some(STEM) }
+        if self.text == other.text {
+            Some(1.0)
+        } else if self.stem == other.stem {
+            Some(STEM)
+        } else {
+            let shared = |synset| other.synsets.binary_search(synset).is_ok();
+            self.synsets.iter().any(shared).then_some(SYNONYM)
+        }
     }
 }
 
@@ -312,6 +334,21 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn synonyms_match_where_they_are_known() {
+        let verbs = "slice v 1 0 1 0 00000100\ncut v 1 0 1 0 00000100\n";
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let (hypothesis, reference) = (words("sliced onion"), words("cuts onion"));
+        let pairs = [Pair::new(&hypothesis, &reference)];
+        let mut known = MeteorNative::with_synonyms(WordNet::parse([verbs]).unwrap());
+        assert_eq!(known.name(), "meteor_native_wordnet");
+        let answer = known.score(&pairs).unwrap();
+        // All words match in one chunk, one of them for 0.8.
+        let expected = f64::midpoint(1.0, SYNONYM);
+        assert!((answer.total - expected).abs() < 1e-12, "{}", answer.total);
+        assert!(MeteorNative::new().score(&pairs).unwrap().total < answer.total);
+    }
 
     // Worked out by hand from the formulas.
     #[rstest]

@@ -25,6 +25,7 @@ use eventide_eval::{
     paragraph::paragraphs,
     score_corpus,
     soda::SodaOptions,
+    wordnet::{FILES, WordNet},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use miette::{IntoDiagnostic, WrapErr};
@@ -87,8 +88,12 @@ fn scorer(arguments: &EvalArguments, common: &Common) -> Result<Counted, Stop> {
     );
     bar.set_style(style.expect("the template is right"));
     let Some(jar) = &arguments.meteor_jar else {
-        bar.set_message("meteor_native");
-        return Ok(Counted { scorer: Box::new(MeteorNative::new()), bar });
+        let native = match &arguments.wordnet {
+            Some(folder) => MeteorNative::with_synonyms(wordnet(folder)?),
+            None => MeteorNative::new(),
+        };
+        bar.set_message(native.name().to_owned());
+        return Ok(Counted { scorer: Box::new(native), bar });
     };
     if !jar.is_file() {
         return Err(Stop::bad_job(miette::miette!(
@@ -103,6 +108,23 @@ fn scorer(arguments: &EvalArguments, common: &Common) -> Result<Counted, Stop> {
     bar.enable_steady_tick(Duration::from_millis(250));
     let meteor = Meteor::new(java, jar.clone(), arguments.meteor_deadline);
     Ok(Counted { scorer: Box::new(meteor), bar })
+}
+
+/// The synonyms of WordNet's files in a folder.
+fn wordnet(folder: &Path) -> Result<WordNet, Stop> {
+    let read = |name| {
+        let path = folder.join(name);
+        std::fs::read_to_string(&path).map_err(|error| {
+            Stop::bad_job(miette::miette!(
+                help = "the Debian package `wordnet-base` has the files, in /usr/share/wordnet",
+                "cannot read `{}`: {error}",
+                path.display()
+            ))
+        })
+    };
+    let texts: Vec<String> = FILES.into_iter().map(read).collect::<Result<_, _>>()?;
+    WordNet::parse(texts.iter().map(String::as_str))
+        .map_err(|error| Stop::bad_job(miette::miette!("{error}")))
 }
 
 /// Scores predictions against the references.

@@ -61,6 +61,10 @@ pub(crate) struct EvalArguments {
     /// METEOR 1.5's own program, with its folder `data` beside it.
     #[arg(long, value_name = "FILE", env = "EVENTIDE_METEOR_JAR")]
     pub(super) meteor_jar: Option<PathBuf>,
+    /// Folder of WordNet's index files, for synonyms in the measure that stands in for METEOR, which is then
+    /// `meteor_native_wordnet`. Of no effect with --meteor-jar.
+    #[arg(long, value_name = "DIR")]
+    pub(super) wordnet: Option<PathBuf>,
     /// The Java that runs it; else it is looked for in the folder of the tools and in `PATH`.
     #[arg(long, value_name = "FILE")]
     pub(super) java: Option<PathBuf>,

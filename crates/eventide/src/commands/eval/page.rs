@@ -76,7 +76,7 @@ fn markdown(document: &EvalReport, scored: &Scored, plots: &[Plot]) -> String {
         let _ = writeln!(page, "* {}", escaped(&line));
     }
     page += "\nFigures are times 100, as papers print them.\n";
-    if document.figures.contains_key("meteor_native") {
+    if document.figures.keys().any(|name| name.starts_with("meteor_native")) {
         page += "`meteor_native` and `soda_c_native` are not METEOR and SODA\\_c: they are not to be compared with \
                  published figures.\n";
     }

@@ -111,7 +111,7 @@ fn headline(document: &EvalReport) -> String {
 }
 
 fn by_overlap(document: &EvalReport) -> String {
-    let captions = ["cider", "meteor", "meteor_native"];
+    let captions = ["cider", "meteor", "meteor_native", "meteor_native_wordnet"];
     let captions = captions.into_iter().filter(|name| document.figures.contains_key(*name));
     let columns: Vec<&str> = ["precision", "recall", "f1"].into_iter().chain(captions).collect();
     let mut table = table(&[&["at overlap"], &columns[..]].concat());
