@@ -422,6 +422,49 @@ fn odd_events_are_scored_by_rule_and_counted() {
     }
 }
 
+/// What is predicted of a video is held against what each annotator says of it, as by one who copies it out for each.
+#[test]
+fn each_annotator_of_vitt_counts_as_a_video() {
+    let desk = Desk::new();
+    let events = |spans: &[[u32; 2]]| {
+        let event = |span| json!({"sentence": "a dog barks", "timestamp": span});
+        spans.iter().map(event).collect::<Vec<_>>()
+    };
+    let (one, other) = (events(&[[0, 5], [9, 12]]), events(&[[3, 7]]));
+    let described = |spans: &[[u32; 2]]| json!({"duration": 20, "timestamps": spans, "sentences": vec!["the dog barks"; spans.len()]});
+    let references = json!({
+        "0_a_b": described(&[[0, 5]]),
+        "1_a_b": described(&[[1, 6], [9, 14]]),
+        "0_c": described(&[[2, 7]]),
+        "0_unseen": described(&[[0, 1]]),
+    });
+    desk.write("vitt.json", references.to_string());
+    let plain = json!({"results": {"a_b": one, "c": other}});
+    desk.write("plain.json", plain.to_string());
+    let copied = json!({"results": {"0_a_b": one, "1_a_b": one, "0_c": other}});
+    desk.write("copied.json", copied.to_string());
+
+    let files = |name: &'static str| {
+        ["--predictions", name, "--references", "vitt.json", "--format", "json"]
+    };
+    let figures = |name, more: &[&'static str]| {
+        let finished = desk.eval(files(name).into_iter().chain(more.iter().copied()));
+        finished.assert_code(0);
+        let report: Value = serde_json::from_str(&finished.stdout).unwrap();
+        assert_eq!(report["left_out"]["without_prediction"], json!(["0_unseen"]));
+        assert_eq!(report["left_out"]["without_reference"], json!([]));
+        report["figures"].clone()
+    };
+    let by_annotation = figures("plain.json", &["--entries", "annotations"]);
+    assert_eq!(by_annotation, figures("copied.json", &[]));
+    assert_eq!(by_annotation, figures("copied.json", &["--entries", "annotations"]));
+    assert!(by_annotation.as_object().is_some_and(|figures| !figures.is_empty()));
+
+    let finished = desk.eval(files("plain.json"));
+    finished.assert_code(2);
+    assert!(finished.stderr.contains("--entries annotations"), "{}", finished.stderr);
+}
+
 #[test]
 fn tables_are_predictions() {
     let trial = Trial::of_speech();

@@ -128,6 +128,27 @@ impl Annotations {
         self
     }
 
+    /// The same for references whose ids are those of annotations: `k_video` is what annotator `k` says of `video`, so
+    /// that each annotator counts as a video with the same predictions, as of `ViTT` (`vid2seq.md` §7.6).
+    ///
+    /// An id that is predicted as it stands keeps its own events; so do videos without an annotation.
+    #[must_use]
+    pub fn for_each_annotation(&self, references: &[Self]) -> Self {
+        let mut videos = self.videos.clone();
+        let mut annotated = BTreeSet::new();
+        for (annotation, _) in references.iter().flat_map(Self::iter) {
+            let Some(video) = annotated_video(annotation) else { continue };
+            if let Some(events) = self.videos.get(video)
+                && !self.videos.contains_key(annotation)
+            {
+                videos.insert(annotation.to_owned(), events.clone());
+                annotated.insert(video);
+            }
+        }
+        videos.retain(|video, _| !annotated.contains(video.as_str()));
+        Self { videos, ..*self }
+    }
+
     /// The events of `video`; `None` if it has no entry.
     #[must_use]
     pub fn get(&self, video: &str) -> Option<&[Event]> {
@@ -150,6 +171,13 @@ impl Annotations {
     pub fn is_empty(&self) -> bool {
         self.videos.is_empty()
     }
+}
+
+/// The video of an annotation's id, `k_video` with a whole number `k`.
+fn annotated_video(annotation: &str) -> Option<&str> {
+    let (annotator, video) = annotation.split_once('_')?;
+    let is_number = !annotator.is_empty() && annotator.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && !video.is_empty()).then_some(video)
 }
 
 /// What to do with a reference video that the predictions do not name at all.

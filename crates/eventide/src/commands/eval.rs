@@ -13,7 +13,8 @@ mod tables;
 mod text;
 
 use std::{
-    fs, io::IsTerminal, os::unix::fs::PermissionsExt, path::Path, process::ExitCode, time::Duration,
+    borrow::Cow, fs, io::IsTerminal, os::unix::fs::PermissionsExt, path::Path, process::ExitCode,
+    time::Duration,
 };
 
 use eventide_catalog::Stores;
@@ -34,7 +35,7 @@ pub(crate) use arguments::EvalArguments;
 pub(crate) use document::EvalReport;
 
 use self::{
-    arguments::Variant,
+    arguments::{Entries, Variant},
     baseline::Baseline,
     document::{Compared, Gate, Scored},
     meteor::{Counted, Meteor},
@@ -136,7 +137,11 @@ fn score(
 ) -> Result<Scored, Stop> {
     let references: Vec<_> =
         inputs.references.iter().map(|source| source.annotations.clone()).collect();
-    Corpus::join(predictions, &references, arguments.unpredicted.into())
+    let predictions = match arguments.entries {
+        Entries::Videos => Cow::Borrowed(predictions),
+        Entries::Annotations => Cow::Owned(predictions.for_each_annotation(&references)),
+    };
+    Corpus::join(&predictions, &references, arguments.unpredicted.into())
         .and_then(|corpus| {
             let (figures, without_events) = figures(arguments, &corpus, scorer)?;
             Ok(Scored { corpus, figures, without_events })
@@ -196,8 +201,7 @@ fn explained(error: &Error) -> Stop {
             "{text}"
         )),
         Error::NothingInCommon { .. } => Stop::bad_job(miette::miette!(
-            help =
-                "the ids are most likely written differently; those of tables are chosen by --ids",
+            help = "the ids are most likely written differently; those of tables are chosen by --ids, and `k_id` of several annotators, as in ViTT, is read by --entries annotations",
             "{text}"
         )),
         Error::Clips { .. } | Error::Bounds { .. } => Stop::bad_job(miette::miette!(

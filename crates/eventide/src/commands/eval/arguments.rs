@@ -17,6 +17,7 @@ Examples:
   eventide eval --predictions s3://lake/tables --references val_1.json val_2.json
   eventide eval --predictions preds.json --references val.json --meteor-jar meteor-1.5.jar --report out
   eventide eval --predictions new.json --references val.json --compare old.json
+  eventide eval --predictions lake --references vitt_test.json --entries annotations
   eventide eval --predictions lake --references val.json --write-baseline baseline.json
   eventide eval --predictions lake --references val.json --gate baseline.json --tolerance 5%
 
@@ -58,6 +59,9 @@ pub(crate) struct EvalArguments {
     /// What the videos of tables are called in the references.
     #[arg(long, default_value = "stem")]
     pub(super) ids: Ids,
+    /// What an entry of the references is of.
+    #[arg(long, default_value = "videos")]
+    pub(super) entries: Entries,
     /// METEOR 1.5's own program, with its folder `data` beside it.
     #[arg(long, value_name = "FILE", env = "EVENTIDE_METEOR_JAR")]
     pub(super) meteor_jar: Option<PathBuf>,
@@ -219,6 +223,19 @@ pub(crate) enum Ids {
     VideoId,
     /// By the column `uri`.
     Uri,
+}
+
+/// What an entry of the references is of.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Entries {
+    /// Of a video, under its id.
+    #[default]
+    Videos,
+    /// Of a video by one annotator, under `k_id`, as in `ViTT`: each annotator counts as a video.
+    Annotations,
 }
 
 /// `5%` or `0.05`, from 0 to 1.

@@ -6,7 +6,7 @@ use eventide_eval::{figures::Figures, gate::fallen};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    arguments::{ConventionName, EvalArguments, RolesName, SeveralSetsName, Variant},
+    arguments::{ConventionName, Entries, EvalArguments, RolesName, SeveralSetsName, Variant},
     document::Gate,
 };
 use crate::commands::Stop;
@@ -24,6 +24,9 @@ pub(super) struct Baseline {
     several_sets: SeveralSetsName,
     /// Which caption of a pair was the hypothesis.
     roles: RolesName,
+    /// What an entry of the references was of.
+    #[serde(default)]
+    entries: Entries,
     /// How many videos were scored.
     videos: usize,
     /// The figures.
@@ -40,6 +43,7 @@ impl Baseline {
             sets: arguments.references.len(),
             several_sets: arguments.several_sets,
             roles: arguments.roles,
+            entries: arguments.entries,
             videos: figures.videos().len(),
             figures: headline.map(|figure| (figure.name.clone(), figure.value)).collect(),
         }
@@ -47,8 +51,10 @@ impl Baseline {
 
     /// What its figures are figures of.
     fn kind(&self) -> String {
-        let Self { variant, convention, sets, several_sets, roles, .. } = self;
-        format!("{variant:?}, {convention:?}, {sets} reference sets ({several_sets:?}), {roles:?}")
+        let Self { variant, convention, sets, several_sets, roles, entries, .. } = self;
+        format!(
+            "{variant:?}, {convention:?}, {sets} reference sets ({several_sets:?}) of {entries:?}, {roles:?}"
+        )
     }
 
     /// Reads one.

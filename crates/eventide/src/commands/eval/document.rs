@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use super::{
     arguments::{
-        ConventionName, EvalArguments, RolesName, SeveralSetsName, UnpredictedName, Variant,
+        ConventionName, Entries, EvalArguments, RolesName, SeveralSetsName, UnpredictedName,
+        Variant,
     },
     read::{Inputs, Source},
 };
@@ -42,6 +43,8 @@ pub(crate) struct EvalReport {
     pub(super) roles: RolesName,
     /// What several reference sets made of a video.
     pub(super) several_sets: SeveralSetsName,
+    /// What an entry of the references was of; with `annotations`, each of them counts as a video below.
+    pub(super) entries: Entries,
     /// What became of reference videos without a prediction.
     pub(super) unpredicted: UnpredictedName,
     /// Videos that were scored.
@@ -160,6 +163,7 @@ impl EvalReport {
             convention: arguments.convention,
             roles: arguments.roles,
             several_sets: arguments.several_sets,
+            entries: arguments.entries,
             unpredicted: arguments.unpredicted,
             videos: figures.videos().len(),
             left_out: corpus.left_out().clone(),
