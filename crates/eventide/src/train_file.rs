@@ -21,6 +21,7 @@ pub(crate) fn load(path: &Path) -> Result<Plan, JobError> {
     here(&mut plan.run.folder);
     plan.model.start.as_mut().map(here);
     let source = |source: &mut Source| match source {
+        Source::Drawn(_) => (),
         Source::Synthetic(folder) => here(folder),
         Source::Annotated(annotated) => {
             here(&mut annotated.videos);

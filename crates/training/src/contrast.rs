@@ -115,7 +115,8 @@ impl<'a> Contrast<'a> {
         let (pictures, captions) = self.encoded(&chosen, Some(&mut numbers));
         let scale = self.learner.parameters().vector("captions.scale");
         let loss = contrastive(pictures, captions, scale.exp().clamp_max(LARGEST_SCALE));
-        let value = self.learner.accumulate(&loss);
+        let (gradients, value) = self.learner.parameters().gradients(&loss);
+        self.learner.accumulate(gradients);
         let rate = schedule.rate(self.learner.steps());
         let norm = self.learner.step(value, rate)?;
         Ok(Progress { step: self.learner.steps(), loss: value, norm, rate, tokens: batch as u64 })

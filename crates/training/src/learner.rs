@@ -2,13 +2,13 @@
 
 use std::{fs, ops::Range, path::Path};
 
-use burn::tensor::{Device, Tensor};
+use burn::{optim::GradientsParams, tensor::Device};
 use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
 use crate::{
     error::{Error, Result},
     optimiser::Optimiser,
-    parameters::{Parameters, floats},
+    parameters::Parameters,
     weights::Weights,
 };
 
@@ -69,10 +69,9 @@ impl Learner {
         StdRng::seed_from_u64(seed ^ u64::from(self.step).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
-    /// Adds the gradients of a part of the step's loss, whose value it returns.
-    pub fn accumulate(&mut self, loss: &Tensor<1>) -> f32 {
-        self.optimiser.accumulate(&self.parameters, loss.backward());
-        floats(loss.clone()).iter().sum()
+    /// Adds the gradients of a part of the step's loss.
+    pub fn accumulate(&mut self, gradients: GradientsParams) {
+        self.optimiser.accumulate(&self.parameters, gradients);
     }
 
     /// Steps by what was accumulated; `loss` is its value. The norm of the gradients before clipping.

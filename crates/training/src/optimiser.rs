@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::{
     module::{Module as _, ModuleVisitor, Param},
     optim::{AdamConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer},
-    tensor::{Gradients, Tensor},
+    tensor::Tensor,
 };
 use eventide_model::manifest::TimeTokens;
 
@@ -62,8 +62,7 @@ impl Optimiser {
     }
 
     /// Adds gradients of a part of the batch.
-    pub fn accumulate(&mut self, parameters: &Parameters, gradients: Gradients) {
-        let gradients = GradientsParams::from_grads(gradients, parameters.tensors());
+    pub fn accumulate(&mut self, parameters: &Parameters, gradients: GradientsParams) {
         self.accumulated.accumulate(parameters.tensors(), gradients);
     }
 

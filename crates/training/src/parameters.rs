@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::{
     module::{Module, Param, ParamId},
+    optim::GradientsParams,
     tensor::{Device, Tensor, TensorData},
 };
 
@@ -67,6 +68,22 @@ impl Parameters {
             Place::Kernel(index) => pull(&self.tensors.kernels[index]),
         };
         self.places.iter().map(|(name, place)| (name.clone(), weight(place))).collect()
+    }
+
+    /// The same values as leaves of other graphs, on `device`.
+    #[must_use]
+    pub fn fork(&self, device: &Device) -> Self {
+        Self { places: self.places.clone(), tensors: self.tensors.clone().fork(device) }
+    }
+
+    /// The gradients of a loss, and its value.
+    ///
+    /// # Panics
+    /// If the device does not give the value: it has run out of memory.
+    #[must_use]
+    pub fn gradients(&self, loss: &Tensor<1>) -> (GradientsParams, f32) {
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.tensors);
+        (gradients, floats(loss.clone()).iter().sum())
     }
 
     /// A tensor of one dimension.

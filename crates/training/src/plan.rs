@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    data::annotations::Form,
+    data::{annotations::Form, drawn::Drawn},
     presets::{CLIP_MEAN, CLIP_STD},
     trainer::Task,
 };
@@ -195,6 +195,8 @@ fn all() -> f64 {
 pub enum Source {
     /// A folder that `eventide synth` made.
     Synthetic(PathBuf),
+    /// Synthetic videos that are drawn as they are needed.
+    Drawn(Drawn),
     /// A folder of videos, with their subtitles beside them, and a file of annotations.
     Annotated(Annotated),
 }

@@ -1,6 +1,7 @@
 //! A training file carried out: examples and their features, the model to begin with, the run, the bundle.
 
 use std::{
+    collections::HashSet,
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -15,6 +16,8 @@ use eventide_model::{
     text::normalise,
 };
 
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+
 use crate::{
     bundle::{Draft, write_bundle},
     contrast::{self, Captioned, Contrast},
@@ -22,7 +25,8 @@ use crate::{
         Example,
         annotations::Annotations,
         cache::Cache,
-        features::{self, Vision, prepare, prepare_pictures},
+        drawn::{self, Drawn},
+        features::{self, Vision, prepare, prepare_drawn, prepare_pictures},
         folder::{Faulty, Report, Videos, join, synthetic},
         pictures::{Look, duration_us},
         select,
@@ -35,7 +39,7 @@ use crate::{
     seeded::seeded,
     session::{Ended, Judgement, Lessons, Metric, Session},
     start::{bring_to_unit_size, place_in_time},
-    synth,
+    synth::{self, Recipe},
     trainer::{Progress, Sample, Settings, Shown, Task, Trainer},
     validation::{Scores, predict, scores},
     vocabulary,
@@ -158,7 +162,7 @@ pub fn run(
 fn check(plan: &Plan) -> Result<()> {
     let wrong = |problem: &str| Err(Error::Plan { problem: problem.to_owned() });
     let tasks = &plan.objective.tasks;
-    let only_synthetic = matches!(plan.data.training, Source::Synthetic(_));
+    let only_synthetic = !matches!(plan.data.training, Source::Annotated(_));
     let sees = tasks.contains(&Lesson::Vision);
     match () {
         () if plan.model.out.exists() => Err(Error::Exists { path: plan.model.out.clone() }),
@@ -167,7 +171,7 @@ fn check(plan: &Plan) -> Result<()> {
             wrong("`vision` is learnt by itself: leave the other tasks to another training file")
         }
         () if sees && !only_synthetic => wrong(
-            "`vision` is learnt from synthetic videos: give `data.training` the folder that `eventide synth` made",
+            "`vision` is learnt from synthetic videos: give `data.training` the folder that `eventide synth` made, or `drawn`, `seed`, `shortest` and `longest`",
         ),
         () if plan.model.start.is_none() && plan.model.sizes.is_none() => {
             wrong("a new model needs `model.sizes`, another one `model.start`")
@@ -196,6 +200,7 @@ fn examples(
 ) -> Result<Vec<Example>> {
     let (examples, report) = match source {
         Source::Synthetic(folder) => synthetic(folder)?,
+        Source::Drawn(drawn) => drawn.examples()?,
         Source::Annotated(annotated) => {
             let videos = Videos::list(&annotated.videos)?;
             let annotations = match &annotated.annotations {
@@ -305,13 +310,13 @@ fn see(
     let size = beginning.manifest.vision.image_size;
     let rule = FrameRule { count: PICTURES, ..beginning.manifest.frames.clone() };
     let look = Look { size, rule };
-    let cache = Cache::open(&plan.data.cache, &format!("pictures-{size}-{PICTURES}"))?;
-    let captioned = |source: &Source, examples: &[Example]| {
-        let Source::Synthetic(folder) = source else { return Ok(Vec::new()) };
-        let videos: Vec<PathBuf> = examples.iter().map(|example| example.file.clone()).collect();
-        let told = listener.prepared;
-        prepare_pictures(&videos, &look, surroundings.media, &cache, surroundings.workers, told)?;
-        captioned(folder, examples, &cache)
+    let captioned = |source: &Source, examples: &[Example]| match source {
+        Source::Synthetic(folder) => {
+            let told = listener.prepared;
+            captioned(folder, examples, &look, &plan.data.cache, surroundings, told)
+        }
+        Source::Drawn(drawn) => captioned_drawn(drawn, examples, &look),
+        Source::Annotated(_) => Ok(Vec::new()),
     };
     let training = captioned(&plan.data.training, training)?;
     let validation = match &plan.data.validation {
@@ -346,8 +351,40 @@ fn spread(pictures: &[Captioned]) -> Vec<Captioned> {
     pictures.iter().step_by(step).take(JUDGED).cloned().collect()
 }
 
+/// Pictures of drawn videos with what is seen in them.
+fn captioned_drawn(drawn: &Drawn, examples: &[Example], look: &Look) -> Result<Vec<Captioned>> {
+    let recipe = drawn.recipe()?;
+    let of_video = |index: u32| {
+        let video = recipe.video(index);
+        let pictures = drawn::pictures(&video, look);
+        let rows = pictures.slots.iter().zip(pictures.values.outer_iter());
+        let captioned = rows.map(|(slot, picture)| Captioned {
+            picture: picture.iter().copied().collect(),
+            phrases: drawn::phrases(&video, *slot),
+        });
+        captioned.collect::<Vec<_>>()
+    };
+    Ok(chosen(drawn, &recipe, examples).into_par_iter().flat_map_iter(of_video).collect())
+}
+
+/// The numbers of the drawn videos that these examples are.
+fn chosen(drawn: &Drawn, recipe: &Recipe, examples: &[Example]) -> Vec<u32> {
+    let names: HashSet<&str> = examples.iter().map(|example| example.video_id.as_str()).collect();
+    (0..drawn.drawn).filter(|&index| names.contains(recipe.name(index).as_str())).collect()
+}
+
 /// Pictures of synthetic videos with what is seen in them.
-fn captioned(folder: &Path, examples: &[Example], cache: &Cache) -> Result<Vec<Captioned>> {
+fn captioned(
+    folder: &Path,
+    examples: &[Example],
+    look: &Look,
+    cache: &Path,
+    surroundings: &Surroundings<'_>,
+    told: &(dyn Fn(&features::Progress) + Sync),
+) -> Result<Vec<Captioned>> {
+    let cache = Cache::open(cache, &format!("pictures-{}-{PICTURES}", look.size))?;
+    let videos: Vec<PathBuf> = examples.iter().map(|example| example.file.clone()).collect();
+    prepare_pictures(&videos, look, surroundings.media, &cache, surroundings.workers, told)?;
     let worlds = synth::worlds(folder)?;
     let mut captioned = Vec::new();
     for example in examples {
@@ -401,9 +438,13 @@ fn tell(
     listener: &mut Listener<'_>,
     [training, validation]: [Vec<Example>; 2],
 ) -> Result<(Ended, Weights)> {
-    let samples = |examples| samples(plan, examples, surroundings, listener.prepared);
-    let mut training = samples(training)?;
-    let validation = samples(validation)?;
+    let samples =
+        |source, examples| samples(plan, source, examples, surroundings, listener.prepared);
+    let mut training = samples(&plan.data.training, training)?;
+    let validation = match &plan.data.validation {
+        Some(source) => samples(source, validation)?,
+        None => Vec::new(),
+    };
     let tasks: Vec<Task> = plan.objective.tasks.iter().filter_map(|lesson| lesson.task()).collect();
     if !tasks.contains(&Task::Events) {
         training.retain(|sample| !sample.example.speech.is_empty());
@@ -443,6 +484,7 @@ fn tell(
 /// Examples with their features, computed now or before. Those that cannot be seen are left out.
 fn samples(
     plan: &Plan,
+    source: &Source,
     examples: Vec<Example>,
     surroundings: &Surroundings<'_>,
     told: &(dyn Fn(&features::Progress) + Sync),
@@ -453,13 +495,28 @@ fn samples(
     let session = SessionOptions { threads: 1, ..SessionOptions::default() };
     let vision = Vision { bundle: &bundle, runtime: surroundings.runtime, session, rule };
     let cache = Cache::open(&plan.data.cache, &vision.digest()?)?;
-    let videos: Vec<PathBuf> = examples.iter().map(|example| example.file.clone()).collect();
-    prepare(&videos, &vision, surroundings.media, &cache, surroundings.workers, told)?;
-    let sample = |example: Example| {
-        let features = cache.get(&example.file).transpose()?;
-        Some(features.map(|features| Sample { example, features: features.into() }))
+    let Surroundings { media, workers, .. } = *surroundings;
+    let kept = match source {
+        Source::Drawn(drawn) => {
+            let recipe = drawn.recipe()?;
+            let videos = chosen(drawn, &recipe, &examples);
+            prepare_drawn(&recipe, &videos, &vision, &cache, workers, told)?;
+            Some(recipe.version())
+        }
+        Source::Synthetic(_) | Source::Annotated(_) => {
+            let files: Vec<PathBuf> = examples.iter().map(|example| example.file.clone()).collect();
+            prepare(&files, &vision, media, &cache, workers, told)?;
+            None
+        }
     };
-    Ok(examples.into_iter().filter_map(sample).collect::<Result<_, _>>()?)
+    let sample = |example: Example| {
+        let features = match &kept {
+            Some(version) => cache.get_named(&example.video_id, version),
+            None => cache.get(&example.file)?,
+        };
+        Ok(features.map(|features| Sample { example, features: features.into() }))
+    };
+    examples.into_iter().filter_map(|example| sample(example).transpose()).collect()
 }
 
 /// A sample for each sentence that is said in one.

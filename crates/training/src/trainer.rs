@@ -3,9 +3,12 @@
 //! All chance comes from the seed and the number of the step, so that a run that was resumed goes on as if it had never
 //! stopped, to the last bit.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::{
+    optim::GradientsParams,
+    tensor::{Device, Tensor, TensorData},
+};
 use eventide_model::{
     Tokenizer,
     manifest::{FrameRule, Manifest},
@@ -27,7 +30,7 @@ use crate::{
     network::Network,
     objective::cross_entropy,
     optimiser::{Schedule, match_time_tokens},
-    parameters::floats,
+    parameters::{Parameters, floats},
     weights::Weights,
 };
 
@@ -155,33 +158,28 @@ impl<'a> Trainer<'a> {
     /// [`Error::NoExamples`]; [`Error::Diverged`], after which the weights are those before the step;
     /// [`Error::Run`] if a text cannot be tokenised.
     pub fn step(&mut self, samples: &[Sample]) -> Result<Progress> {
-        let mut numbers = self.learner.numbers(self.settings.seed);
         let parts = self.settings.accumulate.max(1);
+        let seeds = self.learner.numbers(self.settings.seed).random_iter();
+        let seeds: Vec<u64> = seeds.take(parts).collect();
+        // Parts go through the network side by side; their gradients are added in order, so that chance has no part.
+        let pass = self.pass();
+        let done = thread::scope(|scope| {
+            let parts = seeds.into_iter().enumerate();
+            let threads: Vec<_> = parts
+                .map(|(part, seed)| scope.spawn(move || pass.part(samples, part, seed)))
+                .collect();
+            threads.into_iter().map(joined).collect::<Result<Vec<_>>>()
+        })?;
         let (mut loss, mut count) = (0.0, 0);
-        for part in 0..parts {
-            let chosen = self.chosen(samples, part)?;
-            let cut = self.cut(&chosen, &mut numbers);
-            let (value, tokens) = self.loss(&cut, self.settings.dropout, &mut numbers)?;
-            #[expect(clippy::cast_precision_loss, reason = "a step has few parts")]
-            let value = value / parts as f32;
-            loss += self.learner.accumulate(&value);
+        for (gradients, value, tokens) in done {
+            self.learner.accumulate(gradients);
+            loss += value;
             count += tokens;
         }
         let rate = self.settings.schedule.rate(self.learner.steps());
         let norm = self.learner.step(loss, rate)?;
         match_time_tokens(self.learner.parameters_mut(), &self.manifest.time_tokens);
         Ok(Progress { step: self.learner.steps(), loss, norm, rate, tokens: count })
-    }
-
-    /// The samples of part `part` of this step: every epoch takes all of them once, in an order of its own.
-    fn chosen<'s>(&self, samples: &'s [Sample], part: usize) -> Result<Vec<&'s Sample>> {
-        if samples.is_empty() {
-            return Err(Error::NoExamples);
-        }
-        let Settings { batch, accumulate, seed, .. } = self.settings;
-        let first = (self.learner.steps() as usize * accumulate.max(1) + part) * batch;
-        let chosen = in_turn(first..first + batch, samples.len(), seed);
-        Ok(chosen.map(|number| &samples[number]).collect())
     }
 
     /// Whether it learns to tell events.
@@ -198,7 +196,7 @@ impl<'a> Trainer<'a> {
         let mut numbers = StdRng::seed_from_u64(self.settings.seed);
         let (mut sum, mut count) = (0.0, 0.0);
         for batch in samples.chunks(self.settings.batch.max(1)) {
-            let (loss, tokens) = self.loss(batch, 0.0, &mut numbers)?;
+            let (loss, tokens) = self.pass().loss(batch, 0.0, &mut numbers)?;
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "a batch has far fewer than 2^52 tokens"
@@ -208,6 +206,60 @@ impl<'a> Trainer<'a> {
             count += tokens;
         }
         if count > 0.0 { Ok(sum / count) } else { Err(Error::NoExamples) }
+    }
+
+    fn pass(&self) -> Pass<'_> {
+        let Self { manifest, tokenizer, settings, device, learner } = self;
+        let (parameters, step) = (learner.parameters(), learner.steps());
+        Pass { manifest, tokenizer, settings, device, parameters, step }
+    }
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// All that one pass through the network needs; passes of one step go side by side.
+#[derive(Debug, Clone, Copy)]
+struct Pass<'t> {
+    manifest: &'t Manifest,
+    tokenizer: &'t Tokenizer,
+    settings: &'t Settings,
+    device: &'t Device,
+    parameters: &'t Parameters,
+    step: u32,
+}
+
+impl Pass<'_> {
+    /// The gradients of part `part` of the step, its loss and its tokens.
+    fn part(
+        &self,
+        samples: &[Sample],
+        part: usize,
+        seed: u64,
+    ) -> Result<(GradientsParams, f32, u64)> {
+        let mut numbers = StdRng::seed_from_u64(seed);
+        let chosen = self.chosen(samples, part)?;
+        let cut = self.cut(&chosen, &mut numbers);
+        // Gradients of tensors that two threads share are computed by one at a time.
+        let parameters = self.parameters.fork(self.device);
+        let own = Pass { parameters: &parameters, ..*self };
+        let (loss, tokens) = own.loss(&cut, self.settings.dropout, &mut numbers)?;
+        #[expect(clippy::cast_precision_loss, reason = "a step has few parts")]
+        let loss = loss / self.settings.accumulate.max(1) as f32;
+        let (gradients, loss) = parameters.gradients(&loss);
+        Ok((gradients, loss, tokens))
+    }
+
+    /// The samples of part `part` of this step: every epoch takes all of them once, in an order of its own.
+    fn chosen<'s>(&self, samples: &'s [Sample], part: usize) -> Result<Vec<&'s Sample>> {
+        if samples.is_empty() {
+            return Err(Error::NoExamples);
+        }
+        let &Settings { batch, accumulate, seed, .. } = self.settings;
+        let first = (self.step as usize * accumulate.max(1) + part) * batch;
+        let chosen = in_turn(first..first + batch, samples.len(), seed);
+        Ok(chosen.map(|number| &samples[number]).collect())
     }
 
     /// The samples, some of them cut to a part.
@@ -231,11 +283,10 @@ impl<'a> Trainer<'a> {
         dropout: f32,
         numbers: &mut StdRng,
     ) -> Result<(Tensor<1>, u64)> {
-        let Settings { shown, smoothing, .. } = self.settings;
+        let &Settings { shown, smoothing, .. } = self.settings;
         let pad = i64::from(self.manifest.text.pad_id);
         let dropout = Dropout::new(dropout, numbers.random());
-        let mut network =
-            Network::new(self.manifest, self.learner.parameters(), &self.device, dropout);
+        let mut network = Network::new(self.manifest, self.parameters, self.device, dropout);
         let video = shown.video.then(|| network.temporal(self.features(samples)));
         let mut losses = Vec::new();
         let mut count = 0;
@@ -278,6 +329,6 @@ impl<'a> Trainer<'a> {
         let together = features(&rows, self.manifest);
         let shape = together.shape().to_vec();
         let data = TensorData::new(together.into_raw_vec_and_offset().0, shape);
-        Tensor::from_data(data, &self.device)
+        Tensor::from_data(data, self.device)
     }
 }

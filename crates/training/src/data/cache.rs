@@ -109,9 +109,13 @@ impl Cache {
     /// # Errors
     /// [`Error::Read`] where the video is not there.
     pub fn get<T: Kept>(&self, video: &Path) -> Result<Option<Rows<T, T::Shape>>> {
-        let version = version(video)?;
-        let Ok(bytes) = fs::read(self.place(video)?) else { return Ok(None) };
-        Ok(parse(&bytes, &version))
+        Ok(self.get_named(&name(video)?, &version(video)?))
+    }
+
+    /// What is kept of a video that is no file but follows from what `name` and `version` say together.
+    #[must_use]
+    pub fn get_named<T: Kept>(&self, name: &str, version: &str) -> Option<Rows<T, T::Shape>> {
+        parse(&fs::read(self.place(name)).ok()?, version)
     }
 
     /// Keeps what was computed of the present state of a video. The file appears whole or not at all.
@@ -119,8 +123,21 @@ impl Cache {
     /// # Errors
     /// [`Error::Read`] where the video is not there, [`Error::Write`], [`Error::Cache`].
     pub fn put<T: Kept>(&self, video: &Path, rows: &Rows<T, T::Shape>) -> Result<()> {
-        let place = self.place(video)?;
-        let bytes = written(rows, version(video)?)
+        self.put_named(&name(video)?, version(video)?, rows)
+    }
+
+    /// Keeps what was computed of a video that is no file, likewise.
+    ///
+    /// # Errors
+    /// [`Error::Write`], [`Error::Cache`].
+    pub fn put_named<T: Kept>(
+        &self,
+        name: &str,
+        version: String,
+        rows: &Rows<T, T::Shape>,
+    ) -> Result<()> {
+        let place = self.place(name);
+        let bytes = written(rows, version)
             .map_err(|source| Error::Cache { path: place.clone(), source })?;
         let write = || {
             let mut file =
@@ -132,14 +149,17 @@ impl Cache {
         write().map_err(|source| Error::Write { path: place.clone(), source })
     }
 
-    /// Where the file of a video is: named after the path of the video, so that a new state of it takes
-    /// the place of an old one.
-    fn place(&self, video: &Path) -> Result<PathBuf> {
-        let path = std::path::absolute(video)
-            .map_err(|source| Error::Read { path: video.to_owned(), source })?;
-        let name = eventide_schema::video_id(&path.to_string_lossy());
-        Ok(self.folder.join(name).with_extension("safetensors"))
+    /// Where the file of a video is: named after the video, so that a new state of it takes the place of an old one.
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.join(eventide_schema::video_id(name)).with_extension("safetensors")
     }
+}
+
+/// The name of a video that is a file: where it lies.
+fn name(video: &Path) -> Result<String> {
+    let path = std::path::absolute(video)
+        .map_err(|source| Error::Read { path: video.to_owned(), source })?;
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// The state of a file: its size and when it was written, in nanoseconds.
@@ -263,7 +283,7 @@ mod tests {
     fn a_damaged_file_is_not_there(#[case] damage: fn(&mut Vec<u8>)) {
         let (_folder, cache, video) = cache();
         cache.put(&video, &features()).unwrap();
-        let place = cache.place(&video).unwrap();
+        let place = cache.place(&name(&video).unwrap());
         let mut bytes = fs::read(&place).unwrap();
         damage(&mut bytes);
         fs::write(&place, bytes).unwrap();

@@ -32,10 +32,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     cache::{Cache, Features, Pictures, Rows},
+    drawn,
     error::{Error, Result},
     pictures::{Look, pictures},
 };
-use crate::pb;
+use crate::{pb, synth::Recipe};
 
 /// What computes features: a vision encoder, and which pictures it is shown.
 #[derive(Debug, Clone)]
@@ -152,7 +153,7 @@ pub fn prepare(
     told: &(dyn Fn(&Progress) + Sync),
 ) -> Result<Prepared> {
     let look = vision.look();
-    work(videos, workers, told, || {
+    prepared(videos, workers, told, || {
         let mut encoder: Option<VisionEncoder> = None;
         let look = &look;
         move |video: &Path| {
@@ -187,7 +188,7 @@ pub fn prepare_pictures(
     workers: NonZeroUsize,
     told: &(dyn Fn(&Progress) + Sync),
 ) -> Result<Prepared> {
-    work(videos, workers, told, || {
+    prepared(videos, workers, told, || {
         move |video: &Path| {
             if cache.get::<u8>(video)?.is_some() {
                 return Ok(Done::default());
@@ -199,6 +200,44 @@ pub fn prepare_pictures(
             Ok(Done { pictures: pictures.slots.len(), decoding, is_new: true, ..Done::default() })
         }
     })
+}
+
+/// Computes the features of synthetic videos that `cache` does not have, likewise, without files: pictures are drawn
+/// and encoded at once.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_drawn(
+    recipe: &Recipe,
+    videos: &[u32],
+    vision: &Vision<'_>,
+    cache: &Cache,
+    workers: NonZeroUsize,
+    told: &(dyn Fn(&Progress) + Sync),
+) -> Result<()> {
+    let (look, version) = (vision.look(), recipe.version());
+    let done = work(videos, workers, told, || {
+        let mut encoder: Option<VisionEncoder> = None;
+        let (look, version) = (&look, &version);
+        move |&index: &u32| {
+            let name = recipe.name(index);
+            if cache.get_named::<f16>(&name, version).is_some() {
+                return Ok(Done::default());
+            }
+            let started = Instant::now();
+            let pictures = drawn::pictures(&recipe.video(index), look);
+            let decoding = started.elapsed();
+            let started = Instant::now();
+            let encoder = match &mut encoder {
+                Some(encoder) => encoder,
+                none => none.insert(load(vision)?),
+            };
+            cache.put_named(&name, version.clone(), &encode(encoder, &pictures)?)?;
+            let encoding = started.elapsed();
+            Ok(Done { pictures: pictures.slots.len(), decoding, encoding, is_new: true })
+        }
+    });
+    done.map(|_| ())
 }
 
 fn load(vision: &Vision<'_>) -> Result<VisionEncoder> {
@@ -226,13 +265,30 @@ struct Done {
     is_new: bool,
 }
 
-/// Gives each video to one of some workers, each of which does what `worker` makes.
-fn work<W: FnMut(&Path) -> Result<Done>>(
+/// The same for files, with their names.
+fn prepared<W: FnMut(&Path) -> Result<Done>>(
     videos: &[PathBuf],
     workers: NonZeroUsize,
     told: &(dyn Fn(&Progress) + Sync),
     worker: impl Fn() -> W + Sync,
 ) -> Result<Prepared> {
+    let worker = || {
+        let mut worker = worker();
+        move |video: &PathBuf| worker(video)
+    };
+    let (progress, failed) = work(videos, workers, told, worker)?;
+    let failed = failed.into_iter().map(|(index, error)| (videos[index].clone(), error)).collect();
+    Ok(Prepared { progress, failed })
+}
+
+/// Gives each video to one of some workers, each of which does what `worker` makes. What was done, and the numbers of
+/// the videos that cannot be seen.
+fn work<T: Sync, W: FnMut(&T) -> Result<Done>>(
+    videos: &[T],
+    workers: NonZeroUsize,
+    told: &(dyn Fn(&Progress) + Sync),
+    worker: impl Fn() -> W + Sync,
+) -> Result<(Progress, Vec<(usize, Error)>)> {
     let next = AtomicUsize::new(0);
     let progress = Progress { videos: videos.len(), ..Progress::default() };
     let state = Mutex::new((progress, Vec::new()));
@@ -269,11 +325,10 @@ fn work<W: FnMut(&Path) -> Result<Done>>(
     })?;
     let (progress, mut failed) = state.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.sort_by_key(|(index, _)| *index);
-    let failed = failed.into_iter().map(|(index, error)| (videos[index].clone(), error)).collect();
-    Ok(Prepared { progress, failed })
+    Ok((progress, failed))
 }
 
-fn take<'a>(videos: &'a [PathBuf], next: &AtomicUsize) -> Option<(usize, &'a Path)> {
+fn take<'a, T>(videos: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     Some((index, videos.get(index)?))
 }

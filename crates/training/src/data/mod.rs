@@ -1,7 +1,8 @@
 //! What there is to learn from: videos with what is said in them and what happens, as files have them, as a lake has
 //! them, and as numbers.
 //!
-//! An [`Example`] comes from a file of [`annotations`] and a [`folder`] of videos, or from rows of a lake. Its visual
+//! An [`Example`] comes from a file of [`annotations`] and a [`folder`] of videos, from rows of a lake, or is
+//! [`drawn`]. Its visual
 //! [`features`] are computed once and kept in a [`cache`]; [`crop`] makes parts of examples, [`select`] parts of data
 //! sets, and [`batch`] the token ids and arrays that a trainer takes. Knows no trainer and no tables.
 
@@ -9,6 +10,7 @@ pub mod annotations;
 pub mod batch;
 pub mod cache;
 pub mod crop;
+pub mod drawn;
 pub mod features;
 pub mod folder;
 pub mod pictures;

@@ -98,12 +98,25 @@ impl Recipe {
         let mut numbers = self.numbers(index, "captions");
         let captions = world.events.iter().map(|event| grammar::caption(event, &mut numbers));
         Video {
-            name: format!("synth-{}-{}-{index:06}", self.split, self.seed),
+            name: self.name(index),
             captions: captions.collect(),
             lines: speech::transcript(&world, &mut self.numbers(index, "speech")),
             tone: self.numbers(index, "tone").random_range(120..480),
             world,
         }
+    }
+
+    /// The name of video number `index`.
+    #[must_use]
+    pub fn name(&self, index: u32) -> String {
+        format!("synth-{}-{}-{index:06}", self.split, self.seed)
+    }
+
+    /// All that decides what a video of a name is.
+    #[must_use]
+    pub fn version(&self) -> String {
+        let [shortest, longest] = [self.shortest, self.longest].map(milliseconds);
+        format!("eventide synth {VERSION}, {shortest} to {longest} ms")
     }
 
     /// Random numbers of their own for each purpose, so that a change to one leaves the others as they were.

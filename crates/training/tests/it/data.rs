@@ -10,7 +10,7 @@ use std::{
 
 use eventide_media::{Limits, Media, Tools};
 use eventide_model::{
-    Bundle, Tokenizer, Vid2Seq,
+    Bundle, Tokenizer, Vid2Seq, VisionEncoder,
     frames::pick,
     manifest::{FrameRule, Manifest, Vision as Sizes, files},
     runtime::SessionOptions,
@@ -22,15 +22,16 @@ use eventide_training::{
     bundle::write_bundle,
     data::{
         Error, Example,
-        batch::{captioning, features},
+        batch::{captioning, features as together},
         cache::{Cache, Features},
-        features::{Prepared, Vision, prepare, prepare_pictures},
+        drawn::{self, Drawn},
+        features::{self, Prepared, Vision, prepare, prepare_drawn, prepare_pictures},
         folder::{Report, synthetic},
         pictures::{Look, duration_us, pictures},
     },
     presets,
     seeded::seeded,
-    synth::{Recipe, generate, looks::Split},
+    synth::{RECIPE, Recipe, generate, looks::Split},
 };
 use half::f16;
 use ndarray::Array2;
@@ -121,6 +122,58 @@ fn a_synthetic_folder_is_a_data_set() {
         let probed = duration_us(&media(), &example.file).unwrap();
         assert_eq!(example.duration_us(), probed, "the truth is as long as the file");
     }
+}
+
+/// What is drawn without files is what the files show and tell, but for what the codec loses.
+#[test]
+fn a_drawn_data_set_is_that_of_the_folder() {
+    let (of_files, _) = examples();
+    let recipe: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder().join(RECIPE)).unwrap()).unwrap();
+    let seed = recipe["seed"].as_u64().unwrap();
+    let drawn = Drawn { drawn: 3, seed, split: Split::Train, shortest: 10, longest: 14 };
+    let (examples, report) = drawn.examples().unwrap();
+    assert_eq!(report.annotated, 3);
+    assert!(examples.iter().any(|example| !example.speech.is_empty()));
+    let look = Look { size: 96, rule: FrameRule { count: 100, ..presets::base().frames } };
+    for ((index, example), of_file) in (0..).zip(&examples).zip(&of_files) {
+        assert_eq!(Example { file: of_file.file.clone(), ..example.clone() }, *of_file);
+        let video = drawn.recipe().unwrap().video(index);
+        let (drawn, decoded) =
+            (drawn::pictures(&video, &look), pictures(&media(), &of_file.file, &look).unwrap());
+        assert_eq!((&drawn.slots, drawn.duration_us), (&decoded.slots, decoded.duration_us));
+        for (one, other) in drawn.values.outer_iter().zip(decoded.values.outer_iter()) {
+            let off: u32 = one.iter().zip(&other).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+            assert!(off < 8 * 96 * 96 * 3, "{off}");
+        }
+    }
+}
+
+#[test]
+fn features_of_drawn_videos_are_computed_once() {
+    let (_folder, bundle) = bundle(&manifest(), 1);
+    let runtime = runtime();
+    let rule = bundle.manifest().frames.clone();
+    let vision = Vision { bundle: &bundle, runtime: &runtime, session: ONE_THREAD, rule };
+    let place = tempfile::tempdir().unwrap();
+    let cache = Cache::open(place.path(), "key").unwrap();
+    let drawn = Drawn { drawn: 3, seed: 5, split: Split::Val, shortest: 10, longest: 12 };
+    let recipe = drawn.recipe().unwrap();
+    let heard = Mutex::new(Vec::new());
+    let told = |progress: &features::Progress| heard.lock().unwrap().push(*progress);
+    for videos in [&[0, 1][..], &[1, 2]] {
+        prepare_drawn(&recipe, videos, &vision, &cache, NonZeroUsize::MIN, &told).unwrap();
+    }
+    let cached: Vec<usize> = heard.into_inner().unwrap().iter().map(|heard| heard.cached).collect();
+    assert_eq!(cached, [0, 0, 1, 1]);
+    let kept: Features = cache.get_named(&recipe.name(2), &recipe.version()).unwrap();
+    let pictures = drawn::pictures(&recipe.video(2), &Look { size: 32, rule: vision.rule.clone() });
+    let mut encoder = VisionEncoder::load(&bundle, &runtime, &ONE_THREAD).unwrap();
+    let bytes = pictures.values.as_slice().unwrap();
+    let features = encoder.encode(bytes, pictures.slots.len(), &|| false).unwrap();
+    assert_eq!(kept.values, features.mapv(f16::from_f32));
+    let others = Recipe::new(5, Split::Val).version();
+    assert!(cache.get_named::<f16>(&recipe.name(2), &others).is_none(), "other lengths");
 }
 
 /// What a captioner shows the model, by the functions that it calls.
@@ -279,7 +332,7 @@ fn examples_become_a_batch() {
         })
         .collect();
     let (seen, sequences): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-    assert_eq!(features(&seen, manifest).shape(), [3, 100, 64]);
+    assert_eq!(together(&seen, manifest).shape(), [3, 100, 64]);
     for (sequences, example) in sequences.iter().zip(&examples) {
         let is_time = |id: &&i64| tokenizer.time_tokens().bin_of(**id).is_some();
         let times = sequences.target.iter().filter(is_time).count();

@@ -133,9 +133,11 @@ pub(crate) fn run(session: &mut Session, inputs: &[(&str, &Tensor)], output: &st
 
 /// `memory` of the text encoder.
 pub(crate) fn encode(bundle: &Bundle, ids: &Array2<i64>, mask: &Array2<i64>) -> ArrayD<f32> {
+    // A session first: tensors need the library that it loads.
+    let mut session = bundle.session(files::TEXT_ENCODER);
     let (ids, mask) = (tensor(ids), tensor(mask));
     let inputs = [("input_ids", &ids), ("attention_mask", &mask)];
-    run(&mut bundle.session(files::TEXT_ENCODER), &inputs, "memory")
+    run(&mut session, &inputs, "memory")
 }
 
 /// A decoder part of the way through a sequence.
