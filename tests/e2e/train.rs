@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use eventide_testkit::Program;
 use serde_json::Value;
 
-use crate::trial::{eventide, run};
+use crate::trial::{Trial, eventide, run};
 
 const LONG: Duration = Duration::from_mins(5);
 
@@ -34,7 +34,11 @@ fn training_file(folder: &Path, name: &str, start: Option<&str>, tasks: &str, st
     let start = start.map(|start| format!("start = \"{start}\"\n")).unwrap_or_default();
     let sizes = if start.is_empty() { SIZES } else { "" };
     // Files teach to see; what is seen in them is known to one who learnt from pictures that were only drawn.
-    let training = if start.is_empty() { "\"videos\"" } else { DRAWN };
+    let training = match start.as_str() {
+        "" => "\"videos\"",
+        _ if tasks.contains("speech") => "{ tables = \"lake\" }",
+        _ => DRAWN,
+    };
     let text = format!(
         "[model]\nid = \"{name}\"\nout = \"{name}\"\nlicence = \"Apache-2.0\"\n{start}{sizes}
 [data]\ntraining = {training}\nvalidation = \"videos\"\ncache = \"cache\"
@@ -98,9 +102,48 @@ fn a_model_is_trained_from_nothing_and_an_interrupted_run_goes_on() {
     let verified: Value = serde_json::from_str(&verified.stdout).unwrap();
     assert_eq!(verified["golden"], true);
 
+    let record = folder.path().join("runs/telling");
+    for (name, beginning) in [("curve.png", &b"\x89PNG"[..]), ("metrics.parquet", b"PAR1")] {
+        assert!(fs::read(record.join(name)).unwrap().starts_with(beginning), "{name}");
+    }
+
     let again = train(folder.path(), "telling").run(LONG).unwrap();
     again.assert_code(2);
     assert!(again.stderr.contains("is already there"), "{}", again.stderr);
+}
+
+/// What was said in the videos of a lake is what a model is pre-trained on.
+#[test]
+fn a_lake_is_training_data() {
+    let trial = Trial::of_speech();
+    let folder = trial.folder();
+    let videos = folder.join("videos");
+    let few = ["--videos", "4", "--seed", "7", "--shortest", "20s", "--longest", "24s"];
+    run(["synth", "--out", videos.to_str().unwrap()].into_iter().chain(few)).assert_code(0);
+    for file in fs::read_dir(videos.join("videos")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), trial.corpus().join(file.file_name())).unwrap();
+    }
+    let events = trial.indexed()["events"].as_u64().unwrap();
+    assert!(events > 0, "nobody speaks");
+
+    training_file(folder, "seeing", None, "\"vision\"", 5);
+    train(folder, "seeing").run(LONG).unwrap().assert_code(0);
+    training_file(folder, "speaking", Some("seeing"), "\"speech\"", 5);
+    let finished = train(folder, "speaking").run(LONG).unwrap();
+    finished.assert_code(0);
+    let learnt = finished.stderr.lines().find(|line| line.contains("training")).unwrap();
+    assert!(learnt.contains("examples=4") && learnt.contains("without_file=0"), "{learnt}");
+    assert!(folder.join("speaking/manifest.json").is_file());
+
+    let gone = trial.lake().join("nothing");
+    let file = folder.join("speaking.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("tables = \"lake\"", "tables = \"lake/nothing\"");
+    fs::write(&file, text.replace("out = \"speaking\"", "out = \"again\"")).unwrap();
+    let refused = train(folder, "speaking").run(LONG).unwrap();
+    refused.assert_code(2);
+    assert!(refused.stderr.contains(gone.to_str().unwrap()), "{}", refused.stderr);
 }
 
 #[test]

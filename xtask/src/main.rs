@@ -22,6 +22,7 @@ mod fetch;
 mod narration;
 mod parts;
 mod python;
+mod results;
 mod schemas;
 mod setup;
 mod suite;
@@ -69,6 +70,12 @@ enum Chore {
         /// Change nothing; fail where a contract differs from the types.
         #[arg(long)]
         check: bool,
+    },
+    /// Ask the claims of the Vid2Seq paper of small models; writes `docs/results.md`. Takes hours, and goes on where it was.
+    Results {
+        /// How much is done.
+        #[command(flatten)]
+        effort: results::Effort,
     },
     /// Measure, beside a peer, in one run on this machine.
     #[command(subcommand)]
@@ -124,6 +131,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Demo => demo::run(&workspace),
         Chore::Test { arguments } => suite::run(&workspace, &arguments),
         Chore::Arrows => arrows::run(&workspace),
+        Chore::Results { effort } => results::run(&workspace, effort),
         Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
         Chore::Bench(Bench::Eval { profile }) => bench_eval::run(&workspace, &profile),
         Chore::Bench(Bench::Import { profile }) => bench_import::run(&workspace, &profile),

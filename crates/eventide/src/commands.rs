@@ -157,7 +157,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Model { command } => model::run(&command, &stores).await,
             Command::Eval(eval) => eval::run(&eval, &common, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
-            Command::Train(train) => train::run(&train, &common).await,
+            Command::Train(train) => train::run(&train, &common, &stores).await,
             Command::Synth(_) | Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }
     });

@@ -22,6 +22,7 @@ pub(crate) fn load(path: &Path) -> Result<Plan, JobError> {
     plan.model.start.as_mut().map(here);
     let source = |source: &mut Source| match source {
         Source::Drawn(_) => (),
+        Source::Lake(lake) => lake.tables = anchored(&lake.tables, folder),
         Source::Synthetic(folder) => here(folder),
         Source::Annotated(annotated) => {
             here(&mut annotated.videos);

@@ -6,6 +6,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use eventide_model::manifest::{Manifest, Vision};
+use ndarray::Array2;
 use rand::{Rng as _, rngs::StdRng};
 
 use crate::{
@@ -28,6 +29,10 @@ const WIDTH: usize = 128;
 /// The cosines are multiplied by this at first, and by at most [`LARGEST_SCALE`]; as CLIP.
 const FIRST_SCALE: f32 = 1.0 / 0.07;
 const LARGEST_SCALE: f64 = 100.0;
+
+/// So many pictures that follow one another come in a step together, in most data sets those of one video: to tell
+/// them apart takes a look at where things are, and not only at what there is.
+const RUN: usize = 4;
 
 /// A picture and what is seen in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,9 +113,10 @@ impl<'a> Contrast<'a> {
             return Err(crate::Error::NoExamples);
         }
         let Settings { batch, seed, schedule, .. } = self.settings;
-        let first = self.learner.steps() as usize * batch;
-        let chosen: Vec<&Captioned> =
-            in_turn(first..first + batch, examples.len(), seed).map(|at| &examples[at]).collect();
+        let runs: Vec<&[Captioned]> = examples.chunks(RUN).collect();
+        let (first, count) = (self.learner.steps() as usize * batch / RUN, batch.div_ceil(RUN));
+        let chosen = in_turn(first..first + count, runs.len(), seed).flat_map(|at| runs[at]);
+        let chosen: Vec<&Captioned> = chosen.take(batch).collect();
         let mut numbers = self.learner.numbers(seed);
         let (pictures, captions) = self.encoded(&chosen, Some(&mut numbers));
         let scale = self.learner.parameters().vector("captions.scale");
@@ -139,14 +145,17 @@ impl<'a> Contrast<'a> {
         right as f32 / examples.len().max(1) as f32
     }
 
-    /// The root mean square of the features of `examples`.
+    /// The features `[n, dim]` of the pictures of `examples`.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "there are far fewer than 2^24 values")]
-    pub fn feature_size(&self, examples: &[Captioned]) -> f32 {
-        let examples: Vec<&Captioned> = examples.iter().collect();
-        let values = floats(self.encoded(&examples, None).0);
-        let sum: f32 = values.iter().map(|value| value * value).sum();
-        (sum / values.len().max(1) as f32).sqrt()
+    pub fn features(&self, examples: &[Captioned]) -> Array2<f32> {
+        let dim = self.manifest.vision.output_dim as usize;
+        let of_batch = |examples: &[Captioned]| {
+            let examples: Vec<&Captioned> = examples.iter().collect();
+            floats(self.encoded(&examples, None).0)
+        };
+        let batches = examples.chunks(self.settings.batch.max(1));
+        let values: Vec<f32> = batches.flat_map(of_batch).collect();
+        Array2::from_shape_vec((examples.len(), dim), values).unwrap_or_default()
     }
 
     /// Both sides, `[n, dim]`. With `numbers`, the light of each picture is changed a little.

@@ -245,6 +245,17 @@ pub enum Error {
     /// The worlds of synthetic videos cannot be made again.
     #[error("cannot make the worlds of the synthetic videos again")]
     Synthetic(#[from] crate::synth::Error),
+    /// Features of pictures have no variance that could be evened out.
+    #[error("the vision encoder sees the same in all pictures, or nothing that is a number")]
+    Features,
+    /// Tables cannot be learnt from.
+    #[error("cannot learn from the tables at `{tables}`")]
+    Lake {
+        /// Where they are.
+        tables: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No vocabulary came of the data.
     #[error("cannot make a vocabulary")]
     NoVocabulary(#[from] crate::vocabulary::Error),

@@ -199,6 +199,17 @@ pub enum Source {
     Drawn(Drawn),
     /// A folder of videos, with their subtitles beside them, and a file of annotations.
     Annotated(Annotated),
+    /// What `eventide index` has published.
+    Lake(Lake),
+}
+
+/// Tables that `eventide index` has published, of videos on this machine: rows of speech are what is said, the others
+/// what happens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Lake {
+    /// Their folder, or its address.
+    pub tables: String,
 }
 
 /// A folder of videos and a file that says what happens in them.
@@ -269,7 +280,7 @@ pub struct Optimisation {
     pub steps: NonZeroU32,
     /// Examples that go through the network at once.
     pub batch: usize,
-    /// Batches of a step.
+    /// Batches of a step, which go through the network side by side: as many as there are cores take the least time.
     pub accumulate: usize,
     /// The highest learning rate.
     pub learning_rate: f64,

@@ -38,7 +38,7 @@ use crate::{
     plan::{Lesson, Plan, Source},
     seeded::seeded,
     session::{Ended, Judgement, Lessons, Metric, Session},
-    start::{bring_to_unit_size, place_in_time},
+    start::{place_in_time, whiten},
     synth::{self, Recipe},
     trainer::{Progress, Sample, Settings, Shown, Task, Trainer},
     validation::{Scores, predict, scores},
@@ -52,7 +52,6 @@ const MOST_FEATURES: u32 = 1000;
 const PICTURES: u32 = 16;
 
 /// What a run is carried out with.
-#[derive(Debug)]
 pub struct Surroundings<'a> {
     /// What reads videos.
     pub media: &'a Media,
@@ -62,6 +61,22 @@ pub struct Surroundings<'a> {
     pub workers: NonZeroUsize,
     /// Where is learnt.
     pub device: Device,
+    /// What reads the videos of tables, and what happens in them.
+    pub lake: &'a LakeReader<'a>,
+}
+
+/// Gives the examples in the tables of a folder or an address.
+pub type LakeReader<'a> = dyn Fn(&str) -> Result<(Vec<Example>, Report), Box<dyn std::error::Error + Send + Sync>>
+    + Sync
+    + 'a;
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Surroundings")
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where is learnt: on this machine's processors, or on a GPU where this program was built for one.
@@ -162,7 +177,7 @@ pub fn run(
 fn check(plan: &Plan) -> Result<()> {
     let wrong = |problem: &str| Err(Error::Plan { problem: problem.to_owned() });
     let tasks = &plan.objective.tasks;
-    let only_synthetic = !matches!(plan.data.training, Source::Annotated(_));
+    let only_synthetic = matches!(plan.data.training, Source::Synthetic(_) | Source::Drawn(_));
     let sees = tasks.contains(&Lesson::Vision);
     match () {
         () if plan.model.out.exists() => Err(Error::Exists { path: plan.model.out.clone() }),
@@ -201,6 +216,8 @@ fn examples(
     let (examples, report) = match source {
         Source::Synthetic(folder) => synthetic(folder)?,
         Source::Drawn(drawn) => drawn.examples()?,
+        Source::Lake(lake) => (surroundings.lake)(&lake.tables)
+            .map_err(|source| Error::Lake { tables: lake.tables.clone(), source })?,
         Source::Annotated(annotated) => {
             let videos = Videos::list(&annotated.videos)?;
             let annotations = match &annotated.annotations {
@@ -298,7 +315,7 @@ fn schedule(plan: &Plan) -> Schedule {
     }
 }
 
-/// Trains the vision encoder. The weights that it gives are scaled so that features have a usual size.
+/// Trains the vision encoder. Its features are evened out.
 fn see(
     plan: &Plan,
     beginning: &Beginning,
@@ -316,7 +333,7 @@ fn see(
             captioned(folder, examples, &look, &plan.data.cache, surroundings, told)
         }
         Source::Drawn(drawn) => captioned_drawn(drawn, examples, &look),
-        Source::Annotated(_) => Ok(Vec::new()),
+        Source::Annotated(_) | Source::Lake(_) => Ok(Vec::new()),
     };
     let training = captioned(&plan.data.training, training)?;
     let validation = match &plan.data.validation {
@@ -338,17 +355,16 @@ fn see(
         return Ok((ended, Weights::default()));
     }
     let mut learnt = session.best()?;
-    let some: Vec<Captioned> = spread(&seeing.training);
-    let size = new(&learnt).feature_size(&some);
-    bring_to_unit_size(&mut learnt, size);
+    let features = new(&learnt).features(&spread(&seeing.training, MEASURED));
+    whiten(&mut learnt, &features)?;
     let vision = learnt.into_iter().filter(|(name, _)| name.starts_with("vision."));
     Ok((ended, vision.collect()))
 }
 
-/// [`JUDGED`] pictures of many videos, some of each.
-fn spread(pictures: &[Captioned]) -> Vec<Captioned> {
-    let step = (pictures.len() / JUDGED).max(1);
-    pictures.iter().step_by(step).take(JUDGED).cloned().collect()
+/// `count` pictures of many videos, some of each.
+fn spread(pictures: &[Captioned], count: usize) -> Vec<Captioned> {
+    let step = (pictures.len() / count).max(1);
+    pictures.iter().step_by(step).take(count).cloned().collect()
 }
 
 /// Pictures of drawn videos with what is seen in them.
@@ -408,6 +424,8 @@ struct Seeing<'a> {
 
 /// Pictures that are told from one another when a vision encoder is judged.
 const JUDGED: usize = 256;
+/// Pictures by which the features of a new vision encoder are evened out.
+const MEASURED: usize = 8192;
 
 impl Lessons for Seeing<'_> {
     fn step(&mut self) -> Result<Progress> {
@@ -423,7 +441,7 @@ impl Lessons for Seeing<'_> {
     }
 
     fn judge(&mut self) -> Result<Option<Judgement>> {
-        let judged = spread(&self.validation);
+        let judged = spread(&self.validation, JUDGED);
         let matched = (!judged.is_empty()).then(|| self.contrast.matched(&judged));
         Ok(matched.map(|matched| Judgement::Other { loss: 1.0 - f64::from(matched) }))
     }
@@ -503,7 +521,7 @@ fn samples(
             prepare_drawn(&recipe, &videos, &vision, &cache, workers, told)?;
             Some(recipe.version())
         }
-        Source::Synthetic(_) | Source::Annotated(_) => {
+        Source::Synthetic(_) | Source::Annotated(_) | Source::Lake(_) => {
             let files: Vec<PathBuf> = examples.iter().map(|example| example.file.clone()).collect();
             prepare(&files, &vision, media, &cache, workers, told)?;
             None

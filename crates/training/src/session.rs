@@ -151,14 +151,6 @@ impl Session {
         Weights::read(&self.folder.join(names::BEST))
     }
 
-    /// All metrics of the run so far, by step.
-    ///
-    /// # Errors
-    /// [`Error::Read`], and [`Error::State`] for a damaged line.
-    pub fn metrics(&self) -> Result<Vec<Metric>> {
-        read_metrics(&self.folder.join(names::METRICS))
-    }
-
     /// Drops metrics of steps after `step`, which will be taken again. The best scores of the others.
     fn forget_after(&self, step: u32) -> Result<Option<(u32, Judgement)>> {
         let path = self.folder.join(names::METRICS);
@@ -198,6 +190,14 @@ fn improves(best: Option<(u32, Judgement)>, judgement: Option<Judgement>) -> boo
 fn line(metric: &Metric) -> String {
     let text = serde_json::to_string(metric).expect("numbers under fixed names are JSON");
     text + "\n"
+}
+
+/// All metrics so far of the run that keeps itself in `folder`, by step.
+///
+/// # Errors
+/// [`Error::Read`], and [`Error::State`] for a damaged line.
+pub fn metrics(folder: &Path) -> Result<Vec<Metric>> {
+    read_metrics(&folder.join(names::METRICS))
 }
 
 fn read_metrics(path: &Path) -> Result<Vec<Metric>> {

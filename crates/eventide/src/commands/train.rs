@@ -1,5 +1,8 @@
 //! `eventide train`: a model learns from videos, their words and what happens in them.
 
+mod lake;
+mod record;
+
 use std::{
     io::IsTerminal,
     num::NonZeroUsize,
@@ -13,13 +16,14 @@ use std::{
 };
 
 use clap::Args;
+use eventide_catalog::Stores;
 use eventide_media::{Limits, Media};
 use eventide_model::runtime::{Device, Runtime};
 use eventide_training::{
     data::{features::Progress, folder::Report},
     plan::Plan,
     run::{Listener, Outcome, Surroundings, processor, run as carry_out},
-    session::{Judgement, Metric},
+    session::{Judgement, Metric, metrics},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -60,9 +64,14 @@ Examples:
   eventide train jobs/train/pre-train.toml                     speech, then
   eventide train jobs/train/fine-tune.toml                     events
 
-An interrupted run goes on where it was, to the bit, when the same command is given again.";
+An interrupted run goes on where it was, to the bit, when the same command is given again. While it runs, its folder
+holds a learning curve (curve.png), its figures as a table (metrics.parquet) and step by step (metrics.ndjson).";
 
-pub(super) async fn run(arguments: &TrainArguments, common: &Common) -> Result<ExitCode, Stop> {
+pub(super) async fn run(
+    arguments: &TrainArguments,
+    common: &Common,
+    stores: &Arc<Stores>,
+) -> Result<ExitCode, Stop> {
     let plan = train_file::load(&arguments.file).map_err(Stop::bad_job)?;
     let bad = |error: &dyn std::error::Error| Stop::bad_job(miette::miette!("{}", chain(error)));
     let learns_on = processor(arguments.device).map_err(|error| bad(&error))?;
@@ -73,12 +82,14 @@ pub(super) async fn run(arguments: &TrainArguments, common: &Common) -> Result<E
     let shown = Shown::new(&plan, !common.quiet && std::io::stderr().is_terminal());
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
+    let (handle, stores) = (tokio::runtime::Handle::current(), Arc::clone(stores));
     let mut work = tokio::task::spawn_blocking(move || {
         let surroundings = Surroundings {
             media: &Media::new(tools, Limits::default()),
             runtime: &runtime,
             workers: workers.unwrap_or(NonZeroUsize::MIN),
             device: learns_on,
+            lake: &|tables| handle.block_on(lake::examples(tables, &stores)),
         };
         let mut listener = Listener {
             prepared: &|progress| shown.prepared(progress),
@@ -151,9 +162,11 @@ fn explained(error: &eventide_training::Error) -> Stop {
     use eventide_training::Error;
     let text = chain(error);
     match error {
-        Error::Plan { .. } | Error::Data(_) | Error::NoExamples | Error::NoVocabulary(_) => {
-            Stop::bad_job(miette::miette!("{text}"))
-        }
+        Error::Plan { .. }
+        | Error::Data(_)
+        | Error::Lake { .. }
+        | Error::NoExamples
+        | Error::NoVocabulary(_) => Stop::bad_job(miette::miette!("{text}")),
         Error::Exists { .. } => Stop::bad_job(miette::miette!(
             help = "remove it, or name another place in `model.out`",
             "{text}"
@@ -191,6 +204,8 @@ fn joined(what: &str, examples: usize, report: &Report) {
 struct Shown {
     bar: ProgressBar,
     every: u32,
+    /// Where the run keeps itself.
+    folder: PathBuf,
     mean: Mutex<Option<f32>>,
 }
 
@@ -206,7 +221,8 @@ impl Shown {
         .expect("the template is right");
         bar.set_style(style);
         bar.enable_steady_tick(Duration::from_secs(1));
-        Self { bar, every: plan.run.every.get(), mean: Mutex::new(None) }
+        let folder = plan.run.folder.clone();
+        Self { bar, every: plan.run.every.get(), folder, mean: Mutex::new(None) }
     }
 
     fn prepared(&self, progress: &Progress) {
@@ -238,6 +254,17 @@ impl Shown {
         if step.is_multiple_of(self.every) || metric.judgement.is_some() {
             let judged = metric.judgement.map(told).unwrap_or_default();
             tracing::info!(step, loss = now, norm = metric.progress.norm, judged, "learning");
+            self.record();
+        }
+    }
+
+    /// Writes the learning curve and the table of figures. A run is worth more than its record.
+    fn record(&self) {
+        let written = metrics(&self.folder)
+            .map_err(|error| chain(&error))
+            .and_then(|metrics| record::write(&self.folder, &metrics).map_err(|e| e.to_string()));
+        if let Err(error) = written {
+            tracing::warn!(folder = %self.folder.display(), "no learning curve: {error}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use eventide_schema::{Cue, Event, EventSource, TimeSpan, Transcript};
+use eventide_schema::{Cue, EventSource, TimeSpan};
 
 use super::error::Fault;
 
@@ -69,9 +69,9 @@ impl Example {
         })
     }
 
-    /// A video of a lake: the current rows of table `events`, and the transcript if that was kept.
+    /// A video of a lake: its current rows of table `events`.
     ///
-    /// Rows with source `speech` are what is said, unless there is a transcript; the others are what happens.
+    /// Those with source `speech` are what is said; the others are what happens.
     ///
     /// # Errors
     /// As [`Example::new`].
@@ -79,17 +79,17 @@ impl Example {
         video_id: &str,
         file: PathBuf,
         duration_us: i64,
-        events: &[Event],
-        transcript: Option<Transcript>,
+        rows: &[(EventSource, Cue)],
     ) -> Result<Self, Fault> {
-        let of = |wanted: EventSource| events.iter().filter(move |event| event.source == wanted);
-        let said = of(EventSource::Speech)
-            .map(|event| Cue { span: event.span, text: event.caption.clone() });
-        let speech = transcript.map_or_else(|| said.collect(), |transcript| transcript.cues);
-        let mark = |event: &Event| Mark {
-            start: seconds(event.span.start_us),
-            end: Some(seconds(event.span.end_us)),
-            caption: event.caption.clone(),
+        let of = |wanted| {
+            let rows = rows.iter().filter(move |(source, _)| *source == wanted);
+            rows.map(|(_, cue)| cue)
+        };
+        let speech = of(EventSource::Speech).cloned().collect();
+        let mark = |cue: &Cue| Mark {
+            start: seconds(cue.span.start_us),
+            end: Some(seconds(cue.span.end_us)),
+            caption: cue.text.clone(),
         };
         let marks: Vec<Mark> = of(EventSource::Vid2Seq).map(mark).collect();
         let references = if marks.is_empty() { Vec::new() } else { vec![marks] };
@@ -160,7 +160,6 @@ pub(super) fn seconds(us: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use eventide_schema::TranscriptSource;
     use rstest::rstest;
 
     fn mark(start: f64, end: f64, caption: &str) -> Mark {
@@ -212,31 +211,16 @@ mod tests {
         assert_eq!(spans, expected);
     }
 
-    fn row(source: EventSource, start_us: i64, caption: &str) -> Event {
-        Event {
-            window_index: 0,
-            event_index: 0,
-            span: TimeSpan::new(start_us, start_us + 1_000_000),
-            time_resolution_us: 1000,
-            caption: caption.to_owned(),
-            score: None,
-            source,
-            speech: None,
-            language: None,
-        }
-    }
-
     #[test]
     fn rows_of_speech_are_what_is_said() {
-        let rows = [row(EventSource::Speech, 0, "hello"), row(EventSource::Vid2Seq, 5, "a dog")];
-        let of = |transcript| {
-            Example::of_rows("v", PathBuf::new(), 9_000_000, &rows, transcript).unwrap()
+        let cue = |start_us, text: &str| Cue {
+            span: TimeSpan::new(start_us, start_us + 1_000_000),
+            text: text.to_owned(),
         };
-        let found = of(None);
-        assert_eq!(found.speech, [Cue { span: rows[0].span, text: "hello".to_owned() }]);
-        assert_eq!(found.events(), [Cue { span: rows[1].span, text: "a dog".to_owned() }]);
-        let silence = Transcript { source: TranscriptSource::Sidecar, ..Transcript::default() };
-        assert_eq!(of(Some(silence)).speech, []);
+        let (said, seen) = (cue(0, "hello"), cue(5, "a dog"));
+        let rows = [(EventSource::Speech, said.clone()), (EventSource::Vid2Seq, seen.clone())];
+        let found = Example::of_rows("v", PathBuf::new(), 9_000_000, &rows).unwrap();
+        assert_eq!((found.speech.as_slice(), found.events()), (&[said][..], &[seen][..]));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tiny_skia::{
     Color, FillRule, FilterQuality, GradientStop, LinearGradient, Paint, Path, PathBuilder,
-    Pattern, Pixmap, PixmapPaint, Point, Shader, SpreadMode, Stroke, Transform,
+    Pattern, Pixmap, Point, Shader, SpreadMode, Stroke, Transform,
 };
 
 use super::{
@@ -36,33 +36,20 @@ impl<'a> Painter<'a> {
 
     /// Paints picture `at` into `rgb`: rows from the top, three bytes a pixel; what is too much stays as it is.
     pub fn paint(&mut self, at: u16, rgb: &mut [u8]) {
-        self.compose(at);
-        copy(&self.canvas, rgb);
-    }
-
-    /// Paints picture `at`, scaled to `side` by `side` pixels, into `rgb`, likewise.
-    pub fn paint_scaled(&mut self, at: u16, side: u16, rgb: &mut [u8]) {
-        self.compose(at);
-        let Some(mut scaled) = Pixmap::new(side.into(), side.into()) else { return };
-        let scale = f32::from(side) / side_of(&self.canvas);
-        let paint = PixmapPaint { quality: FilterQuality::Bicubic, ..PixmapPaint::default() };
-        let transform = Transform::from_scale(scale, scale);
-        scaled.draw_pixmap(0, 0, self.canvas.as_ref(), &paint, transform, None);
-        copy(&scaled, rgb);
-    }
-
-    fn compose(&mut self, at: u16) {
         self.canvas.data_mut().copy_from_slice(self.ground.data());
         for actor in &self.world.actors {
             if let Some(pose) = actor.pose(at).filter(Pose::is_in_picture) {
                 self.shape(actor.shape, actor.texture, &pose);
             }
         }
+        for (bytes, pixel) in rgb.chunks_exact_mut(3).zip(self.canvas.pixels()) {
+            bytes.copy_from_slice(&[pixel.red(), pixel.green(), pixel.blue()]);
+        }
     }
 
     fn shape(&mut self, shape: Shape, texture: Texture, pose: &Pose) {
         let Some(path) = outline(shape) else { return };
-        let size = side_of(&self.canvas);
+        let size = side(&self.canvas);
         let scale = pose.radius * size;
         let transform = Transform::from_scale(scale, scale)
             .post_rotate(pose.lean.to_degrees())
@@ -82,13 +69,7 @@ impl<'a> Painter<'a> {
     }
 }
 
-fn copy(canvas: &Pixmap, rgb: &mut [u8]) {
-    for (bytes, pixel) in rgb.chunks_exact_mut(3).zip(canvas.pixels()) {
-        bytes.copy_from_slice(&[pixel.red(), pixel.green(), pixel.blue()]);
-    }
-}
-
-fn side_of(canvas: &Pixmap) -> f32 {
+fn side(canvas: &Pixmap) -> f32 {
     f32::from(u16::try_from(canvas.width()).unwrap_or(u16::MAX))
 }
 

@@ -5,13 +5,12 @@ use std::{io, ops::Range};
 use eventide_eval::{curves::Calibration, localisation::At};
 use plotters::prelude::*;
 
+use crate::plots::{COLOURS, LETTERS, prepare};
+
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (560, 340);
 /// Most bars of a histogram.
 const BARS: usize = 20;
-/// The colours of up to three series, to be told apart also by those who see no red.
-const COLOURS: [RGBColor; 3] = [RGBColor(0, 90, 181), RGBColor(220, 120, 0), RGBColor(70, 70, 70)];
-
 /// A plot.
 pub(super) struct Plot {
     /// The name of its file without extension, such as `precision-recall`.
@@ -86,6 +85,7 @@ fn plot(
     frame: &Frame<'_>,
     draw: impl FnOnce(&Area<'_>) -> Result<(), PlotError>,
 ) -> Result<Plot, PlotError> {
+    prepare();
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -103,7 +103,7 @@ fn draw_lines(
     lines: &[Series<'_>],
 ) -> Result<(), PlotError> {
     let mut chart = ChartBuilder::on(area)
-        .caption(frame.title, ("sans-serif", 18))
+        .caption(frame.title, (LETTERS, 18))
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(52)
@@ -131,7 +131,7 @@ fn draw_bars(
     let highest = heights.iter().flatten().copied().fold(1.0, f64::max);
     let (first, last) = (edges[0], edges[edges.len() - 1] + width);
     let mut chart = ChartBuilder::on(area)
-        .caption(frame.title, ("sans-serif", 18))
+        .caption(frame.title, (LETTERS, 18))
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(52)
