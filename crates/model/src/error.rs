@@ -66,6 +66,12 @@ pub enum Error {
         /// What the library said.
         source: sentencepiece::SentencePieceError,
     },
+    /// The vocabulary of a speech model cannot be used.
+    #[error("the vocabulary is not one of byte-level pieces: {problem}")]
+    Vocabulary {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A text cannot be tokenised.
     #[error("cannot tokenise a text of {bytes} bytes")]
     Encode {
@@ -185,6 +191,7 @@ impl Error {
             | Self::Unlisted { .. }
             | Self::Damaged { .. }
             | Self::Tokenizer { .. }
+            | Self::Vocabulary { .. }
             | Self::Decoding { .. }
             | Self::Shape { .. }
             | Self::Runtime(_) => None,

@@ -11,6 +11,7 @@ pub mod input;
 pub mod manifest;
 pub mod parse;
 pub mod runtime;
+pub mod speech;
 #[cfg(test)]
 mod testing;
 pub mod text;

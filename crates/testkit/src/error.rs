@@ -30,6 +30,14 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The weights of a package are not what they should be.
+    #[error("the weights in `{}` are of no use: {problem}", path.display())]
+    Weights {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with them.
+        problem: String,
+    },
     /// A program could not be started.
     #[error("cannot start `{}`", program.display())]
     Start {

@@ -12,6 +12,7 @@ pub mod program;
 pub mod released;
 pub mod s3;
 pub mod tools;
+pub mod whisper;
 
 pub use error::{Error, Result};
 pub use faulty::{Fault, FaultyStore, Gate, Operation, Rule, When};

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use eventide_testkit::{Hostile, Result, bundles, footage, released, tools};
+use eventide_testkit::{Hostile, Result, bundles, footage, released, tools, whisper};
+use eventide_training::Style;
 
 /// Makes model bundles of random weights and test videos.
 #[derive(Debug, Parser)]
@@ -41,6 +42,15 @@ enum Product {
         /// Decides the weights.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+    },
+    /// The speech bundle of a real Whisper.
+    Whisper {
+        /// The bundle's folder, which must not be there yet.
+        #[arg(long)]
+        out: PathBuf,
+        /// Which one.
+        #[arg(long, value_enum, default_value_t = whisper::Size::Base)]
+        size: whisper::Size,
     },
     /// One video of every bad kind.
     Hostile {
@@ -93,6 +103,7 @@ fn make(product: Product) -> Result<()> {
             Size::Tiny => released::tiny(&out, seed).map(|_| ()),
             Size::Base => released::base(&tools()?, &out, seed).map(|_| ()),
         },
+        Product::Whisper { out, size } => whisper::bundle(&tools()?, size, &out, Style::default()),
         Product::Hostile { out } => {
             let tools = tools()?;
             Hostile::ALL.into_iter().try_for_each(|kind| kind.make(&tools, &out).map(|_| ()))

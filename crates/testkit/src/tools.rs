@@ -66,6 +66,30 @@ impl Tools {
         self.find("t5/spiece.model")
     }
 
+    /// The folder of a Whisper's weights: `base` or `tiny-en`.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`].
+    pub fn whisper(&self, size: &str) -> Result<PathBuf> {
+        self.find(&format!("whisper/{size}"))
+    }
+
+    /// Silero's voice detector.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`].
+    pub fn voice_detector(&self) -> Result<PathBuf> {
+        self.find("silero-vad/silero_vad_16k_sequence.onnx")
+    }
+
+    /// A recording of speech: `two_cities.wav` or `beckett.wav`.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`].
+    pub fn recording(&self, name: &str) -> Result<PathBuf> {
+        self.find(&format!("recordings/{name}"))
+    }
+
     /// `weed`, the S3 server.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What the three transformers share: norms, linear layers and attention, in both styles.
+//! What the transformers share: norms, linear layers and attention, in both styles.
 
 use crate::graph::{Graph, MICROSOFT, float_attribute, integer_attribute, signed, word_attribute};
 
@@ -238,10 +238,11 @@ fn fused_attention(graph: &mut Graph<'_>, inputs: &[&str], heads: Heads) -> Stri
     output
 }
 
-/// Attention of one new position over the past and itself.
+/// Attention of new positions over the past and themselves.
 ///
-/// `query`, `key` and `value` are `[rows, 1, inner]` and `past` holds keys and values
-/// `[rows, heads, length, width]`. The answer is `[rows, 1, inner]`, with the past one longer.
+/// `query`, `key` and `value` are `[rows, new, inner]` and `past` holds keys and values
+/// `[rows, heads, length, width]`. The answer is `[rows, new, inner]`, with the past longer by them.
+/// What a position must not see yet, `bias` has to hide.
 pub(crate) fn attention_step(
     graph: &mut Graph<'_>,
     [query, key, value]: [&str; 3],
@@ -254,14 +255,13 @@ pub(crate) fn attention_step(
         let attributes = heads.attributes();
         return graph.node_of(MICROSOFT, "MultiHeadAttention", &inputs, [true; 3], attributes);
     }
-    // A single position has the same layout split as whole.
-    let split = [-1, signed(heads.count), 1, signed(heads.width)];
-    let [query, key, value] = [query, key, value].map(|whole| graph.reshape(whole, &split));
+    let [query, key, value] = [query, key, value].map(|whole| split_heads(graph, whole, heads));
     let present_key = graph.concat(&[past_key, &key], 2);
     let present_value = graph.concat(&[past_value, &value], 2);
     let scores = Scores { bias: bias.to_owned(), mask: String::new() };
     let mixed = weigh(graph, &query, [&present_key, &present_value], heads.scale, &scores);
-    let merged = graph.reshape(&mixed, &[-1, 1, heads.inner()]);
+    let merged = graph.transpose(&mixed, &[0, 2, 1, 3]);
+    let merged = graph.reshape(&merged, &[0, 0, heads.inner()]);
     [merged, present_key, present_value]
 }
 

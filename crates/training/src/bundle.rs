@@ -181,14 +181,14 @@ pub(crate) fn load(bundle: &Bundle, runtime: &Runtime) -> Result<Vid2Seq> {
         .map_err(|source| Error::Model { source: Box::new(source) })
 }
 
-fn parent(place: &Path) -> &Path {
+pub(crate) fn parent(place: &Path) -> &Path {
     match place.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
 }
 
-fn unwritable(path: &Path) -> impl Fn(io::Error) -> Error {
+pub(crate) fn unwritable(path: &Path) -> impl Fn(io::Error) -> Error {
     move |source| Error::Write { path: path.to_owned(), source }
 }
 
@@ -230,19 +230,19 @@ fn check_heads(manifest: &Manifest) -> Result<()> {
 }
 
 /// A file whose bytes are hashed as they pass.
-struct Hashed {
+pub(crate) struct Hashed {
     hash: Sha256,
     file: BufWriter<File>,
 }
 
 impl Hashed {
-    fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).map_err(unwritable(path))?;
         Ok(Self { hash: Sha256::new(), file: BufWriter::new(file) })
     }
 
     /// Brings it to the disk; the answer is its SHA-256 in hexadecimal.
-    fn finish(mut self, path: &Path) -> Result<String> {
+    pub(crate) fn finish(mut self, path: &Path) -> Result<String> {
         self.file
             .flush()
             .and_then(|()| self.file.get_ref().sync_all())

@@ -90,7 +90,7 @@ impl<'a> Released<'a> {
     }
 
     /// All of a table, each of its shape; what is left over must be `passed_over`.
-    fn new(
+    pub(crate) fn new(
         checkpoint: &'a Checkpoint,
         table: Vec<TensorSpec>,
         passed_over: impl Fn(&str) -> bool,

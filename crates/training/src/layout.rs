@@ -21,7 +21,7 @@ use serde_json::{Map, json};
 use crate::{
     error::{Error, Result},
     quantise::{int8, scales},
-    tensors::tensors,
+    tensors::{TensorSpec, tensors},
     weights::{Source, Weight},
 };
 
@@ -101,11 +101,16 @@ impl Layout {
     /// Plans the file of the model that `manifest` describes, in its precision.
     #[must_use]
     pub fn of_model(manifest: &Manifest) -> Self {
-        let table = tensors(manifest);
+        Self::of_tensors(&tensors(manifest), manifest.precision)
+    }
+
+    /// Plans the file of these tensors in a precision.
+    #[must_use]
+    pub fn of_tensors(table: &[TensorSpec], precision: Precision) -> Self {
         let planned = table.iter().flat_map(|tensor| {
             let (name, shape) = (tensor.name.as_str(), tensor.shape.as_slice());
             let as_it_is = |form| vec![planned(name, name, shape, form)];
-            match manifest.precision {
+            match precision {
                 Precision::Fp16 if shape.len() > 1 => as_it_is(Form::Halves),
                 // Those that lie the other way round in a checkpoint are the linear layers.
                 Precision::Int8 if tensor.turned => vec![

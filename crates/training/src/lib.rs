@@ -32,6 +32,7 @@ pub mod trainer;
 pub mod validation;
 pub mod vocabulary;
 pub mod weights;
+pub mod whisper;
 
 mod archive;
 mod blocks;

@@ -130,7 +130,7 @@ impl Release {
 }
 
 /// A file by its name and its digest.
-fn described(path: &Path) -> Result<String> {
+pub(crate) fn described(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     File::open(path)
         .and_then(|mut file| io::copy(&mut file, &mut hash))
@@ -139,10 +139,10 @@ fn described(path: &Path) -> Result<String> {
     Ok(format!("`{name}` (SHA-256 {:x})", hash.finalize()))
 }
 
-fn unreadable(path: &Path) -> impl Fn(io::Error) -> Error {
+pub(crate) fn unreadable(path: &Path) -> impl Fn(io::Error) -> Error {
     move |source| Error::Read { path: path.to_owned(), source }
 }
 
-fn unfit(source: eventide_model::Error) -> Error {
+pub(crate) fn unfit(source: eventide_model::Error) -> Error {
     Error::Model { source: Box::new(source) }
 }

@@ -25,6 +25,13 @@ pub enum Start {
     Normal(f32),
 }
 
+impl Start {
+    /// Normal with the standard deviation that keeps the size of a sum of `terms`.
+    pub(crate) fn normal(terms: usize) -> Self {
+        Self::Normal(deviation(terms))
+    }
+}
+
 /// A tensor that a model has.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorSpec {
@@ -236,12 +243,13 @@ fn t5_feed_forward(table: &mut Table, sizes: &T5, to: &str, from: &str) {
     );
 }
 
+/// A table of tensors in the making.
 #[derive(Default)]
-struct Table(Vec<TensorSpec>);
+pub(crate) struct Table(pub(crate) Vec<TensorSpec>);
 
 impl Table {
     /// A tensor that lies in the checkpoint as it does here.
-    fn add(&mut self, name: &str, shape: Vec<usize>, start: Start, source: &str) {
+    pub(crate) fn add(&mut self, name: &str, shape: Vec<usize>, start: Start, source: &str) {
         self.0.push(TensorSpec {
             name: name.to_owned(),
             source_shape: shape.clone(),
@@ -253,7 +261,13 @@ impl Table {
     }
 
     /// A matrix that lies in the checkpoint the other way round.
-    fn turned(&mut self, name: &str, [input, output]: [usize; 2], start: Start, source: &str) {
+    pub(crate) fn turned(
+        &mut self,
+        name: &str,
+        [input, output]: [usize; 2],
+        start: Start,
+        source: &str,
+    ) {
         self.add(name, vec![input, output], start, source);
         if let Some(added) = self.0.last_mut() {
             added.source_shape.reverse();
@@ -261,17 +275,24 @@ impl Table {
         }
     }
 
-    fn affine(&mut self, name: &str, shape: [usize; 2], weight: Start, bias: Start, source: &str) {
+    pub(crate) fn affine(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        weight: Start,
+        bias: Start,
+        source: &str,
+    ) {
         self.turned(&format!("{name}.weight"), shape, weight, &format!("{source}.weight"));
         self.add(&format!("{name}.bias"), vec![shape[1]], bias, &format!("{source}.bias"));
     }
 
-    fn scale(&mut self, name: &str, width: usize, source: &str) {
+    pub(crate) fn scale(&mut self, name: &str, width: usize, source: &str) {
         let source = format!("{source}.weight");
         self.add(&format!("{name}.weight"), vec![width], Start::Ones, &source);
     }
 
-    fn norm(&mut self, name: &str, width: usize, source: &str) {
+    pub(crate) fn norm(&mut self, name: &str, width: usize, source: &str) {
         self.scale(name, width, source);
         let source = format!("{source}.bias");
         self.add(&format!("{name}.bias"), vec![width], Start::Zeros, &source);

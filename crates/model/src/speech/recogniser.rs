@@ -1,0 +1,764 @@
+//! Whisper at work: windows of speech to words with their times.
+
+use std::{io::Write as _, ops::Range};
+
+use flate2::{Compression, write::ZlibEncoder};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
+
+use crate::{
+    error::{Error, Result},
+    runtime::{Runtime, Session, SessionOptions, Tensor},
+    speech::{
+        Listener, Network, SpeechBundle, SpeechManifest, SpeechWindow, Vocabulary,
+        manifest::{TIME_STEP_MS, files},
+        mel::{LogMel, SAMPLE_RATE},
+        network::{Cross, Past},
+        rules::Rules,
+        search::{Said, SearchOptions, Speaker, search},
+        words::{Group, path, words},
+    },
+    vid2seq::{matrix, stop_if},
+};
+
+/// Samples of a time step.
+const STEP: usize = SAMPLE_RATE / 1000 * TIME_STEP_MS as usize;
+/// Languages that are written without spaces between words.
+const UNSPACED: [&str; 7] = ["zh", "yue", "ja", "th", "lo", "my", "km"];
+
+/// How windows are recognised. The defaults are those that Whisper was released with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecognitionOptions {
+    /// Texts that are followed at temperature 0, at least 1.
+    pub beams: usize,
+    /// Texts that are drawn above it; the likeliest is taken.
+    pub draws: usize,
+    /// The temperatures that are tried, in order, until a text is credible.
+    pub temperatures: Vec<f32>,
+    /// A text that can be compressed further than this repeats itself.
+    pub most_compression: f32,
+    /// A text whose mean log-probability is below this is not credible.
+    pub least_log_probability: f32,
+    /// A window that is silent with a higher probability, and whose text is not credible, is silent.
+    pub most_silence: f32,
+    /// Windows that are read together.
+    pub batch: usize,
+}
+
+impl Default for RecognitionOptions {
+    fn default() -> Self {
+        Self {
+            beams: 5,
+            draws: 5,
+            temperatures: vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
+            most_compression: 2.4,
+            least_log_probability: -1.0,
+            most_silence: 0.6,
+            batch: 4,
+        }
+    }
+}
+
+/// A window to be recognised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The window.
+    pub window: SpeechWindow,
+    /// The code of its language; `None` asks for the likeliest.
+    pub language: Option<String>,
+    /// What was said before, as tokens; empty where that must not matter.
+    pub previous: Vec<i64>,
+}
+
+/// What was heard in a window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heard {
+    /// The code of its language.
+    pub language: String,
+    /// The probability of that language, 1 where it was given.
+    pub language_probability: f32,
+    /// The words; none where there was no speech.
+    pub words: Vec<Word>,
+    /// The tokens of the text with their times, for the window that follows.
+    pub tokens: Vec<i64>,
+    /// The part of the window that was not heard to its end.
+    pub rest: Option<SpeechWindow>,
+}
+
+/// A word.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Word {
+    /// As it is written, with the signs that follow it and the space before it.
+    pub text: String,
+    /// When it is said, in samples from the start of the sound.
+    pub span: Range<u64>,
+    /// The mean probability of its tokens, in 0..1.
+    pub probability: f32,
+}
+
+/// A Whisper and its voice detector, ready to listen. It belongs to one thread.
+pub struct Recogniser {
+    network: Network,
+    voice: Session,
+    vocabulary: Vocabulary,
+    manifest: SpeechManifest,
+    mel: LogMel,
+    options: RecognitionOptions,
+}
+
+/// A text for a window, and what speaks for it.
+#[derive(Debug, Clone)]
+struct Attempt {
+    said: Said,
+    silence: f32,
+    compression: f32,
+    language: (String, f32),
+}
+
+/// A decoder that has read what some windows are asked with.
+struct Opened {
+    past: Past,
+    /// The logits behind it, `[windows, vocab]`.
+    first: Array2<f32>,
+    /// How many tokens may follow.
+    room: usize,
+    silences: Vec<f32>,
+    languages: Vec<(String, f32)>,
+}
+
+impl Recogniser {
+    /// Opens the graphs of a bundle.
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::Vocabulary`] where the vocabulary cannot be used,
+    /// [`Error::Runtime`] where a graph cannot be opened, or the device not be had;
+    /// [`Error::Decoding`] for options without a temperature.
+    pub fn load(
+        bundle: &SpeechBundle,
+        runtime: &Runtime,
+        session: &SessionOptions,
+        options: RecognitionOptions,
+    ) -> Result<Self> {
+        if options.temperatures.is_empty() {
+            let range = "one or more temperatures".to_owned();
+            return Err(Error::Decoding { setting: "temperatures", value: 0.0, range });
+        }
+        let path = bundle.path(files::TOKENIZER);
+        let json = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
+        // The detector is too small for more threads, or for another device.
+        let one = SessionOptions { threads: 1, ..SessionOptions::default() };
+        let manifest = bundle.manifest().clone();
+        Ok(Self {
+            network: Network::load(bundle, runtime, session)?,
+            voice: runtime.open(&bundle.path(files::VOICE), &one)?,
+            vocabulary: Vocabulary::new(&json)?,
+            mel: LogMel::new(manifest.whisper.mel_bands as usize),
+            manifest,
+            options,
+        })
+    }
+
+    /// What the bundle says about itself.
+    #[must_use]
+    pub fn manifest(&self) -> &SpeechManifest {
+        &self.manifest
+    }
+
+    /// Lets `listener` hear more of its sound (16 kHz, one channel). The answer are the windows that
+    /// are complete.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`].
+    pub fn hear(&mut self, listener: &mut Listener, samples: &[f32]) -> Result<Vec<SpeechWindow>> {
+        listener.hear(&mut self.voice, samples)
+    }
+
+    /// The last windows of a sound that is over.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`].
+    pub fn finish(&mut self, listener: Listener) -> Result<Vec<SpeechWindow>> {
+        listener.finish(&mut self.voice)
+    }
+
+    /// What is said in each window. A window is heard alike alone and in company.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] once `should_stop` says so, [`Error::Logits`], [`Error::Runtime`].
+    pub fn recognise(
+        &mut self,
+        requests: &[Request],
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<Heard>> {
+        let mut heard = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(self.options.batch.max(1)) {
+            heard.extend(self.recognise_batch(batch, should_stop)?);
+        }
+        Ok(heard)
+    }
+
+    /// All that is said in a sound, window by window: what is left of a window is heard again, and with
+    /// `connected` each window knows what was said before it. The language is that of the first window
+    /// unless it is given.
+    ///
+    /// # Errors
+    /// As [`Recogniser::recognise`].
+    pub fn transcribe(
+        &mut self,
+        samples: &[f32],
+        language: Option<&str>,
+        connected: bool,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<Heard>> {
+        let mut listener = Listener::default();
+        let mut windows = self.hear(&mut listener, samples)?;
+        windows.extend(self.finish(listener)?);
+        let mut conversation = Conversation::new(language.map(str::to_owned), connected);
+        conversation.add(windows);
+        let batch = self.options.batch.max(1);
+        loop {
+            let requests = conversation.next(batch);
+            if requests.is_empty() {
+                return Ok(conversation.into_heard());
+            }
+            let heard = self.recognise(&requests, should_stop)?;
+            conversation.hear(requests, heard);
+        }
+    }
+
+    fn recognise_batch(
+        &mut self,
+        requests: &[Request],
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<Heard>> {
+        let columns = 2 * self.manifest.whisper.audio_positions as usize;
+        let bands = self.manifest.whisper.mel_bands as usize;
+        let mut pictures = Array3::zeros((requests.len(), bands, columns));
+        for (request, picture) in requests.iter().zip(pictures.outer_iter_mut()) {
+            self.mel.draw(&request.window.samples, picture);
+        }
+        stop_if(should_stop)?;
+        let cross = self.network.encode(&pictures)?;
+        let attempts = self.attempts(&cross, &pictures, requests, should_stop)?;
+        let spoken: Vec<usize> =
+            (0..requests.len()).filter(|place| !self.is_silent(&attempts[*place])).collect();
+        let mut timed = self.times(&cross, &pictures, requests, &attempts, &spoken)?.into_iter();
+        let mut heard = Vec::with_capacity(requests.len());
+        for (place, (request, attempt)) in requests.iter().zip(attempts).enumerate() {
+            let is_spoken = spoken.contains(&place);
+            let words = if is_spoken { timed.next().unwrap_or_default() } else { Vec::new() };
+            let tokens = if is_spoken { attempt.said.tokens } else { Vec::new() };
+            let rest = self.rest(&request.window, &tokens);
+            let (language, language_probability) = attempt.language;
+            heard.push(Heard { language, language_probability, words, tokens, rest });
+        }
+        Ok(heard)
+    }
+
+    /// The most credible text of each window.
+    fn attempts(
+        &mut self,
+        cross: &Cross,
+        pictures: &Array3<f32>,
+        requests: &[Request],
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<Attempt>> {
+        let mut best: Vec<Option<Attempt>> = vec![None; requests.len()];
+        let mut open: Vec<usize> = (0..requests.len()).collect();
+        for temperature in self.options.temperatures.clone() {
+            let chosen: Vec<&Request> = open.iter().map(|place| &requests[*place]).collect();
+            let attempts = if open.len() == requests.len() {
+                self.attempt(cross, pictures, &chosen, temperature, should_stop)?
+            } else {
+                let some = self.network.select(cross, pictures, &open)?;
+                let pictures = pictures.select(Axis(0), &open);
+                self.attempt(&some, &pictures, &chosen, temperature, should_stop)?
+            };
+            let mut doubted = Vec::new();
+            for (place, attempt) in open.into_iter().zip(attempts) {
+                if !self.is_credible(&attempt) {
+                    doubted.push(place);
+                }
+                let is_better =
+                    best[place].as_ref().is_none_or(|best| self.is_better(&attempt, best));
+                if is_better || self.is_credible(&attempt) {
+                    best[place] = Some(attempt);
+                }
+            }
+            open = doubted;
+            if open.is_empty() {
+                break;
+            }
+        }
+        let missing = || Error::Decoding {
+            setting: "temperatures",
+            value: 0.0,
+            range: "one or more temperatures".to_owned(),
+        };
+        best.into_iter().map(|attempt| attempt.ok_or_else(missing)).collect()
+    }
+
+    /// Whether no other temperature needs to be tried: the text neither repeats itself nor is unlikely,
+    /// or there is none.
+    fn is_credible(&self, attempt: &Attempt) -> bool {
+        let likely = attempt.said.average() >= self.options.least_log_probability;
+        let repeats = attempt.compression > self.options.most_compression;
+        (likely && !repeats) || self.is_silent(attempt)
+    }
+
+    fn is_silent(&self, attempt: &Attempt) -> bool {
+        let unlikely = attempt.said.average() < self.options.least_log_probability;
+        attempt.silence > self.options.most_silence && unlikely
+    }
+
+    /// Of texts that are not credible: one that does not repeat itself before one that does, and the
+    /// likelier before the other.
+    fn is_better(&self, attempt: &Attempt, than: &Attempt) -> bool {
+        let repeats = |attempt: &Attempt| attempt.compression > self.options.most_compression;
+        match (repeats(attempt), repeats(than)) {
+            (true, false) => false,
+            (false, true) => true,
+            _ => attempt.said.average() > than.said.average(),
+        }
+    }
+
+    /// A text for each window at one temperature.
+    fn attempt(
+        &mut self,
+        cross: &Cross,
+        pictures: &Array3<f32>,
+        requests: &[&Request],
+        temperature: f32,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<Attempt>> {
+        stop_if(should_stop)?;
+        let Opened { past, first, room, silences, languages } = self.open(cross, requests)?;
+        let width = if temperature > 0.0 { self.options.draws } else { self.options.beams };
+        let half = self.manifest.whisper.text_positions as usize / 2;
+        let options = SearchOptions { width, temperature, max_tokens: half.min(room) };
+        let mut speaker = Reader {
+            vocabulary: first.ncols(),
+            network: &mut self.network,
+            pictures: pictures.clone(),
+            cross: Kept::Lent(cross),
+            past,
+            moved: None,
+            width: width.max(1),
+            logits: None,
+            should_stop,
+        };
+        let rules = Rules { tokens: &self.manifest.tokens };
+        let found = search(&mut speaker, &first.view(), rules, options)?;
+        let judge = |((said, silence), language): ((Said, f32), (String, f32))| {
+            let compression = compression(&self.vocabulary.text(&said.tokens));
+            Attempt { said, silence, compression, language }
+        };
+        Ok(found.into_iter().zip(silences).zip(languages).map(judge).collect())
+    }
+
+    /// Lets the decoder read what each window is asked with. What begins a transcript tells how silent a
+    /// window is, and in which language.
+    fn open(&mut self, cross: &Cross, requests: &[&Request]) -> Result<Opened> {
+        let (windows, vocabulary) = (requests.len(), self.manifest.whisper.vocab_size as usize);
+        let shape = [windows, vocabulary];
+        let end = i64::from(self.manifest.tokens.end);
+        let prompts: Vec<Vec<i64>> = requests.iter().map(|request| self.opening(request)).collect();
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or_default();
+        let padding: Vec<usize> = prompts.iter().map(|prompt| longest - prompt.len()).collect();
+        let opening = Array2::from_shape_fn((windows, longest), |(row, column)| {
+            column.checked_sub(padding[row]).map_or(end, |place| prompts[row][place])
+        });
+        let rows: Vec<usize> = (0..windows).collect();
+        let mut past = self.network.start(padding)?;
+        let mut logits = self.network.read(cross, &mut past, &opening, &rows)?;
+        let mut silences = Vec::with_capacity(windows);
+        let mut languages = Vec::with_capacity(windows);
+        for (request, row) in requests.iter().zip(matrix(&logits, "logits", shape)?.rows()) {
+            let row = row.to_slice().unwrap_or_default();
+            silences.push(probability(row, self.manifest.tokens.no_speech));
+            languages.push(language(&self.manifest, request, row));
+        }
+        let tails: Vec<Vec<i64>> = languages
+            .iter()
+            .map(|(language, _)| self.manifest.tokens.prompt(language).split_off(1))
+            .collect();
+        let more = tails.first().map_or(0, Vec::len);
+        if more > 0 {
+            let tail = Array2::from_shape_fn((windows, more), |(row, column)| tails[row][column]);
+            logits = self.network.read(cross, &mut past, &tail, &rows)?;
+        }
+        let room = self.manifest.whisper.text_positions as usize;
+        let room = room.saturating_sub(longest + more);
+        let first = matrix(&logits, "logits", shape)?.to_owned();
+        Ok(Opened { past, first, room, silences, languages })
+    }
+
+    /// What a window is asked with, up to the token that begins a transcript.
+    fn opening(&self, request: &Request) -> Vec<i64> {
+        let tokens = &self.manifest.tokens;
+        let mut opening = Vec::new();
+        if !request.previous.is_empty() {
+            opening.push(i64::from(tokens.previous));
+            let most = (self.manifest.whisper.text_positions as usize / 2).saturating_sub(1);
+            opening.extend(&request.previous[request.previous.len().saturating_sub(most)..]);
+        }
+        opening.push(i64::from(tokens.start));
+        opening
+    }
+
+    /// The words of the windows that are `spoken`, in that order.
+    fn times(
+        &mut self,
+        cross: &Cross,
+        pictures: &Array3<f32>,
+        requests: &[Request],
+        attempts: &[Attempt],
+        spoken: &[usize],
+    ) -> Result<Vec<Vec<Word>>> {
+        if spoken.is_empty() {
+            return Ok(Vec::new());
+        }
+        let end = i64::from(self.manifest.tokens.end);
+        let reads: Vec<Vec<i64>> =
+            spoken.iter().map(|place| self.aligned_tokens(&attempts[*place])).collect();
+        let longest = reads.iter().map(Vec::len).max().unwrap_or_default();
+        let all = Array2::from_shape_fn((reads.len(), longest), |(row, column)| {
+            reads[row].get(column).copied().unwrap_or(end)
+        });
+        let scores = if spoken.len() == requests.len() {
+            self.network.align(cross, &all)?
+        } else {
+            let some = self.network.select(cross, pictures, spoken)?;
+            self.network.align(&some, &all)?
+        };
+        let windows = spoken.iter().map(|place| (&requests[*place].window, &attempts[*place]));
+        let timed = windows.zip(&reads).zip(scores.outer_iter());
+        Ok(timed
+            .map(|(((window, attempt), read), scores)| {
+                let scores = scores.slice_move(ndarray::s![.., ..read.len(), ..]);
+                self.words(window, attempt, read, &scores)
+            })
+            .collect())
+    }
+
+    /// The words of one window. `scores` say where the alignment heads looked while `read` was read.
+    fn words(
+        &self,
+        window: &SpeechWindow,
+        attempt: &Attempt,
+        read: &[i64],
+        scores: &ArrayView3<'_, f32>,
+    ) -> Vec<Word> {
+        let text = self.spoken_tokens(&attempt.said);
+        // The row of a token is that of the one before it, which foretells it; the last is the end's.
+        let rows = read.len() - text.len() - 2..read.len() - 1;
+        let heard = heard_steps(window, self.manifest.whisper.audio_positions as usize);
+        let firsts = path(scores, rows, &heard);
+        let spaced = !UNSPACED.contains(&attempt.language.0.as_str());
+        let ids: Vec<i64> = text.iter().map(|(token, _)| *token).collect();
+        place_words(window, &words(&self.vocabulary, &ids, spaced), &text, &firsts)
+    }
+
+    /// What is read to align a text: it has no times, and says so.
+    fn aligned_tokens(&self, attempt: &Attempt) -> Vec<i64> {
+        let tokens = &self.manifest.tokens;
+        let mut read = tokens.prompt(&attempt.language.0);
+        read.push(i64::from(tokens.no_timestamps));
+        read.extend(self.spoken_tokens(&attempt.said).iter().map(|(token, _)| *token));
+        read.push(i64::from(tokens.end));
+        read
+    }
+
+    /// The tokens that are words, with their log-probabilities.
+    fn spoken_tokens(&self, said: &Said) -> Vec<(i64, f32)> {
+        let end = i64::from(self.manifest.tokens.end);
+        let both = said.tokens.iter().copied().zip(said.log_probabilities.iter().copied());
+        let room = self.manifest.whisper.text_positions as usize - 6;
+        both.filter(|(token, _)| *token < end).take(room).collect()
+    }
+
+    /// What is left of a window behind the last time that was said, if that ends a text.
+    fn rest(&self, window: &SpeechWindow, tokens: &[i64]) -> Option<SpeechWindow> {
+        let first = i64::from(self.manifest.tokens.first_time);
+        let last = tokens.last().filter(|token| **token >= first)?;
+        let from = usize::try_from(last - first).ok()? * STEP;
+        if from >= SAMPLE_RATE && from < window.samples.len() { window.after(from) } else { None }
+    }
+}
+
+/// The windows of one sound, in the order in which they may be recognised.
+#[derive(Debug)]
+pub struct Conversation {
+    language: Option<String>,
+    connected: bool,
+    waiting: std::collections::VecDeque<SpeechWindow>,
+    previous: Vec<i64>,
+    heard: Vec<(u64, Heard)>,
+}
+
+impl Conversation {
+    /// Nothing heard yet, in this language if it is known. With `connected`, each window is told what
+    /// was said before, so that there is only ever one to be recognised.
+    #[must_use]
+    pub fn new(language: Option<String>, connected: bool) -> Self {
+        Self {
+            language,
+            connected,
+            waiting: std::collections::VecDeque::new(),
+            previous: Vec::new(),
+            heard: Vec::new(),
+        }
+    }
+
+    /// Adds windows that follow the others.
+    pub fn add(&mut self, windows: impl IntoIterator<Item = SpeechWindow>) {
+        self.waiting.extend(windows);
+    }
+
+    /// How many windows wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes up to `most` windows to be recognised. Where the language is to be found out, the first
+    /// comes alone: the others are in the language of that one.
+    pub fn next(&mut self, most: usize) -> Vec<Request> {
+        let alone = self.connected || self.language.is_none();
+        let count = self.waiting.len().min(if alone { 1 } else { most });
+        let request = |window| Request {
+            window,
+            language: self.language.clone(),
+            previous: self.previous.clone(),
+        };
+        self.waiting.drain(..count).map(request).collect()
+    }
+
+    /// Takes what was heard of the windows that [`Conversation::next`] gave out.
+    pub fn hear(&mut self, requests: Vec<Request>, heard: Vec<Heard>) {
+        for (request, mut heard) in requests.into_iter().zip(heard) {
+            if self.language.is_none() && !heard.words.is_empty() {
+                self.language = Some(heard.language.clone());
+            }
+            if self.connected {
+                self.previous.extend(&heard.tokens);
+            }
+            if let Some(rest) = heard.rest.take() {
+                let place = self.waiting.partition_point(|window| window.start < rest.start);
+                self.waiting.insert(place, rest);
+            }
+            self.heard.push((request.window.start, heard));
+        }
+    }
+
+    /// All that was heard, in order.
+    #[must_use]
+    pub fn into_heard(mut self) -> Vec<Heard> {
+        self.heard.sort_by_key(|(start, _)| *start);
+        self.heard.into_iter().map(|(_, heard)| heard).collect()
+    }
+}
+
+/// What of a window's time steps is voiced, with a margin of a tenth of a second.
+fn heard_steps(window: &SpeechWindow, most: usize) -> Vec<bool> {
+    const MARGIN: usize = SAMPLE_RATE / 10;
+    let steps = window.samples.len().div_ceil(STEP).min(most);
+    let voiced = |step: usize| {
+        let (start, end) = (step * STEP, (step + 1) * STEP);
+        window.voiced.iter().any(|span| end + MARGIN > span.start && start < span.end + MARGIN)
+    };
+    (0..steps).map(voiced).collect()
+}
+
+/// Words with the times of their tokens. A word that begins or ends where there is no voice is cut to
+/// where there is one.
+fn place_words(
+    window: &SpeechWindow,
+    groups: &[Group],
+    text: &[(i64, f32)],
+    firsts: &[usize],
+) -> Vec<Word> {
+    let mut first = 0;
+    let mut placed = Vec::with_capacity(groups.len());
+    for group in groups {
+        let sample = |row: usize| firsts.get(row).map_or(window.samples.len(), |step| step * STEP);
+        let (start, end) = (sample(first), sample(first + group.spoken));
+        let (start, end) = voiced_part(window, start, end.min(window.samples.len()));
+        let tokens = &text[first..(first + group.tokens).min(text.len())];
+        let sum: f32 = tokens.iter().map(|(_, log_probability)| log_probability).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a word has few tokens")]
+        let mean = sum / tokens.len().max(1) as f32;
+        placed.push(Word {
+            text: group.text.clone(),
+            span: window.start + start as u64..window.start + end as u64,
+            probability: mean.exp(),
+        });
+        first += group.tokens;
+    }
+    placed
+}
+
+/// `start..end` without the silence at its ends, unless that is all there is.
+fn voiced_part(window: &SpeechWindow, start: usize, end: usize) -> (usize, usize) {
+    let touched = || window.voiced.iter().filter(|span| span.start < end && span.end > start);
+    match (touched().next(), touched().next_back()) {
+        (Some(first), Some(last)) => (start.max(first.start), end.min(last.end)),
+        _ => (start, end.max(start)),
+    }
+}
+
+/// The language that a window is in, and how likely that is.
+fn language(manifest: &SpeechManifest, request: &Request, logits: &[f32]) -> (String, f32) {
+    let known = &manifest.tokens.languages;
+    if let Some(language) = &request.language
+        && (known.is_empty() || known.contains_key(language))
+    {
+        return (language.clone(), 1.0);
+    }
+    let scores: Vec<(&String, f32)> =
+        known.iter().filter_map(|(code, id)| Some((code, *logits.get(*id as usize)?))).collect();
+    let all: Vec<f32> = scores.iter().map(|(_, logit)| *logit).collect();
+    let total = super::rules::log_sum_exp(&all);
+    let best = scores.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    best.map_or(("en".to_owned(), 1.0), |(code, logit)| (code.clone(), (logit - total).exp()))
+}
+
+fn probability(logits: &[f32], token: u32) -> f32 {
+    let total = super::rules::log_sum_exp(logits);
+    logits.get(token as usize).map_or(0.0, |logit| (logit - total).exp())
+}
+
+/// How many times shorter a text can be written; 0 for none.
+fn compression(text: &str) -> f32 {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    let written = encoder.write_all(text.trim().as_bytes()).and_then(|()| encoder.finish());
+    // Writing to memory cannot fail.
+    let length = written.map_or(1, |bytes| bytes.len());
+    #[expect(clippy::cast_precision_loss, reason = "texts are short")]
+    let ratio = text.trim().len() as f32 / length.max(1) as f32;
+    ratio
+}
+
+/// The keys and values that a search looks at.
+enum Kept<'a> {
+    Lent(&'a Cross),
+    Own(Cross),
+}
+
+impl Kept<'_> {
+    fn get(&self) -> &Cross {
+        match self {
+            Self::Lent(cross) => cross,
+            Self::Own(cross) => cross,
+        }
+    }
+}
+
+/// The network in the middle of some texts.
+struct Reader<'a> {
+    network: &'a mut Network,
+    pictures: Array3<f32>,
+    cross: Kept<'a>,
+    past: Past,
+    /// The rows that are left after windows were dropped, until they are next read.
+    moved: Option<Vec<usize>>,
+    width: usize,
+    logits: Option<Tensor>,
+    vocabulary: usize,
+    should_stop: &'a dyn Fn() -> bool,
+}
+
+impl Speaker for Reader<'_> {
+    fn read(&mut self, tokens: &[i64], rows: &[usize]) -> Result<ArrayView2<'_, f32>> {
+        stop_if(self.should_stop)?;
+        let rows: Vec<usize> = match self.moved.take() {
+            Some(moved) => rows.iter().map(|row| moved[*row]).collect(),
+            None => rows.to_vec(),
+        };
+        let column = Array2::from_shape_fn((tokens.len(), 1), |(row, _)| tokens[row]);
+        let logits = self.network.read(self.cross.get(), &mut self.past, &column, &rows)?;
+        matrix(self.logits.insert(logits), "logits", [tokens.len(), self.vocabulary])
+    }
+
+    fn keep(&mut self, places: &[usize]) -> Result<bool> {
+        if self.network.is_resident() {
+            return Ok(false);
+        }
+        let cross = self.network.select(self.cross.get(), &self.pictures, places)?;
+        self.pictures = self.pictures.select(Axis(0), places);
+        self.cross = Kept::Own(cross);
+        let width = self.width;
+        let rows = places.iter().flat_map(|place| place * width..(place + 1) * width);
+        self.moved = Some(rows.collect());
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_repeats_can_be_compressed() {
+        assert!(compression(&"and then ".repeat(30)) > 2.4);
+        assert!(compression("First, whisk two eggs in a bowl.") < 1.2);
+        assert!(compression("") < f32::EPSILON);
+    }
+
+    #[test]
+    fn words_are_cut_to_the_voice() {
+        let window = SpeechWindow {
+            start: 100,
+            samples: vec![0.0; 32_000],
+            voiced: vec![3200..9600, 16_000..32_000],
+        };
+        assert_eq!(voiced_part(&window, 0, 12_000), (3200, 9600));
+        assert_eq!(voiced_part(&window, 6400, 20_000), (6400, 20_000));
+        assert_eq!(voiced_part(&window, 10_000, 12_000), (10_000, 12_000));
+        let steps = heard_steps(&window, 1500);
+        assert_eq!(steps.len(), 100);
+        assert_eq!(steps.iter().position(|heard| *heard), Some(5));
+        assert!(!steps[40]);
+    }
+
+    fn window(start: u64) -> SpeechWindow {
+        SpeechWindow { start, samples: vec![0.0; 16], voiced: Vec::new() }
+    }
+
+    fn heard(words: usize, rest: Option<SpeechWindow>) -> Heard {
+        let word = Word { text: " so".to_owned(), span: 0..1, probability: 1.0 };
+        Heard {
+            language: "de".to_owned(),
+            language_probability: 0.9,
+            words: vec![word; words],
+            tokens: vec![1, 2],
+            rest,
+        }
+    }
+
+    #[test]
+    fn the_first_words_tell_the_language() {
+        let mut conversation = Conversation::new(None, false);
+        conversation.add([window(0), window(100), window(200), window(300)]);
+        let first = conversation.next(8);
+        assert_eq!(first.len(), 1);
+        conversation.hear(first, vec![heard(0, None)]);
+        let second = conversation.next(8);
+        assert_eq!(second.len(), 1, "silence tells no language");
+        conversation.hear(second, vec![heard(1, Some(window(150)))]);
+        let others = conversation.next(8);
+        let starts: Vec<u64> = others.iter().map(|request| request.window.start).collect();
+        assert_eq!(starts, [150, 200, 300], "what is left comes where it belongs");
+        assert!(others.iter().all(|request| request.language.as_deref() == Some("de")));
+    }
+
+    #[test]
+    fn connected_windows_come_one_by_one() {
+        let mut conversation = Conversation::new(Some("de".to_owned()), true);
+        conversation.add([window(0), window(100)]);
+        let first = conversation.next(8);
+        assert_eq!((first.len(), first[0].previous.len()), (1, 0));
+        conversation.hear(first, vec![heard(1, None)]);
+        assert_eq!(conversation.next(8)[0].previous, [1, 2]);
+        assert_eq!(conversation.into_heard().len(), 1);
+    }
+}

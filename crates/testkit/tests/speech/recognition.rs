@@ -1,0 +1,150 @@
+//! What a real Whisper hears.
+
+use eventide_model::{
+    runtime::{Runtime, SessionOptions},
+    speech::{
+        Conversation, Heard, Recogniser, RecognitionOptions, SpeechBundle, Word,
+        sentences::{SentenceOptions, sentences},
+    },
+};
+use eventide_testkit::{tools, whisper};
+use eventide_training::Style;
+use tempfile::TempDir;
+
+use crate::sound::recording;
+
+/// What is read aloud in `two_cities.wav`: the first paragraph of Dickens's novel, as far as it goes.
+const TWO_CITIES: &str = "it was the best of times it was the worst of times it was the age of wisdom it was \
+    the age of foolishness it was the epoch of belief it was the epoch of incredulity it was the season of \
+    light it was the season of darkness it was the spring of hope it was the winter of despair we had \
+    everything before us we had nothing before us we were all going direct to heaven we were all going \
+    direct the other way in short the period was so far like the present period that some of its noisiest \
+    authorities insisted on its being received for good or for evil in the superlative degree of \
+    comparison only";
+
+fn recogniser(size: whisper::Size, options: RecognitionOptions) -> (TempDir, Recogniser) {
+    let (tools, folder) = (tools().unwrap(), TempDir::new().unwrap());
+    let place = folder.path().join("bundle");
+    whisper::bundle(&tools, size, &place, Style::Fused).unwrap();
+    let bundle = SpeechBundle::open(&place).unwrap();
+    let runtime = Runtime::load(&tools.onnx_runtime().unwrap()).unwrap();
+    let session = SessionOptions { threads: 1, ..SessionOptions::default() };
+    (folder, Recogniser::load(&bundle, &runtime, &session, options).unwrap())
+}
+
+fn words(heard: &[Heard]) -> Vec<Word> {
+    heard.iter().flat_map(|heard| heard.words.clone()).collect()
+}
+
+fn plain(text: &str) -> Vec<String> {
+    let letters =
+        |c: char| if c.is_alphanumeric() || c == '\'' { c.to_ascii_lowercase() } else { ' ' };
+    let text: String = text.chars().map(letters).collect();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Words that have to be put in, left out or changed.
+fn errors(found: &[String], expected: &[String]) -> usize {
+    let mut row: Vec<usize> = (0..=expected.len()).collect();
+    for (i, word) in found.iter().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, other) in expected.iter().enumerate() {
+            let changed = corner + usize::from(word != other);
+            corner = row[j + 1];
+            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[expected.len()]
+}
+
+#[test]
+fn base_hears_every_word_and_when() {
+    let (_folder, mut recogniser) = recogniser(whisper::Size::Base, RecognitionOptions::default());
+    let sound = recording("two_cities.wav");
+    let heard = recogniser.transcribe(&sound, None, false, &|| false).unwrap();
+    assert_eq!(heard[0].language, "en");
+    let words = words(&heard);
+    let text: String = words.iter().map(|word| word.text.as_str()).collect();
+    assert_eq!(errors(&plain(&text), &plain(TWO_CITIES)), 0, "{text}");
+    let ordered = words.windows(2).all(|pair| pair[0].span.start <= pair[1].span.start);
+    assert!(ordered && words.iter().all(|word| word.span.start <= word.span.end));
+    let sentences = sentences(&words, &SentenceOptions::default());
+    let first = sentences.iter().find(|sentence| sentence.text.contains("best of times")).unwrap();
+    let second = sentences
+        .iter()
+        .find(|sentence| {
+            sentence.text.contains("we had everything")
+                || sentence.text.contains("We had everything")
+        })
+        .unwrap();
+    // By ear and by the picture of the sound.
+    assert!(first.span.start.abs_diff(16_000 * 12 / 10) < 16_000 * 3 / 10, "{first:?}");
+    assert!(second.span.start.abs_diff(16_000 * 2125 / 100) < 16_000 * 3 / 10, "{second:?}");
+}
+
+#[test]
+fn windows_are_heard_alike_in_any_company() {
+    let (_folder, mut recogniser) = recogniser(
+        whisper::Size::TinyEnglish,
+        RecognitionOptions { batch: 3, ..RecognitionOptions::default() },
+    );
+    let mut windows = Vec::new();
+    for name in ["beckett.wav", "two_cities.wav"] {
+        let mut listener = eventide_model::speech::Listener::default();
+        windows.extend(recogniser.hear(&mut listener, &recording(name)).unwrap());
+        windows.extend(recogniser.finish(listener).unwrap());
+    }
+    let mut conversation = Conversation::new(Some("en".to_owned()), false);
+    conversation.add(windows);
+    let requests = conversation.next(8);
+    assert_eq!(requests.len(), 3);
+    let together = recogniser.recognise(&requests, &|| false).unwrap();
+    for (request, expected) in requests.iter().zip(&together) {
+        let alone = recogniser.recognise(std::slice::from_ref(request), &|| false).unwrap();
+        let texts = |heard: &Heard| {
+            heard
+                .words
+                .iter()
+                .map(|word| (word.text.clone(), word.span.clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(texts(&alone[0]), texts(expected));
+        assert!(!expected.words.is_empty());
+    }
+}
+
+#[test]
+fn what_is_no_speech_says_nothing() {
+    let (_folder, mut recogniser) =
+        recogniser(whisper::Size::TinyEnglish, RecognitionOptions::default());
+    let second = |second: usize| second * 16_000;
+    let mut noise = 1_u64;
+    let noise: Vec<f32> = (0..second(20))
+        .map(|_| {
+            noise = eventide_testkit::scrambled(noise);
+            f32::from(u16::try_from(noise >> 48).unwrap()) / 65_536.0 - 0.5
+        })
+        .collect();
+    let tones = [220.0_f32, 277.2, 329.6];
+    let chord: Vec<f32> = (0..second(20))
+        .map(|i| {
+            let at = f32::from(u16::try_from(i % 16_000).unwrap()) / 16_000.0;
+            tones.iter().map(|tone| (tone * at * std::f32::consts::TAU).sin()).sum::<f32>() * 0.2
+        })
+        .collect();
+    for (name, sound) in [("silence", vec![0.0; second(70)]), ("noise", noise), ("a chord", chord)]
+    {
+        let heard = recogniser.transcribe(&sound, None, false, &|| false).unwrap();
+        assert!(heard.is_empty(), "{name}: {heard:?}");
+    }
+    assert!(recogniser.transcribe(&[], None, false, &|| false).unwrap().is_empty());
+}
+
+#[test]
+fn a_stop_is_obeyed() {
+    let (_folder, mut recogniser) =
+        recogniser(whisper::Size::TinyEnglish, RecognitionOptions::default());
+    let error =
+        recogniser.transcribe(&recording("beckett.wav"), None, false, &|| true).unwrap_err();
+    assert_eq!(error.reason_code(), Some("cancelled"));
+}
