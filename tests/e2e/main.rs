@@ -4,6 +4,7 @@
 
 mod bad_jobs;
 mod caption;
+mod cluster;
 mod command_line;
 mod difference;
 mod eval;

@@ -230,6 +230,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Contended { .. } | Self::RunTaken { .. } => true,
+            // Credentials that have run out may be renewed any moment.
+            Self::Denied { source, .. } => {
+                matches!(source, object_store::Error::Unauthenticated { .. })
+            }
             Self::Parquet { source, .. } => is_transient_within(source),
             Self::Delta { source, .. } => {
                 matches!(**source, DeltaTableError::VersionAlreadyExists(_))

@@ -12,6 +12,7 @@ mod error;
 #[cfg(test)]
 mod nights;
 mod parts;
+mod plan_file;
 mod publish;
 mod receipt;
 mod store;
@@ -22,6 +23,7 @@ pub use bundle::fetch_bundle;
 pub use corpus::{CorpusOptions, DEFAULT_INCLUDE, Listing, list, video_at};
 pub use error::{Error, Result};
 pub use parts::PartFile;
+pub use plan_file::{PlanFile, ShardPlace, Submission};
 pub use publish::{PublishPlan, RunFacts};
 pub use receipt::{Counts, Receipt, ReceiptItem};
 pub use store::{Location, Stores};

@@ -291,11 +291,13 @@ impl Tables {
         let run_id = plan.run.run_id.as_str();
         let mut paths: Vec<Path> =
             plan.receipts.iter().map(|r| self.receipt_path(&r.run_id, &r.shard_id)).collect();
-        match self.list_own(&format!("receipts/{run_id}")).await {
-            Ok(late) => paths.extend(late),
-            Err(error) => {
-                tracing::warn!(run_id, error = %error, "left receipts of a published run behind");
-                return;
+        for folder in ["receipts", "plans"] {
+            match self.list_own(&format!("{folder}/{run_id}")).await {
+                Ok(late) => paths.extend(late),
+                Err(error) => {
+                    tracing::warn!(run_id, error = %error, "left {folder} of a published run behind");
+                    return;
+                }
             }
         }
         paths.sort();

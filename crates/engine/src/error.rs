@@ -19,7 +19,7 @@ pub enum Error {
         /// The video at which it stopped.
         video: String,
         /// Why.
-        source: eventide_pipeline::Error,
+        source: Box<eventide_pipeline::Error>,
     },
     /// The manifest of the model bundle could not be read.
     #[error("cannot read the manifest `{uri}` of the model bundle")]
@@ -60,6 +60,61 @@ pub enum Error {
     /// The plan failed.
     #[error("the run failed")]
     Plan(#[source] DataFusionError),
+    /// Someone stopped the run.
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// The address of a scheduler is not one.
+    #[error("`{url}` is not the address of a scheduler; it is written `http://host:port`")]
+    SchedulerAddress {
+        /// As it was given.
+        url: String,
+    },
+    /// The scheduler is not there, or went away.
+    #[error("cannot reach the scheduler at `{url}`")]
+    Scheduler {
+        /// Its address.
+        url: String,
+        /// What was said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The scheduler does not take the run.
+    #[error("the scheduler at `{url}` refuses the run: {because}")]
+    Refused {
+        /// Its address.
+        url: String,
+        /// What it said.
+        because: String,
+    },
+    /// The cluster could not do the run.
+    #[error("the run failed on the cluster of `{url}`: {because}")]
+    OnCluster {
+        /// The scheduler.
+        url: String,
+        /// What it said.
+        because: String,
+    },
+    /// The cluster says that a run is done, and a shard is not.
+    #[error("shard `{shard_id}` is said to be done, and has no receipt")]
+    NoReceipt {
+        /// The shard.
+        shard_id: String,
+    },
+    /// A process of a cluster cannot listen.
+    #[error("cannot listen at `{address}`")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process of a cluster cannot go on.
+    #[error("{what} stopped")]
+    Process {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl Error {
@@ -68,9 +123,17 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Catalog(error) | Self::Tables(error) => error.is_transient(),
-            Self::Pipeline { source, .. } | Self::Captioner(source) => source.is_transient(),
+            Self::Pipeline { source, .. } => source.is_transient(),
+            Self::Captioner(source) => source.is_transient(),
             Self::Media(source) => source.is_transient(),
-            Self::Manifest { .. }
+            Self::Scheduler { .. } | Self::NoReceipt { .. } => true,
+            Self::OnCluster { because, .. } => because.contains("all executors were lost"),
+            Self::Cancelled
+            | Self::SchedulerAddress { .. }
+            | Self::Refused { .. }
+            | Self::Listen { .. }
+            | Self::Process { .. }
+            | Self::Manifest { .. }
             | Self::Bundle { .. }
             | Self::Untrained { .. }
             | Self::Scratch { .. }
@@ -88,6 +151,8 @@ impl Error {
                 | Self::Bundle { .. }
                 | Self::Untrained { .. }
                 | Self::Captioner(_)
+                | Self::SchedulerAddress { .. }
+                | Self::Refused { .. }
                 | Self::Catalog(eventide_catalog::Error::DamagedBundle { .. })
         )
     }
@@ -126,13 +191,14 @@ mod tests {
     use super::*;
 
     fn stopped() -> Error {
-        let source = eventide_pipeline::Error::CaptionerStopped;
+        let source = Box::new(eventide_pipeline::Error::CaptionerStopped);
         Error::Pipeline { video: "v".to_owned(), source }
     }
 
     fn store_down() -> Error {
         let source = object_store::Error::Generic { store: "s3", source: "503".into() };
-        let source = eventide_pipeline::Error::Store { uri: "s3://b/v".to_owned(), source };
+        let source =
+            Box::new(eventide_pipeline::Error::Store { uri: "s3://b/v".to_owned(), source });
         Error::Pipeline { video: "v".to_owned(), source }
     }
 

@@ -1,59 +1,174 @@
-//! The running side of `IndexExec`: one for each worker process.
+//! The running side of `IndexExec`: what a worker process keeps loaded, and the work on a shard.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
-use eventide_catalog::{Receipt, Tables};
+use eventide_catalog::{Receipt, ShardPlace, Stores, Tables};
+use eventide_model::runtime::Device;
 use eventide_pipeline::Pipeline;
 use eventide_schema::{Outcome, Provenance, Shard};
 use futures::{StreamExt, TryStreamExt};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
-use crate::{Error, Progress};
+use crate::{Error, How, IndexOptions, Progress, Worker, retry::RETRIES};
 
-/// Takes shards to receipts. Held by the session of a worker, never sent anywhere.
-pub struct Indexer {
-    /// Takes one video to its outcome.
-    pub pipeline: Pipeline,
-    /// Where rows go.
-    pub tables: Tables,
-    /// Who makes the rows.
-    pub provenance: Provenance,
-    /// Videos in flight over all shards: each may hold a media child and two windows of frames
-    /// (30 MB).
-    pub videos_in_flight: Arc<Semaphore>,
-    /// Shards that are worked on at once.
-    pub shards_in_flight: Arc<Semaphore>,
-    /// Videos of one shard in flight.
-    pub videos_per_shard: usize,
-    /// Told of every outcome.
-    pub progress: Arc<Progress>,
+/// Models that a worker keeps loaded. More are only wanted where jobs with different models run at
+/// the same time.
+const MODELS_KEPT: usize = 2;
+
+/// The indexers of a worker process. Held by its session, never sent anywhere: a plan says which
+/// model it wants, and all tasks that want the same one share it.
+pub struct Indexers {
+    stores: Arc<Stores>,
+    worker: Worker,
+    /// Where models run, whatever the job says; as the job says if empty.
+    devices: Vec<Device>,
+    videos_in_flight: Arc<Semaphore>,
+    shards_in_flight: usize,
+    progress: Arc<Progress>,
+    loaded: Mutex<VecDeque<Loaded>>,
 }
 
-impl Indexer {
-    /// Indexes every video of `shard` and makes the result durable.
+/// What takes videos to outcomes in one way, once for each device.
+struct Loaded {
+    how: How,
+    pipelines: Vec<Arc<Station>>,
+}
+
+/// A pipeline and its share of the work.
+struct Station {
+    pipeline: Pipeline,
+    slots: Semaphore,
+}
+
+impl Indexers {
+    /// A worker that has nothing loaded yet and works on `shards_in_flight` shards at once on each of
+    /// its `devices`; these stand for whatever a job says, unless there are none.
+    #[must_use]
+    pub fn new(
+        stores: Arc<Stores>,
+        worker: Worker,
+        devices: Vec<Device>,
+        shards_in_flight: usize,
+        progress: Arc<Progress>,
+    ) -> Self {
+        let videos_in_flight = Arc::new(Semaphore::new(worker.videos_in_flight));
+        let loaded = Mutex::default();
+        Self { stores, worker, devices, videos_in_flight, shards_in_flight, progress, loaded }
+    }
+
+    /// The indexer of a job. Loads its model if no task has wanted it before.
+    ///
+    /// # Errors
+    /// When the model cannot be loaded or the tables have no usable address.
+    pub async fn indexer(&self, options: &IndexOptions) -> Result<Indexer<'_>, Error> {
+        Ok(Indexer {
+            indexers: self,
+            station: freest(self.stations(&options.how).await?),
+            tables: Tables::open(&self.stores, &options.tables)?,
+            provenance: Provenance {
+                worker: self.worker.name.clone(),
+                ..options.provenance.clone()
+            },
+            plan: options.plan.clone(),
+        })
+    }
+
+    /// What takes videos to outcomes in this way, one for each device.
+    async fn stations(&self, how: &How) -> Result<Vec<Arc<Station>>, Error> {
+        let mut loaded = self.loaded.lock().await; // the others wait rather than load it again
+        if let Some(found) = loaded.iter().find(|loaded| loaded.how == *how) {
+            return Ok(found.pipelines.clone());
+        }
+        let mut pipelines = Vec::new();
+        for device in self.devices_of(how) {
+            let mut how = how.clone();
+            if let (Some(model), Some(device)) = (&mut how.model, device) {
+                model.device = device;
+            }
+            let model = how.model.clone();
+            let pipeline = how.pipeline(&self.stores, &self.worker).await?;
+            if let Some(model) = model {
+                tracing::info!(bundle = %model.bundle, device = %model.device, "model loaded");
+            }
+            let slots = Semaphore::new(self.shards_in_flight);
+            pipelines.push(Arc::new(Station { pipeline, slots }));
+        }
+        loaded.truncate(MODELS_KEPT - 1);
+        loaded.push_front(Loaded { how: how.clone(), pipelines: pipelines.clone() });
+        Ok(pipelines)
+    }
+
+    /// The devices to load a model on; `None` is the one that the job names.
+    fn devices_of(&self, how: &How) -> Vec<Option<Device>> {
+        if how.model.is_none() || self.devices.is_empty() {
+            return vec![None];
+        }
+        self.devices.iter().copied().map(Some).collect()
+    }
+}
+
+/// The one with most room. There is always one: a job has a device.
+fn freest(stations: Vec<Arc<Station>>) -> Arc<Station> {
+    let freest = stations.into_iter().max_by_key(|station| station.slots.available_permits());
+    freest.expect("there is a device")
+}
+
+/// Takes shards of one run to receipts.
+pub struct Indexer<'a> {
+    indexers: &'a Indexers,
+    station: Arc<Station>,
+    tables: Tables,
+    provenance: Provenance,
+    plan: String,
+}
+
+impl Indexer<'_> {
+    /// Indexes every video of a shard of the plan and makes the result durable. A shard that has a
+    /// receipt is left alone.
     ///
     /// # Errors
     /// Trouble that has nothing to do with a video; nothing of the shard is kept then.
-    #[tracing::instrument(name = "shard", skip_all, fields(shard = %shard.shard_id, videos = shard.items.len()))]
-    pub async fn index_shard(&self, shard: Shard) -> Result<Receipt, Error> {
-        let _slot = self.shards_in_flight.acquire().await;
-        let outcomes: Vec<Outcome> = futures::stream::iter(shard.items.iter().cloned())
-            .map(|item| async {
-                let _slot = self.videos_in_flight.acquire().await;
-                let video = item.video.uri.clone();
-                let outcome = self
-                    .pipeline
-                    .index(item)
-                    .await
-                    .map_err(|source| Error::Pipeline { video, source })?;
-                self.progress.record(&outcome);
-                Ok::<_, Error>(outcome)
-            })
-            .buffer_unordered(self.videos_per_shard)
-            .try_collect()
-            .await?;
-        let receipt = self.tables.write_shard(&self.provenance, &shard, &outcomes).await?;
-        tracing::info!(run = %self.provenance.run_id, "receipt written");
+    #[tracing::instrument(name = "shard", skip_all, fields(shard = %place.shard_id, videos = place.videos))]
+    pub async fn index_shard(&self, place: &ShardPlace) -> Result<Receipt, Error> {
+        let run_id = &self.provenance.run_id;
+        let _slot = self.station.slots.acquire().await;
+        let receipt = || async { Ok(self.tables.receipt(run_id, &place.shard_id).await?) };
+        if let Some(receipt) = RETRIES.of("look for the receipt", receipt).await? {
+            tracing::info!(run = %run_id, "the shard has a receipt");
+            return Ok(receipt);
+        }
+        tracing::info!(run = %run_id, "shard begun");
+        let shard = || async { Ok(self.tables.planned_shard(run_id, &self.plan, place).await?) };
+        let shard = RETRIES.of("read the plan", shard).await?;
+        let outcomes = self.outcomes(&shard).await?;
+        let (shard, outcomes) = (&shard, &outcomes);
+        let write =
+            || async { Ok(self.tables.write_shard(&self.provenance, shard, outcomes).await?) };
+        let receipt = RETRIES.of("write the shard", write).await?;
+        tracing::info!(run = %run_id, "receipt written");
         Ok(receipt)
+    }
+
+    async fn outcomes(&self, shard: &Shard) -> Result<Vec<Outcome>, Error> {
+        let Indexers { videos_in_flight, progress, worker, .. } = self.indexers;
+        futures::stream::iter(shard.items.iter().cloned())
+            .map(|item| async move {
+                let item = &item;
+                let _slot = videos_in_flight.acquire().await;
+                let index = || async {
+                    let outcome = self.station.pipeline.index(item.clone()).await;
+                    let video = || item.video.uri.clone();
+                    outcome.map_err(|error| Error::Pipeline {
+                        video: video(),
+                        source: Box::new(error),
+                    })
+                };
+                let outcome = RETRIES.of("index a video", index).await?;
+                progress.record(&outcome);
+                Ok(outcome)
+            })
+            .buffer_unordered(worker.videos_in_flight)
+            .try_collect()
+            .await
     }
 }

@@ -1,21 +1,28 @@
 //! The job: its plan, its operator, and what a worker needs to run it.
 //!
 //! [`Night`] takes a job from listing to publishing. The work in between is a DataFusion plan,
-//! [`IndexExec`] over one partition a shard, so that one machine and a cluster run the same thing.
+//! [`IndexExec`] over one partition a shard, so that one machine and a [`Cluster`] run the same thing.
 
+mod cluster;
 mod error;
+mod how;
 mod indexer;
 mod model;
 mod night;
 mod operator;
 mod params;
 mod progress;
+mod retry;
 mod sources;
+#[cfg(test)]
+mod testing;
 
+pub use cluster::{Cluster, ExecutorOptions, Scheduler, SchedulerOptions, run_executor};
 pub use error::Error;
-pub use indexer::Indexer;
+pub use how::{How, Worker};
+pub use indexer::{Indexer, Indexers};
 pub use model::ModelOptions;
-pub use night::{How, Night, PIPELINE_VERSION, Planned, ShardOptions, Worker};
-pub use operator::{IndexExec, IndexOptions, receipts_of, shards_scan};
+pub use night::{Night, PIPELINE_VERSION, Planned, ShardOptions};
+pub use operator::{IndexExec, IndexOptions, index_plan, receipts_of};
 pub use params::params_digest;
 pub use progress::{Counts, Progress};

@@ -10,11 +10,12 @@ use eventide_model::{
 };
 use eventide_pipeline::CaptioningOptions;
 use object_store::ObjectStoreExt;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Worker};
 
 /// The section `[model]` of a job, resolved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelOptions {
     /// Where the bundle is.
     pub bundle: String,

@@ -1,35 +1,25 @@
-//! A run of a job, from listing to publishing, on one machine.
+//! A run of a job, from listing to publishing, on one machine or with a cluster at work in between.
 //!
 //! What a run finishes is durable as soon as a shard has its receipt; none of it is visible until the
 //! run is published. A run that is cut off is taken over by the next one of the same job.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
-use datafusion::{
-    execution::TaskContext,
-    physical_plan::{ExecutionPlan, execute_stream},
-    prelude::SessionConfig,
-};
+use datafusion::{execution::TaskContext, physical_plan::execute_stream, prelude::SessionConfig};
 use eventide_catalog::{
-    CorpusOptions, Counts, PlanOptions, PublishPlan, Receipt, RunFacts, Stores, Tables, WorkList,
-    list, plan,
+    CorpusOptions, Counts, PlanFile, PlanOptions, PublishPlan, Receipt, RunFacts, Stores, Tables,
+    WorkList, list, plan,
 };
-use eventide_media::{Media, Tools};
-use eventide_pipeline::{
-    Captioner, CaptioningOptions, LimitOptions, Pipeline, Scratch, TranscriptOption,
-};
+use eventide_pipeline::{CaptioningOptions, LimitOptions, TranscriptOption};
 use eventide_schema::{Provenance, tables::RunRow};
 use futures::TryStreamExt;
-use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
-    Error, IndexExec, IndexOptions, Indexer, Progress,
-    model::{Model, ModelOptions},
-    operator::{receipts_of, shards_scan},
+    Cluster, Error, How, IndexOptions, Indexers, Progress, Worker,
+    model::ModelOptions,
+    operator::{index_plan, receipts_of},
     params::params_digest,
-    sources::StoreSources,
 };
 
 /// A job, resolved: what to index, with what, to where.
@@ -62,25 +52,6 @@ pub struct ShardOptions {
     pub bytes: u64,
     /// Most videos of one shard.
     pub videos: usize,
-}
-
-/// What a worker process has.
-#[derive(Debug, Clone)]
-pub struct Worker {
-    /// The media tools.
-    pub tools: Tools,
-    /// What runs them, with their limits.
-    pub media: Media,
-    /// Folder for copies of remote videos. It goes with the last worker that has it.
-    pub scratch: Arc<TempDir>,
-    /// Folder for model bundles; it exists.
-    pub cache: PathBuf,
-    /// The ONNX Runtime library.
-    pub onnxruntime: PathBuf,
-    /// Videos in flight.
-    pub videos_in_flight: usize,
-    /// Host and process, for the `videos` table.
-    pub name: String,
 }
 
 /// A run that is planned and not yet begun.
@@ -135,8 +106,8 @@ impl Night {
         Ok(Planned { work, history, completed, options, started_at_ms, run_id, model_id, tables })
     }
 
-    /// Does what is planned and publishes it. Dropping the future stops everything; what has a
-    /// receipt is kept.
+    /// Does what is planned on this machine and publishes it. Dropping the future stops everything;
+    /// what has a receipt is kept.
     ///
     /// # Errors
     /// When the run cannot go on. What it finished is taken over by the next run.
@@ -147,23 +118,68 @@ impl Night {
         worker: &Worker,
         progress: &Arc<Progress>,
     ) -> Result<RunRow, Error> {
-        let shards = &planned.work.shards;
-        progress.plan(shards.iter().map(|shard| shard.items.len() as u64).sum());
-        // First the model: what cannot run is to leave nothing behind.
-        let indexer = if shards.is_empty() {
-            None
-        } else {
-            Some(self.indexer(&planned, stores, worker, progress).await?)
+        // Two shards at once, so that the next one starts while the last videos of the present one end.
+        let indexers =
+            Indexers::new(Arc::clone(stores), worker.clone(), Vec::new(), 2, Arc::clone(progress));
+        if !planned.work.shards.is_empty() {
+            // First the model: what cannot run is to leave nothing behind.
+            indexers.indexer(&self.options(&planned, "")).await?;
+        }
+        let started = self.begin(&planned, &worker.name, progress).await?;
+        let mut receipts = started.skipped;
+        if let Some(plan) = &started.plan {
+            let options = self.options(&planned, &plan.name);
+            receipts.extend(index_here(options, plan, indexers).await?);
+        }
+        self.publish(planned, receipts).await
+    }
+
+    /// Has a cluster do what is planned, and publishes it. Dropping the future leaves the cluster at
+    /// work: see [`Cluster::cancel`].
+    ///
+    /// # Errors
+    /// When the run cannot go on. What it finished is taken over by the next run.
+    pub async fn run_on(
+        &self,
+        cluster: &Cluster,
+        planned: Planned,
+        name: &str,
+        progress: &Arc<Progress>,
+    ) -> Result<RunRow, Error> {
+        let started = self.begin(&planned, name, progress).await?;
+        let mut receipts = started.skipped;
+        if let Some(plan) = &started.plan {
+            let options = self.options(&planned, &plan.name);
+            receipts
+                .extend(cluster.index(&self.job, &planned.tables, options, plan, progress).await?);
+        }
+        self.publish(planned, receipts).await
+    }
+
+    /// Writes what is settled before any video is looked at: the plan, and the rows of videos that a
+    /// rule leaves out.
+    async fn begin(
+        &self,
+        planned: &Planned,
+        name: &str,
+        progress: &Progress,
+    ) -> Result<Started, Error> {
+        let Planned { tables, work, run_id, .. } = planned;
+        progress.plan(work.shards.iter().map(|shard| shard.items.len() as u64).sum());
+        tables.require_writable().await.map_err(Error::Tables)?;
+        let mut skipped = Vec::new();
+        if let Some(shard) = work.skipped_shard(&planned.options) {
+            let by = planned.provenance(name);
+            skipped.push(tables.write_shard(&by, &shard, &work.skipped).await?);
+        }
+        let plan = match work.shards.as_slice() {
+            [] => None,
+            shards => Some(tables.write_plan(run_id, shards).await?),
         };
-        planned.tables.require_writable().await.map_err(Error::Tables)?;
-        let mut receipts = Vec::new();
-        if let Some(shard) = planned.work.skipped_shard(&planned.options) {
-            let by = planned.provenance(&worker.name);
-            receipts.push(planned.tables.write_shard(&by, &shard, &planned.work.skipped).await?);
-        }
-        if let Some(indexer) = indexer {
-            receipts.extend(index(&planned, indexer).await?);
-        }
+        Ok(Started { plan, skipped })
+    }
+
+    async fn publish(&self, planned: Planned, receipts: Vec<Receipt>) -> Result<RunRow, Error> {
         let facts = RunFacts {
             run_id: planned.run_id,
             job: self.job.clone(),
@@ -176,24 +192,14 @@ impl Night {
         Ok(planned.tables.publish(&publication).await?)
     }
 
-    async fn indexer(
-        &self,
-        planned: &Planned,
-        stores: &Arc<Stores>,
-        worker: &Worker,
-        progress: &Arc<Progress>,
-    ) -> Result<Indexer, Error> {
-        let pipeline = self.how().pipeline(stores, worker).await?;
-        Ok(Indexer {
-            pipeline,
-            tables: planned.tables.clone(),
-            provenance: planned.provenance(&worker.name),
-            videos_in_flight: Arc::new(Semaphore::new(worker.videos_in_flight)),
-            // Two, so that the next shard starts while the last videos of the present one end.
-            shards_in_flight: Arc::new(Semaphore::new(2)),
-            videos_per_shard: worker.videos_in_flight,
-            progress: Arc::clone(progress),
-        })
+    /// What the operator is told.
+    fn options(&self, planned: &Planned, plan: &str) -> IndexOptions {
+        IndexOptions {
+            how: self.how(),
+            tables: self.tables.clone(),
+            plan: plan.to_owned(),
+            provenance: planned.provenance(""),
+        }
     }
 
     /// How each video is captioned.
@@ -207,55 +213,22 @@ impl Night {
     }
 }
 
-/// How a video is captioned, whatever becomes of its captions.
-#[derive(Debug, Clone)]
-pub struct How {
-    /// Where words may come from.
-    pub transcripts: Vec<TranscriptOption>,
-    /// What is captioned and how.
-    pub captioning: CaptioningOptions,
-    /// What one video may cost.
-    pub limits: LimitOptions,
-    /// The model; `None` where events come from speech.
-    pub model: Option<ModelOptions>,
+/// What is settled before any video is looked at.
+struct Started {
+    /// The plan; `None` where nothing is due.
+    plan: Option<PlanFile>,
+    /// The receipt of the videos that a rule leaves out.
+    skipped: Vec<Receipt>,
 }
 
-impl How {
-    /// What takes one video to its outcome, the model loaded.
-    ///
-    /// # Errors
-    /// When the bundle cannot be brought here or be used.
-    pub async fn pipeline(self, stores: &Arc<Stores>, worker: &Worker) -> Result<Pipeline, Error> {
-        let captioner = match &self.model {
-            Some(model) => {
-                let model = Model::load(model, stores, worker).await?;
-                let decoding = model.decoding(&self.captioning);
-                let start = Captioner::start(model.bundle, model.runtime, model.session, decoding);
-                Some(start.await.map_err(Error::Captioner)?)
-            }
-            None => None,
-        };
-        Ok(Pipeline {
-            media: worker.media.clone(),
-            captioner,
-            sources: Arc::new(StoreSources(Arc::clone(stores))),
-            scratch: Scratch::new(worker.scratch.path().to_owned(), self.limits.scratch),
-            captioning: self.captioning,
-            transcripts: self.transcripts,
-            limits: self.limits,
-        })
-    }
-}
-
-/// Runs the plan of a run.
-async fn index(planned: &Planned, indexer: Indexer) -> Result<Vec<Receipt>, Error> {
-    let options = IndexOptions {
-        model_id: planned.model_id.clone(),
-        params_digest: planned.options.params_digest.clone(),
-    };
-    let scan = shards_scan(&planned.work.shards).map_err(Error::Plan)?;
-    let plan: Arc<dyn ExecutionPlan> = Arc::new(IndexExec::new(scan, Arc::new(options)));
-    let session = SessionConfig::new().with_extension(Arc::new(indexer));
+/// Runs the plan of a run on this machine.
+async fn index_here(
+    options: IndexOptions,
+    plan: &PlanFile,
+    indexers: Indexers,
+) -> Result<Vec<Receipt>, Error> {
+    let plan = index_plan(options, plan).map_err(Error::Plan)?;
+    let session = SessionConfig::new().with_extension(Arc::new(indexers));
     let context = Arc::new(TaskContext::default().with_session_config(session));
     let batches: Vec<_> = execute_stream(plan, context)
         .map_err(Error::from_plan)?

@@ -1,8 +1,9 @@
-//! `IndexExec`: shard rows in, receipt rows out.
+//! `IndexExec`: places of shards in, receipts out.
 //!
-//! A row of its input is a shard as JSON, a row of its output the receipt of that shard as JSON: only
-//! these cross between tasks, the rows of the tables go from the worker to the object store. Decides
-//! nothing: [`Indexer`] does the work, the plan around this node says where shards come from.
+//! A row of its input says where a shard stands in the plan file of the run, a row of its output is
+//! the receipt of that shard as JSON: only these cross between tasks, the rows of the tables go from
+//! the worker to the object store. Decides nothing: [`Indexers`] does the work, the plan around this
+//! node says which shards there are.
 //!
 //! It is an interior node on purpose: a leaf of our own would be run whole by every task of a
 //! distributed plan.
@@ -11,8 +12,8 @@ use std::{fmt, sync::Arc};
 
 use datafusion::{
     arrow::{
-        array::{AsArray, RecordBatch, StringArray},
-        datatypes::{DataType, Field, Schema, SchemaRef},
+        array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array},
+        datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type},
     },
     common::{Result, exec_datafusion_err, tree_node::TreeNodeRecursion},
     datasource::memory::MemorySourceConfig,
@@ -22,24 +23,29 @@ use datafusion::{
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
         SendableRecordBatchStream,
-        metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
         stream::RecordBatchStreamAdapter,
     },
 };
-use eventide_catalog::Receipt;
-use eventide_schema::Shard;
+use eventide_catalog::{PlanFile, Receipt, ShardPlace};
+use eventide_schema::Provenance;
 use futures::{StreamExt, TryStreamExt};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Indexer};
+use crate::{Error, How, Indexers};
 
-/// What the plan says about indexing. Plain data, for `EXPLAIN` and for the codec.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the plan says about indexing. Plain data, for `EXPLAIN` and for the codec; no secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexOptions {
-    /// Name of the model bundle, or `none`.
-    pub model_id: String,
-    /// Digest of every parameter that can change a row.
-    pub params_digest: String,
+    /// How each video is captioned.
+    pub how: How,
+    /// Where the tables are.
+    pub tables: String,
+    /// Name of the plan file within the run.
+    pub plan: String,
+    /// Who makes the rows; the worker puts in its own name.
+    pub provenance: Provenance,
 }
 
 /// Indexes the shards of its input. A partition is the unit of retry, and holds one shard.
@@ -49,21 +55,65 @@ pub struct IndexExec {
     options: Arc<IndexOptions>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    stop: CancellationToken,
 }
 
-fn schema_of(column: &str) -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new(column, DataType::Utf8, false)]))
+/// The one column that the operator gives.
+pub(crate) fn receipt_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("receipt", DataType::Utf8, false)]))
+}
+
+fn place_schema() -> SchemaRef {
+    let number = |name| Field::new(name, DataType::UInt64, false);
+    let fields = vec![
+        Field::new("shard_id", DataType::Utf8, false),
+        number("offset"),
+        number("length"),
+        number("videos"),
+    ];
+    Arc::new(Schema::new(fields))
+}
+
+/// The plan of a run: the operator over one partition a shard.
+///
+/// # Errors
+/// Only if the places cannot be laid out as rows, which would be a fault of ours.
+pub fn index_plan(options: IndexOptions, plan: &PlanFile) -> Result<Arc<dyn ExecutionPlan>> {
+    let scan = places_scan(&plan.shards)?;
+    Ok(Arc::new(IndexExec::new(scan, Arc::new(options))))
 }
 
 /// One partition a shard, as the leaf of a plan.
-///
-/// # Errors
-/// Only if a shard cannot be written as JSON, which would be a fault of its type.
-pub fn shards_scan(shards: &[Shard]) -> Result<Arc<dyn ExecutionPlan>> {
-    let schema = schema_of("shard");
-    let partitions =
-        shards.iter().map(|shard| Ok(vec![row(&schema, shard)?])).collect::<Result<Vec<_>>>()?;
+fn places_scan(places: &[ShardPlace]) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = place_schema();
+    let partitions = places
+        .iter()
+        .map(|place| {
+            let number = |value| Arc::new(UInt64Array::from(vec![value]));
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(StringArray::from(vec![place.shard_id.as_str()])),
+                number(place.offset),
+                number(place.length),
+                number(place.videos),
+            ];
+            Ok(vec![RecordBatch::try_new(Arc::clone(&schema), columns)?])
+        })
+        .collect::<Result<Vec<_>>>()?;
     Ok(MemorySourceConfig::try_new_exec(&partitions, schema, None)?)
+}
+
+/// The places in a batch of such rows.
+fn places_of(batch: &RecordBatch) -> Vec<ShardPlace> {
+    let ids = batch.column(0).as_string::<i32>();
+    let number = |column: usize, row| batch.column(column).as_primitive::<UInt64Type>().value(row);
+    (0..batch.num_rows())
+        .map(|row| ShardPlace {
+            shard_id: ids.value(row).to_owned(),
+            offset: number(1, row),
+            length: number(2, row),
+            videos: number(3, row),
+        })
+        .collect()
 }
 
 impl IndexExec {
@@ -71,7 +121,7 @@ impl IndexExec {
     #[must_use]
     pub fn new(input: Arc<dyn ExecutionPlan>, options: Arc<IndexOptions>) -> Self {
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema_of("receipt")),
+            EquivalenceProperties::new(receipt_schema()),
             input.output_partitioning().clone(),
             input.pipeline_behavior(),
             input.boundedness(),
@@ -81,13 +131,25 @@ impl IndexExec {
             options,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
+            stop: CancellationToken::new(),
         }
+    }
+
+    /// The same, which ends early with an error when `stop` is cancelled.
+    #[must_use]
+    pub(crate) fn stopped_by(&self, stop: CancellationToken) -> Self {
+        Self { stop, ..self.clone() }
+    }
+
+    /// What it was told.
+    pub(crate) fn options(&self) -> &IndexOptions {
+        &self.options
     }
 }
 
 impl DisplayAs for IndexExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let IndexOptions { model_id, params_digest } = self.options.as_ref();
+        let Provenance { model_id, params_digest, .. } = &self.options.provenance;
         write!(f, "IndexExec: model={model_id}, params={params_digest}")
     }
 }
@@ -113,7 +175,8 @@ impl ExecutionPlan for IndexExec {
         self: Arc<Self>,
         mut inputs: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(inputs.swap_remove(0), Arc::clone(&self.options))))
+        let same = Self::new(inputs.swap_remove(0), Arc::clone(&self.options));
+        Ok(Arc::new(same.stopped_by(self.stop.clone())))
     }
 
     fn apply_expressions(
@@ -132,29 +195,46 @@ impl ExecutionPlan for IndexExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let indexer = context
+        let indexers = context
             .session_config()
-            .get_extension::<Indexer>()
-            .ok_or_else(|| exec_datafusion_err!("this worker was started without an indexer"))?;
+            .get_extension::<Indexers>()
+            .ok_or_else(|| exec_datafusion_err!("this process is no worker: it has no indexers"))?;
         let output = BaselineMetrics::new(&self.metrics, partition);
         let videos = MetricBuilder::new(&self.metrics).counter("videos", partition);
-        let schema = self.schema();
+        let (schema, stop) = (self.schema(), self.stop.clone());
+        let options = Arc::clone(&self.options);
         let receipts = self
             .input
             .execute(partition, context)?
-            .map_ok(|batch| futures::stream::iter(read_rows(&batch).collect::<Vec<_>>()))
+            .map_ok(|batch| futures::stream::iter(places_of(&batch).into_iter().map(Ok)))
             .try_flatten()
-            .then(move |shard| index(Arc::clone(&indexer), shard, videos.clone()))
+            .and_then(move |place| {
+                videos.add(usize::try_from(place.videos).unwrap_or(usize::MAX));
+                let (indexers, options) = (Arc::clone(&indexers), Arc::clone(&options));
+                let stop = stop.clone();
+                async move { index(&indexers, &options, &place, &stop).await }
+            })
             .map(move |receipt| receipt.and_then(|receipt| row(&schema, &receipt)))
             .inspect_ok(move |batch| output.record_output(batch.num_rows()));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), receipts)))
     }
 }
 
-async fn index(indexer: Arc<Indexer>, shard: Result<Shard>, videos: Count) -> Result<Receipt> {
-    let shard = shard?;
-    videos.add(shard.items.len());
-    indexer.index_shard(shard).await.map_err(Error::into_task_error)
+async fn index(
+    indexers: &Indexers,
+    options: &IndexOptions,
+    place: &ShardPlace,
+    stop: &CancellationToken,
+) -> Result<Receipt> {
+    let work = async { indexers.indexer(options).await?.index_shard(place).await };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            tracing::info!(shard = %place.shard_id, "shard stopped");
+            Err(Error::Cancelled.into_task_error())
+        }
+        receipt = work => receipt.map_err(Error::into_task_error),
+    }
 }
 
 /// The receipts of a batch that [`IndexExec`] has made.
@@ -162,7 +242,9 @@ async fn index(indexer: Arc<Indexer>, shard: Result<Shard>, videos: Count) -> Re
 /// # Errors
 /// When a row is not a receipt.
 pub fn receipts_of(batch: &RecordBatch) -> Result<Vec<Receipt>> {
-    read_rows(batch).collect()
+    let texts = batch.column(0).as_string::<i32>();
+    let read = |text| serde_json::from_str(text).map_err(|e| DataFusionError::External(e.into()));
+    texts.iter().flatten().map(read).collect()
 }
 
 /// A batch of one row: `value` as JSON.
@@ -172,46 +254,37 @@ fn row(schema: &SchemaRef, value: &impl Serialize) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::clone(schema), vec![column])?)
 }
 
-/// The values of a batch of such rows.
-fn read_rows<T: DeserializeOwned>(batch: &RecordBatch) -> impl Iterator<Item = Result<T>> {
-    let texts = batch.column(0).as_string::<i32>();
-    texts
-        .iter()
-        .flatten()
-        .map(|text| serde_json::from_str(text).map_err(|e| DataFusionError::External(e.into())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use datafusion::physical_plan::display::DisplayableExecutionPlan;
 
-    fn shard(id: &str) -> Shard {
-        Shard { shard_id: id.to_owned(), items: Vec::new() }
-    }
-
-    fn plan(shards: &[Shard]) -> IndexExec {
-        let options = IndexOptions { model_id: "tiny".to_owned(), params_digest: "p".to_owned() };
-        IndexExec::new(shards_scan(shards).unwrap(), Arc::new(options))
+    fn plan(shards: &[&str]) -> Arc<dyn ExecutionPlan> {
+        let place =
+            |id: &&str| ShardPlace { shard_id: (*id).to_owned(), offset: 0, length: 1, videos: 1 };
+        let shards = shards.iter().map(place).collect();
+        let plan =
+            PlanFile { format_version: 1, name: "p".to_owned(), run_id: "r".to_owned(), shards };
+        index_plan(crate::testing::index_options(), &plan).unwrap()
     }
 
     #[test]
     fn shows_what_a_person_would_change() {
-        let plan = plan(&[shard("a")]);
-        let text = DisplayableExecutionPlan::new(&plan).one_line().to_string();
+        let plan = plan(&["a"]);
+        let text = DisplayableExecutionPlan::new(plan.as_ref()).one_line().to_string();
         assert_eq!(text.trim_end(), "IndexExec: model=tiny, params=p");
     }
 
     #[test]
     fn a_shard_is_a_partition() {
-        let plan = plan(&[shard("a"), shard("b"), shard("c")]);
+        let plan = plan(&["a", "b", "c"]);
         assert_eq!(plan.properties().output_partitioning().partition_count(), 3);
         assert_eq!(plan.children().len(), 1, "a leaf would be run whole by every task");
     }
 
     #[tokio::test]
-    async fn says_so_on_a_worker_without_an_indexer() {
-        let error = plan(&[shard("a")]).execute(0, Arc::default()).err().unwrap().to_string();
-        assert!(error.contains("without an indexer"), "{error}");
+    async fn says_so_where_nothing_can_index() {
+        let error = plan(&["a"]).execute(0, Arc::default()).err().unwrap().to_string();
+        assert!(error.contains("has no indexers"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use eventide_catalog::Receipt;
 use eventide_schema::{Outcome, Status};
 
 /// Counters of a run. Written by workers, read by the program that shows them.
@@ -37,6 +38,13 @@ impl Progress {
         if outcome.status == Status::Failed {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Takes in a shard that another process has finished.
+    pub(crate) fn record_receipt(&self, receipt: &Receipt) {
+        self.done.fetch_add(receipt.counts.videos(), Ordering::Relaxed);
+        self.events.fetch_add(receipt.counts.events, Ordering::Relaxed);
+        self.failed.fetch_add(receipt.counts.failed, Ordering::Relaxed);
     }
 
     /// The counters now.

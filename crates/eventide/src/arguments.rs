@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    caption::CaptionArguments, eval::EvalArguments, model::ModelCommand, sql::SqlArguments,
-    synth::SynthArguments, train::TrainArguments,
+    caption::CaptionArguments, eval::EvalArguments, executor::ExecutorArguments,
+    model::ModelCommand, scheduler::SchedulerArguments, sql::SqlArguments, synth::SynthArguments,
+    train::TrainArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -84,6 +85,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ModelCommand,
     },
+    /// Stop a job that runs on a cluster. What it has finished is kept.
+    Cancel(CancelArguments),
+    /// Serve a cluster: hand the shards of jobs to executors.
+    Scheduler(SchedulerArguments),
+    /// Work for a cluster: index the shards that a scheduler gives.
+    Executor(ExecutorArguments),
     /// Query the tables: one statement, or a shell.
     Sql(SqlArguments),
     /// Score predicted against reference events, as the field of dense video captioning does.
@@ -133,6 +140,20 @@ pub(crate) struct IndexArguments {
     /// Videos that are worked on at once; one a core if not given.
     #[arg(long, value_name = "N", env = "EVENTIDE_WORKERS")]
     pub(crate) workers: Option<std::num::NonZeroUsize>,
+    /// Have the work done by the executors of this scheduler, `http://host:50050`.
+    #[arg(long, value_name = "URL", env = "EVENTIDE_CLUSTER", conflicts_with = "workers")]
+    pub(crate) cluster: Option<String>,
+}
+
+/// Arguments of `cancel`.
+#[derive(Debug, Args)]
+pub(crate) struct CancelArguments {
+    /// The job.
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+    /// The scheduler that it runs under.
+    #[arg(long, value_name = "URL", env = "EVENTIDE_CLUSTER")]
+    pub(crate) cluster: String,
 }
 
 /// Where the tools are.

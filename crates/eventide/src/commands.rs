@@ -1,11 +1,14 @@
 //! The commands, one file each, and what they share: start, errors, exit codes.
 
+mod cancel;
 pub(crate) mod caption;
 mod check;
 pub(crate) mod eval;
+pub(crate) mod executor;
 mod index;
 pub(crate) mod model;
 pub(crate) mod plan;
+pub(crate) mod scheduler;
 mod schemas;
 pub(crate) mod sql;
 pub(crate) mod synth;
@@ -16,8 +19,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use clap::Parser;
 use eventide_catalog::Stores;
 use eventide_engine::{Night, Worker};
-use eventide_media::{Limits, Media, Sandbox};
-use eventide_pipeline::LimitOptions;
+use eventide_media::Sandbox;
 use miette::{IntoDiagnostic, WrapErr};
 
 use crate::{
@@ -104,6 +106,14 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
             "check the address, the network, and what the environment says of the store: AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...",
         ),
         Error::Bundle { .. } => Some("check that the folder is a whole bundle of this version"),
+        Error::Scheduler { .. } => Some(
+            "check that the scheduler runs and listens at this address; then run the same command again: what has been finished is kept",
+        ),
+        Error::SchedulerAddress { .. } => Some("give it as `http://host:50050`"),
+        Error::Refused { .. } => Some("look at the log of the scheduler"),
+        Error::OnCluster { .. } => Some(
+            "the executors' logs say more; run the same command again: what has been finished is kept",
+        ),
         error if error.is_transient() => {
             Some("run the same command again: what has been finished is kept")
         }
@@ -151,6 +161,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     let ended = runtime.block_on(async {
         match arguments.command {
             Command::Index(index) => index::run(&index, &common, &stores).await,
+            Command::Cancel(cancel) => cancel::run(&cancel, &stores).await,
+            Command::Scheduler(scheduler) => scheduler::run(&scheduler, &stores).await,
+            Command::Executor(executor) => executor::run(&executor, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Caption(caption) => caption::run(&caption, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
@@ -190,18 +203,8 @@ fn night(job: &JobArguments) -> Result<Night, Stop> {
     JobFile::load(&job.job, &overrides).map_err(Stop::bad_job)
 }
 
-/// The worker that this process is for a job.
+/// The worker that this process is. It needs ONNX Runtime if it has a model to run.
 fn worker(
-    night: &Night,
-    tools: &ToolArguments,
-    videos_in_flight: Option<usize>,
-) -> Result<Worker, Stop> {
-    worker_within(&night.limits, night.model.is_some(), tools, videos_in_flight)
-}
-
-/// The worker that this process is, with its limits. It needs ONNX Runtime if it has a model to run.
-fn worker_within(
-    limits: &LimitOptions,
     has_model: bool,
     tools: &ToolArguments,
     videos_in_flight: Option<usize>,
@@ -221,22 +224,14 @@ fn worker_within(
     } else {
         std::path::PathBuf::new() // events come from speech
     };
-    let limits = Limits {
-        wall: limits.wall,
-        cpu: limits.cpu,
-        memory: limits.memory.as_u64(),
-        ..Limits::default()
-    };
     let sandbox = Sandbox::report();
     if sandbox.lacks_a_mechanism() {
         tracing::warn!(%sandbox, "this kernel sandboxes media children only in part");
     } else {
         tracing::info!(%sandbox, "media children are sandboxed");
     }
-    let media_tools = environment::media_tools(tools).map_err(Stop::bad_job)?;
     Ok(Worker {
-        media: Media::new(media_tools.clone(), limits),
-        tools: media_tools,
+        tools: environment::media_tools(tools).map_err(Stop::bad_job)?,
         scratch: Arc::new(scratch),
         cache,
         onnxruntime,

@@ -87,13 +87,7 @@ impl TryFrom<String> for DeviceOption {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        if text == "cpu" {
-            return Ok(Self(Device::Cpu));
-        }
-        text.strip_prefix("cuda:")
-            .and_then(|ordinal| ordinal.parse().ok())
-            .map(|ordinal| Self(Device::Cuda(ordinal)))
-            .ok_or_else(|| format!("expected `cpu` or `cuda:N`, not `{text}`"))
+        text.parse().map(Self)
     }
 }
 

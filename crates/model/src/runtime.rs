@@ -5,6 +5,7 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
+    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,6 +18,7 @@ use ort::{
     session::{SessionInputValue, SessionOutputs},
     value::{DynValue, PrimitiveTensorElementType},
 };
+use serde::{Deserialize, Serialize};
 
 /// What went wrong in ONNX Runtime, and in which file.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +113,8 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Where a session computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Device {
     /// The processor.
     #[default]
@@ -126,6 +129,34 @@ impl fmt::Display for Device {
             Self::Cpu => formatter.write_str("cpu"),
             Self::Cuda(ordinal) => write!(formatter, "cuda:{ordinal}"),
         }
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "cpu" {
+            return Ok(Self::Cpu);
+        }
+        text.strip_prefix("cuda:")
+            .and_then(|ordinal| ordinal.parse().ok())
+            .map(Self::Cuda)
+            .ok_or_else(|| format!("expected `cpu` or `cuda:N`, not `{text}`"))
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.to_string()
     }
 }
 

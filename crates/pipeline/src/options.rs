@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use bytesize::ByteSize;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The section `[captioning]` of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -117,6 +117,7 @@ pub enum TranscriptOption {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LimitOptions {
     /// Address space of a media child.
+    #[serde(serialize_with = "exactly")]
     #[schemars(with = "String")]
     pub memory: ByteSize,
     /// Wall-clock time of one video, from fetch to outcome. The time that its windows wait for their
@@ -130,11 +131,13 @@ pub struct LimitOptions {
     #[schemars(with = "String")]
     pub cpu: Duration,
     /// Objects larger than this are skipped.
+    #[serde(serialize_with = "exactly")]
     #[schemars(with = "String")]
     pub largest_file: ByteSize,
     /// Tries of one version of a video before it is left alone.
     pub attempts: NonZeroU32,
     /// Disk space for copies of remote videos, all of them together.
+    #[serde(serialize_with = "exactly")]
     #[schemars(with = "String")]
     pub scratch: ByteSize,
 }
@@ -152,10 +155,28 @@ impl Default for LimitOptions {
     }
 }
 
+/// Writes a size as people do where that says it exactly, else in bytes.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "this is how serde calls it")]
+fn exactly<S: Serializer>(size: &ByteSize, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = size.to_string();
+    if text.parse() == Ok(*size) {
+        return serializer.serialize_str(&text);
+    }
+    serializer.collect_str(&format_args!("{} B", size.as_u64()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    #[test]
+    fn limits_come_back_to_the_byte() {
+        let limits = LimitOptions { memory: ByteSize::b(1_234_567_891), ..LimitOptions::default() };
+        let text = serde_json::to_string(&limits).unwrap();
+        assert!(text.contains("4.0 GiB") || text.contains("64.0 GiB"), "{text}");
+        assert_eq!(serde_json::from_str::<LimitOptions>(&text).unwrap(), limits);
+    }
 
     #[rstest]
     #[case::whole("whole", Some(WindowOption::Whole))]

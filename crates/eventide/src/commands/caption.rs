@@ -13,7 +13,7 @@ use eventide_schema::{
 };
 use miette::{IntoDiagnostic, WrapErr};
 
-use super::{Stop, absolute, explained, index::told_to_stop, worker_within};
+use super::{Stop, absolute, explained, index::told_to_stop, worker};
 use crate::{arguments::ToolArguments, job::DeviceOption, report};
 
 /// Arguments of `caption`.
@@ -122,7 +122,7 @@ pub(super) async fn run(
     if let Some(model) = &how.model {
         model.identity(stores).await.map_err(|error| Stop::bad_job(explained(&error)))?;
     }
-    let worker = worker_within(&how.limits, how.model.is_some(), &arguments.tools, Some(1))?;
+    let worker = worker(how.model.is_some(), &arguments.tools, Some(1))?;
     let tools = worker.tools.check().await;
     tools.map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
     let work = async {
@@ -133,7 +133,8 @@ pub(super) async fn run(
             Form::Events | Form::Paragraph => pipeline.index(item).await,
             Form::Clips => pipeline.clips(item, &clips).await,
         };
-        let failed = |source| eventide_engine::Error::Pipeline { video: uri, source };
+        let failed =
+            |error| eventide_engine::Error::Pipeline { video: uri, source: Box::new(error) };
         outcome.map_err(|error| Stop::of_run(&failed(error)))
     };
     let outcome = tokio::select! {

@@ -2,15 +2,16 @@
 
 use std::{io::IsTerminal, process::ExitCode, sync::Arc, time::Duration};
 
-use eventide_catalog::Stores;
-use eventide_engine::Progress;
+use eventide_catalog::{Stores, Tables};
+use eventide_engine::{Cluster, Night, Progress};
+use eventide_schema::tables::RunRow;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{signal::unix::SignalKind, time::MissedTickBehavior};
 
 use super::{Stop, explained, night, worker};
 use crate::{
     arguments::{Common, IndexArguments},
-    report,
+    environment, report,
 };
 
 pub(super) async fn run(
@@ -19,22 +20,76 @@ pub(super) async fn run(
     stores: &Arc<Stores>,
 ) -> Result<ExitCode, Stop> {
     let night = night(&arguments.job)?;
-    let worker = worker(&night, &arguments.job.tools, arguments.workers.map(usize::from))?;
-    // A tool that does not work would make a failure of every video.
-    let tools = worker.tools.check().await;
-    tools.map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
     let progress = Arc::new(Progress::default());
+    let cluster = arguments.cluster.as_deref().map(Cluster::at).transpose();
+    let cluster = cluster.map_err(|e| Stop::of_run(&e))?;
     let work = async {
-        let planned = night.plan(stores, true).await.map_err(|e| Stop::bad_job(explained(&e)))?;
-        night.run(planned, stores, &worker, &progress).await.map_err(|e| Stop::of_run(&e))
+        match &cluster {
+            Some(cluster) => index_on(cluster, &night, stores, &progress).await,
+            None => index_here(arguments, &night, stores, &progress).await,
+        }
     };
     let run = tokio::select! {
         run = work => run?,
         () = shown(&progress, !common.quiet && std::io::stderr().is_terminal()) => unreachable!("it shows for ever"),
-        () = told_to_stop() => return Err(interrupted(&progress)),
+        () = told_to_stop() => return Err(stopped(cluster.as_ref(), &night, stores, &progress).await),
     };
     report::run(&run, arguments.job.format).map_err(Stop::failed)?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn index_here(
+    arguments: &IndexArguments,
+    night: &Night,
+    stores: &Arc<Stores>,
+    progress: &Arc<Progress>,
+) -> Result<RunRow, Stop> {
+    let has_model = night.model.is_some();
+    let worker = worker(has_model, &arguments.job.tools, arguments.workers.map(usize::from))?;
+    // A tool that does not work would make a failure of every video.
+    let tools = worker.tools.check().await;
+    tools.map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
+    let planned = night.plan(stores, true).await.map_err(|e| Stop::bad_job(explained(&e)))?;
+    night.run(planned, stores, &worker, progress).await.map_err(|e| Stop::of_run(&e))
+}
+
+async fn index_on(
+    cluster: &Cluster,
+    night: &Night,
+    stores: &Arc<Stores>,
+    progress: &Arc<Progress>,
+) -> Result<RunRow, Stop> {
+    let tables = tables(night, stores)?;
+    // Before the plan, so that what the earlier client has had done counts.
+    cluster.take_over(&tables, &night.job).await.map_err(|e| Stop::of_run(&e))?;
+    let planned = night.plan(stores, true).await.map_err(|e| Stop::bad_job(explained(&e)))?;
+    let name = environment::worker_name();
+    night.run_on(cluster, planned, &name, progress).await.map_err(|e| Stop::of_run(&e))
+}
+
+/// The tables of a job.
+pub(super) fn tables(night: &Night, stores: &Stores) -> Result<Tables, Stop> {
+    Tables::open(stores, &night.tables).map_err(|e| Stop::bad_job(explained(&e.into())))
+}
+
+/// What to say when told to stop. A cluster is asked to stop first, unless one insists.
+async fn stopped(
+    cluster: Option<&Cluster>,
+    night: &Night,
+    stores: &Stores,
+    progress: &Progress,
+) -> Stop {
+    let Some(cluster) = cluster else { return interrupted(progress) };
+    let cancelled = async {
+        cluster.cancel(&tables(night, stores)?, &night.job).await.map_err(|e| Stop::of_run(&e))
+    };
+    tokio::select! {
+        cancelled = cancelled => match cancelled {
+            Ok(_) => interrupted(progress),
+            Err(stop) => stop,
+        },
+        () = told_to_stop() => left_running(progress),
+    }
 }
 
 fn interrupted(progress: &Progress) -> Stop {
@@ -42,6 +97,16 @@ fn interrupted(progress: &Progress) -> Stop {
     Stop::interrupted(miette::miette!(
         help = "run the same command again: finished shards are kept, and nothing half-done was published",
         "interrupted after {} of {} videos",
+        counts.done,
+        counts.planned
+    ))
+}
+
+fn left_running(progress: &Progress) -> Stop {
+    let counts = progress.counts();
+    Stop::interrupted(miette::miette!(
+        help = "run the same command again to take it over and publish it, or stop it by `eventide cancel`",
+        "left after {} of {} videos; the cluster may still be at work",
         counts.done,
         counts.planned
     ))

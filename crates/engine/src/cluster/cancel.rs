@@ -1,0 +1,107 @@
+//! Cancelling that stops the work. Ballista's engine drives a plan in a task of its own, which goes on
+//! when the query stage is aborted; here each stage carries a token that is cancelled with it.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use ballista_core::{
+    JobId,
+    serde::protobuf::{
+        RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport,
+    },
+};
+use ballista_executor::execution_engine::{
+    DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor,
+};
+use datafusion::{
+    common::{
+        Result,
+        tree_node::{Transformed, TreeNode},
+    },
+    execution::TaskContext,
+    physical_plan::{ExecutionPlan, metrics::MetricsSet},
+    prelude::SessionConfig,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::IndexExec;
+
+/// Ballista's engine, whose stages stop when they are aborted.
+#[derive(Default)]
+pub(super) struct CancellableEngine(DefaultExecutionEngine);
+
+impl ExecutionEngine for CancellableEngine {
+    fn create_query_stage_exec(
+        &self,
+        job_id: JobId,
+        stage_id: usize,
+        task_id: usize,
+        partitions: Vec<usize>,
+        plan: Arc<dyn ExecutionPlan>,
+        work_dir: &str,
+        config: &SessionConfig,
+    ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let stop = CancellationToken::new();
+        let plan = stopped_by(plan, &stop)?;
+        let stage = self.0.create_query_stage_exec(
+            job_id, stage_id, task_id, partitions, plan, work_dir, config,
+        )?;
+        Ok(Arc::new(Stage { stage, stop }))
+    }
+}
+
+/// The plan, whose operators of ours end when `stop` is cancelled.
+fn stopped_by(
+    plan: Arc<dyn ExecutionPlan>,
+    stop: &CancellationToken,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let transformed = plan.transform_up(|node| {
+        Ok(match node.downcast_ref::<IndexExec>() {
+            Some(index) => {
+                Transformed::yes(Arc::new(index.stopped_by(stop.clone())) as Arc<dyn ExecutionPlan>)
+            }
+            None => Transformed::no(node),
+        })
+    })?;
+    Ok(transformed.data)
+}
+
+#[derive(Debug)]
+struct Stage {
+    stage: Arc<dyn QueryStageExecutor>,
+    stop: CancellationToken,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stage.fmt(f)
+    }
+}
+
+#[async_trait]
+impl QueryStageExecutor for Stage {
+    async fn execute_query_stage(
+        &self,
+        task_id: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<Vec<ShuffleWritePartition>> {
+        let _stop = self.stop.clone().drop_guard(); // an aborted stage drops this future
+        self.stage.execute_query_stage(task_id, context).await
+    }
+
+    fn collect_plan_metrics(&self) -> Vec<MetricsSet> {
+        self.stage.collect_plan_metrics()
+    }
+
+    fn collect_runtime_stats_reports(&self) -> Vec<RuntimeStatsReport> {
+        self.stage.collect_runtime_stats_reports()
+    }
+
+    fn collect_window_state_reports(&self) -> Result<Vec<WindowStateReport>> {
+        self.stage.collect_window_state_reports()
+    }
+
+    fn collect_column_stats(&self) -> Vec<TaskColumnStats> {
+        self.stage.collect_column_stats()
+    }
+}

@@ -1,0 +1,318 @@
+//! The client: hands a run to the scheduler and follows it by the receipts that its shards leave.
+//!
+//! The answer of the run is not fetched from executors: the receipts are in the object store, and stay
+//! there whoever dies. So a scheduler that comes back with an empty memory is given the same plan
+//! again, in which everything finished is found finished.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use ballista_core::{
+    extension::SessionConfigExt,
+    serde::protobuf::{
+        CancelJobParams, ExecuteQueryParams, GetJobStatusParams, KeyValuePair,
+        execute_query_failure_result::Failure, execute_query_params::Query, execute_query_result,
+        job_status::Status, scheduler_grpc_client::SchedulerGrpcClient,
+    },
+    utils::{GrpcClientConfig, create_grpc_client_endpoint},
+    version,
+};
+use datafusion::{
+    datasource::provider_as_source, logical_expr::LogicalPlanBuilder, prelude::SessionConfig,
+};
+use datafusion_proto::{logical_plan::AsLogicalPlan, protobuf::LogicalPlanNode};
+use eventide_catalog::{PlanFile, Receipt, Submission, Tables};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use uuid::Uuid;
+
+use super::{
+    codec::LogicalCodec,
+    scheduler_address,
+    session::{Local, MESSAGE_BYTES, session_config},
+    table::RunTable,
+};
+use crate::{Error, IndexOptions, Progress};
+
+/// How often the scheduler is asked how a run is.
+const ASK_EVERY: Duration = Duration::from_millis(300);
+/// How often the receipts are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(2);
+/// How long a scheduler may be gone before the client gives up.
+const SCHEDULER_GRACE: Duration = Duration::from_mins(2);
+/// How long the scheduler may take to know a run that it has accepted.
+const ACCEPT_GRACE: Duration = Duration::from_secs(10);
+/// How often in a row a run is handed in again of which nothing got done.
+const MOST_VAIN_SUBMISSIONS: usize = 3;
+/// How long the scheduler may take to stop a run.
+const CANCEL_GRACE: Duration = Duration::from_secs(20);
+
+/// A cluster, by its scheduler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    url: String,
+}
+
+type Scheduler = SchedulerGrpcClient<Channel>;
+
+/// How a submitted run ended.
+enum Ended {
+    Done,
+    /// The scheduler does not know it any more.
+    Forgotten,
+}
+
+impl Cluster {
+    /// The cluster whose scheduler is at `url`, `http://host:port`. Nothing is asked of it.
+    ///
+    /// # Errors
+    /// [`Error::SchedulerAddress`].
+    pub fn at(url: &str) -> Result<Self, Error> {
+        let (host, port) = scheduler_address(url)?;
+        Ok(Self { url: format!("http://{host}:{port}") })
+    }
+
+    /// Has the shards of a plan done, and gives their receipts.
+    pub(crate) async fn index(
+        &self,
+        job: &str,
+        tables: &Tables,
+        options: IndexOptions,
+        plan: &PlanFile,
+        progress: &Progress,
+    ) -> Result<Vec<Receipt>, Error> {
+        let mut followed = Followed::new(tables, plan, progress);
+        let mut vain = 0;
+        while vain < MOST_VAIN_SUBMISSIONS {
+            let before = followed.receipts.len();
+            let mut scheduler = self.connect().await?;
+            let id = self.submit(&mut scheduler, job, &options).await?;
+            tracing::info!(run = %plan.run_id, cluster_job = %id, shards = plan.shards.len(), "handed to the cluster");
+            let note = Submission::new(&self.url, &id, &plan.run_id);
+            tables.note_submission(job, Some(&note)).await?;
+            if let Ended::Done = self.follow(&mut scheduler, &id, &mut followed).await? {
+                followed.count().await?;
+                tables.note_submission(job, None).await?;
+                return followed.all();
+            }
+            tracing::warn!(cluster_job = %id, "the scheduler has forgotten the run; handing it in again");
+            vain = if followed.receipts.len() > before { 0 } else { vain + 1 };
+        }
+        Err(self.ended_badly("the scheduler forgets the run again and again"))
+    }
+
+    /// Stops what an earlier client of the job may have left running on a cluster. What it finished is
+    /// kept; what it is at stops within seconds.
+    ///
+    /// # Errors
+    /// When the note of it cannot be read, or the scheduler does not stop it.
+    pub async fn take_over(&self, tables: &Tables, job: &str) -> Result<(), Error> {
+        let Some(note) = tables.submission(job).await? else { return Ok(()) };
+        if self.stop(&note).await? {
+            tracing::warn!(cluster_job = %note.cluster_job, run = %note.run_id, "took over from an earlier client");
+        }
+        Ok(tables.note_submission(job, None).await?)
+    }
+
+    /// Stops a job, if one is known to run. Says whether it did.
+    ///
+    /// # Errors
+    /// When the note of it cannot be read, or the scheduler does not stop it.
+    pub async fn cancel(&self, tables: &Tables, job: &str) -> Result<bool, Error> {
+        let Some(note) = tables.submission(job).await? else { return Ok(false) };
+        let stopped = self.stop(&note).await?;
+        tables.note_submission(job, None).await?;
+        Ok(stopped)
+    }
+
+    /// Stops a submitted run and waits until the scheduler says so. Says whether it was running.
+    async fn stop(&self, note: &Submission) -> Result<bool, Error> {
+        let mut scheduler = self.connect().await?;
+        let deadline = Instant::now() + CANCEL_GRACE;
+        let mut stopping = false;
+        loop {
+            match self.status(&mut scheduler, &note.cluster_job).await? {
+                Some(Status::Queued(_) | Status::Running(_)) if !stopping => {
+                    let params = CancelJobParams { job_id: note.cluster_job.clone() };
+                    scheduler.cancel_job(params).await.map_err(|status| self.lost(status))?;
+                    stopping = true;
+                }
+                Some(Status::Queued(_) | Status::Running(_)) if Instant::now() > deadline => {
+                    return Err(self.ended_badly("the scheduler does not stop the run"));
+                }
+                Some(Status::Queued(_) | Status::Running(_)) => {
+                    tokio::time::sleep(ASK_EVERY).await;
+                }
+                Some(Status::Failed(_) | Status::Successful(_)) | None => return Ok(stopping),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Scheduler, Error> {
+        let config = session_config(&Local { stores: None, indexers: None });
+        let grpc = GrpcClientConfig::from(&config.ballista_config());
+        let unreachable =
+            |source| Error::Scheduler { url: self.url.clone(), source: Box::new(source) };
+        let endpoint = create_grpc_client_endpoint(self.url.clone(), Some(&grpc));
+        let channel = endpoint.map_err(unreachable)?.connect().await.map_err(unreachable)?;
+        Ok(SchedulerGrpcClient::new(channel)
+            .max_encoding_message_size(MESSAGE_BYTES as usize)
+            .max_decoding_message_size(MESSAGE_BYTES as usize))
+    }
+
+    /// Hands a run in; gives the scheduler's name for it.
+    async fn submit(
+        &self,
+        scheduler: &mut Scheduler,
+        job: &str,
+        options: &IndexOptions,
+    ) -> Result<String, Error> {
+        let config =
+            session_config(&Local { stores: None, indexers: None }).with_ballista_job_name(job);
+        let params = ExecuteQueryParams {
+            query: Some(Query::LogicalPlan(encoded(options)?)),
+            settings: settings(&config),
+            session_id: Uuid::now_v7().to_string(),
+            operation_id: Uuid::now_v7().to_string(),
+        };
+        let mut request = tonic::Request::new(params);
+        version::insert_version_header(request.metadata_mut());
+        let answer = scheduler.execute_query(request).await.map_err(|status| self.lost(status))?;
+        match answer.into_inner().result {
+            Some(execute_query_result::Result::Success(success)) => Ok(success.job_id),
+            Some(execute_query_result::Result::Failure(failure)) => {
+                Err(self.refused(failure.failure.map_or_else(String::new, reason_of)))
+            }
+            None => Err(self.refused("it gave no answer".to_owned())),
+        }
+    }
+
+    /// Waits for the end of a submitted run.
+    async fn follow(
+        &self,
+        scheduler: &mut Scheduler,
+        id: &str,
+        followed: &mut Followed<'_>,
+    ) -> Result<Ended, Error> {
+        let start = Instant::now();
+        let (mut known, mut silent_since, mut counted) = (false, None, start);
+        loop {
+            tokio::time::sleep(ASK_EVERY).await;
+            match self.status(scheduler, id).await {
+                Ok(Some(Status::Successful(_))) => return Ok(Ended::Done),
+                Ok(Some(Status::Failed(job))) if job.error == "Cancelled" => {
+                    return Err(Error::Cancelled);
+                }
+                Ok(Some(Status::Failed(job))) => return Err(self.ended_badly(&job.error)),
+                Ok(None) if known || start.elapsed() > ACCEPT_GRACE => return Ok(Ended::Forgotten),
+                Ok(None) => {}
+                Ok(Some(_)) => (known, silent_since) = (true, None),
+                Err(error) => {
+                    let since = *silent_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > SCHEDULER_GRACE {
+                        return Err(error);
+                    }
+                    tracing::warn!(error = %error, "the scheduler is silent");
+                }
+            }
+            if counted.elapsed() > COUNT_EVERY {
+                match followed.count().await {
+                    Err(error) if !error.is_transient() => return Err(error),
+                    Err(error) => tracing::warn!(error = %error, "cannot count receipts now"),
+                    Ok(()) => {}
+                }
+                counted = Instant::now();
+            }
+        }
+    }
+
+    async fn status(&self, scheduler: &mut Scheduler, id: &str) -> Result<Option<Status>, Error> {
+        let params = GetJobStatusParams { job_id: id.to_owned() };
+        let answer = scheduler.get_job_status(params).await.map_err(|status| self.lost(status))?;
+        Ok(answer.into_inner().status.and_then(|status| status.status))
+    }
+
+    /// What a call that failed means.
+    fn lost(&self, status: tonic::Status) -> Error {
+        match status.code() {
+            tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => {
+                self.refused(status.message().to_owned())
+            }
+            _ => Error::Scheduler { url: self.url.clone(), source: Box::new(status) },
+        }
+    }
+
+    fn refused(&self, because: String) -> Error {
+        Error::Refused { url: self.url.clone(), because }
+    }
+
+    fn ended_badly(&self, because: &str) -> Error {
+        Error::OnCluster { url: self.url.clone(), because: because.to_owned() }
+    }
+}
+
+fn reason_of(failure: Failure) -> String {
+    match failure {
+        Failure::PlanParsingFailure(reason)
+        | Failure::SessionNotFound(reason)
+        | Failure::SqlParsingFailure(reason) => reason,
+    }
+}
+
+/// The plan of a run as it is sent.
+fn encoded(options: &IndexOptions) -> Result<Vec<u8>, Error> {
+    let table = provider_as_source(Arc::new(RunTable(options.clone())));
+    let plan = LogicalPlanBuilder::scan("run", table, None)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(Error::Plan)?;
+    let mut buffer = Vec::new();
+    LogicalPlanNode::try_from_logical_plan(&plan, &LogicalCodec::default())
+        .and_then(|message| message.try_encode(&mut buffer))
+        .map_err(Error::Plan)?;
+    Ok(buffer)
+}
+
+/// The settings of a session as they are sent.
+fn settings(config: &SessionConfig) -> Vec<KeyValuePair> {
+    let entries = config.options().entries().into_iter();
+    entries.map(|entry| KeyValuePair { key: entry.key, value: entry.value }).collect()
+}
+
+/// A run that others work on, as its receipts tell it.
+struct Followed<'a> {
+    tables: &'a Tables,
+    plan: &'a PlanFile,
+    progress: &'a Progress,
+    receipts: BTreeMap<String, Receipt>,
+}
+
+impl<'a> Followed<'a> {
+    fn new(tables: &'a Tables, plan: &'a PlanFile, progress: &'a Progress) -> Self {
+        Self { tables, plan, progress, receipts: BTreeMap::new() }
+    }
+
+    /// Takes in the receipts that are new.
+    async fn count(&mut self) -> Result<(), Error> {
+        let finished = self.tables.finished_shards(&self.plan.run_id).await?;
+        let finished: BTreeSet<&str> = finished.iter().map(String::as_str).collect();
+        let planned = self.plan.shards.iter().map(|place| place.shard_id.as_str());
+        let new = planned.filter(|id| finished.contains(id) && !self.receipts.contains_key(*id));
+        for receipt in self.tables.receipts(&self.plan.run_id, new).await? {
+            self.progress.record_receipt(&receipt);
+            self.receipts.insert(receipt.shard_id.clone(), receipt);
+        }
+        Ok(())
+    }
+
+    /// The receipts of all shards.
+    fn all(self) -> Result<Vec<Receipt>, Error> {
+        let missing = self.plan.shards.iter().find(|p| !self.receipts.contains_key(&p.shard_id));
+        match missing {
+            None => Ok(self.receipts.into_values().collect()),
+            Some(place) => Err(Error::NoReceipt { shard_id: place.shard_id.clone() }),
+        }
+    }
+}

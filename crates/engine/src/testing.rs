@@ -1,0 +1,29 @@
+//! What the tests of several modules need.
+
+use eventide_pipeline::{CaptioningOptions, LimitOptions, TranscriptOption};
+use eventide_schema::Provenance;
+
+use crate::{How, IndexOptions};
+
+/// Options of an operator that makes events of what is said.
+pub(crate) fn index_options() -> IndexOptions {
+    IndexOptions {
+        how: How {
+            transcripts: vec![TranscriptOption::Sidecar],
+            captioning: CaptioningOptions::default(),
+            limits: LimitOptions::default(),
+            model: None,
+        },
+        tables: "s3://lake/tables".to_owned(),
+        plan: "p".to_owned(),
+        provenance: Provenance {
+            model_id: "tiny".to_owned(),
+            model_digest: "m".to_owned(),
+            params_digest: "p".to_owned(),
+            run_id: "r".to_owned(),
+            indexed_at_ms: 1,
+            worker: String::new(),
+            pipeline_version: "0".to_owned(),
+        },
+    }
+}

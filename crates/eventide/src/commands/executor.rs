@@ -1,0 +1,121 @@
+//! `eventide executor`: index the shards that a scheduler gives.
+
+use std::{
+    net::IpAddr,
+    num::NonZeroUsize,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use clap::Args;
+use eventide_catalog::Stores;
+use eventide_engine::{ExecutorOptions, Indexers, Progress, run_executor};
+use eventide_model::runtime::Device;
+use miette::{IntoDiagnostic, WrapErr};
+
+use super::{Stop, explained, index::told_to_stop, scheduler::seconds, worker};
+use crate::{arguments::ToolArguments, environment};
+
+/// Arguments of `executor`.
+#[derive(Debug, Args)]
+pub(crate) struct ExecutorArguments {
+    /// The scheduler to work for, `http://host:50050`.
+    #[arg(value_name = "SCHEDULER", env = "EVENTIDE_CLUSTER")]
+    scheduler: String,
+    /// The device that models run on, `cpu` or `cuda:N`, whatever a job says; again for each further one.
+    #[arg(long = "device", value_name = "DEVICE")]
+    devices: Vec<Device>,
+    /// Shards that are worked on at once; one a device if not given.
+    #[arg(long, value_name = "N")]
+    slots: Option<NonZeroUsize>,
+    /// Videos that are worked on at once; one a core if not given.
+    #[arg(long, value_name = "N", env = "EVENTIDE_WORKERS")]
+    workers: Option<NonZeroUsize>,
+    /// Where it listens. Whoever reaches this address can have it work: the network is the only guard.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    listen: IpAddr,
+    /// The host name under which the scheduler reaches it, if it is not the one that it calls from.
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// Port for the scheduler's orders; any free one if 0.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    port: u16,
+    /// Port for what others fetch; any free one if 0.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    data_port: u16,
+    /// How long the scheduler may take to be there.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = seconds)]
+    patience: Duration,
+    /// How often it tells the scheduler that it is alive.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = seconds)]
+    heartbeat: Duration,
+    /// How long the shards in flight may take when it is told to stop; then they are given back.
+    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = seconds)]
+    grace: Duration,
+    /// The tools that do the work.
+    #[command(flatten)]
+    tools: ToolArguments,
+}
+
+pub(super) async fn run(
+    arguments: &ExecutorArguments,
+    stores: &Arc<Stores>,
+) -> Result<ExitCode, Stop> {
+    // Which jobs will come is not known yet: without ONNX Runtime only those from speech can be done.
+    let has_model = environment::onnxruntime(&arguments.tools).is_ok();
+    let worker = worker(has_model, &arguments.tools, arguments.workers.map(usize::from))?;
+    let tools = worker.tools.check().await;
+    tools.map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
+    if !has_model {
+        tracing::warn!("ONNX Runtime is not there: jobs with a model will fail here");
+    }
+    let work_dir = tempfile::Builder::new()
+        .prefix("eventide-executor-")
+        .tempdir()
+        .into_diagnostic()
+        .wrap_err("cannot make a work folder")
+        .map_err(Stop::bad_job)?;
+    let devices = arguments.devices.len().max(1);
+    let slots = arguments.slots.map_or(devices, usize::from);
+    let options = ExecutorOptions {
+        scheduler: arguments.scheduler.clone(),
+        scheduler_patience: arguments.patience,
+        listen: arguments.listen,
+        advertise: arguments.advertise.clone(),
+        port: arguments.port,
+        data_port: arguments.data_port,
+        slots,
+        heartbeat: arguments.heartbeat,
+        work_dir: work_dir.path().to_owned(),
+    };
+    let (stores, progress) = (Arc::clone(stores), Arc::new(Progress::default()));
+    let on_each = slots.div_ceil(devices);
+    let indexers = Indexers::new(stores, worker, arguments.devices.clone(), on_each, progress);
+    let working = AtomicBool::new(false);
+    let ready = |address| {
+        working.store(true, Ordering::Relaxed);
+        println!("executor listens at {address} for {}", options.scheduler);
+    };
+    tokio::select! {
+        ended = run_executor(&options, Arc::new(indexers), ready) => {
+            ended.map_err(|e| Stop::of_run(&e))?;
+        }
+        () = overdue(arguments.grace, &working) => {
+            tracing::warn!("stopped; shards in flight are given back");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends when the process was told to stop and its grace is over. Before it works there is none.
+async fn overdue(grace: Duration, working: &AtomicBool) {
+    told_to_stop().await;
+    if working.load(Ordering::Relaxed) {
+        tracing::info!("told to stop: finishing the shards in flight");
+        tokio::time::sleep(grace).await;
+    }
+}

@@ -1,0 +1,69 @@
+//! `eventide scheduler`: hand the shards of jobs to executors.
+
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Args;
+use eventide_catalog::Stores;
+use eventide_engine::{Scheduler, SchedulerOptions};
+
+use super::{Stop, index::told_to_stop};
+
+/// Arguments of `scheduler`.
+#[derive(Debug, Args)]
+pub(crate) struct SchedulerArguments {
+    /// Where it listens. Whoever reaches this address can run jobs: the network is the only guard.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50050")]
+    listen: SocketAddr,
+    /// The host name under which executors reach it, if it is not that address.
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// How long an executor may be silent before its shards are given to others.
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = seconds)]
+    executor_timeout: Duration,
+    /// How long a job waits for executors when the last one is gone; then it fails.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = seconds)]
+    no_executors_grace: Duration,
+}
+
+/// A time of one second or more.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time < Duration::from_secs(1) {
+        return Err("one second is the least".to_owned());
+    }
+    Ok(time)
+}
+
+pub(super) async fn run(
+    arguments: &SchedulerArguments,
+    stores: &Arc<Stores>,
+) -> Result<ExitCode, Stop> {
+    let options = SchedulerOptions {
+        listen: arguments.listen,
+        advertise: arguments.advertise.clone(),
+        executor_timeout: arguments.executor_timeout,
+        no_executors_grace: arguments.no_executors_grace,
+    };
+    let bound = Scheduler::bind(&options, Arc::clone(stores)).await;
+    let scheduler = bound.map_err(|e| Stop::of_run(&e))?;
+    println!("scheduler listens at http://{}", scheduler.address());
+    tokio::select! {
+        served = scheduler.serve() => served.map_err(|e| Stop::of_run(&e))?,
+        () = told_to_stop() => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::some("20s", Some(20))]
+    #[case::none("0s", None)]
+    #[case::bare("20", None)]
+    fn a_time_has_a_unit_and_a_second_at_least(#[case] text: &str, #[case] time: Option<u64>) {
+        assert_eq!(seconds(text).ok(), time.map(Duration::from_secs));
+    }
+}

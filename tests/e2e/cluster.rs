@@ -1,0 +1,331 @@
+//! The same night over many workers: a scheduler, executors and a client as processes, any of which may die.
+
+use std::fs;
+use std::time::Duration;
+
+use eventide_testkit::{Finished, Hostile, Program, Running, S3Server, bundles, tools};
+use object_store::{ObjectStoreExt, path::Path};
+use rstest::rstest;
+use serde_json::Value;
+
+use crate::trial::{LIMIT, Trial, eventide};
+
+/// One video a shard, so that a run has many parts to lose.
+const ONE_EACH: &str = "[captioning]\nsource = \"speech\"\n[run]\nshard-videos = 1\n";
+
+/// A scheduler and executors that work for it, on ports that nobody had.
+struct Cluster {
+    url: String,
+    scheduler: Running,
+    executors: Vec<Running>,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Cluster {
+    /// A cluster of so many executors, all of them registered.
+    fn of(executors: usize) -> Self {
+        Self::with(executors, Vec::new())
+    }
+
+    fn with(executors: usize, environment: Vec<(&'static str, String)>) -> Self {
+        let (scheduler, url) = scheduler("127.0.0.1:0", &environment);
+        let mut cluster = Self { url, scheduler, executors: Vec::new(), environment };
+        for _ in 0..executors {
+            cluster.add_executor();
+        }
+        cluster
+    }
+
+    fn add_executor(&mut self) {
+        let executor = eventide()
+            .arguments(["executor", &*self.url, "--heartbeat", "1s", "--workers", "1"])
+            .arguments(["--log", "info"])
+            .environment(self.environment.clone())
+            .start()
+            .unwrap();
+        executor.await_line("Executor registration succeed", LIMIT).unwrap();
+        self.executors.push(executor);
+    }
+
+    /// The program about to index the trial's corpus here.
+    fn index(&self, trial: &Trial) -> Program {
+        let program = trial.index().arguments(["--cluster", &*self.url]);
+        program.environment(self.environment.clone())
+    }
+
+    /// Indexes the trial's corpus, which must succeed, and gives the row of the run.
+    fn indexed(&self, trial: &Trial) -> Value {
+        run_of(&self.index(trial).run(LIMIT).unwrap())
+    }
+
+    /// Ends the executors, then the scheduler, and gives what each said.
+    fn said(self) -> Vec<String> {
+        let end = |process: Running| {
+            process.terminate().unwrap();
+            let finished = process.wait(LIMIT).unwrap();
+            finished.assert_code(0);
+            finished.stdout + &finished.stderr
+        };
+        self.executors.into_iter().chain([self.scheduler]).map(end).collect()
+    }
+}
+
+fn scheduler(listen: &str, environment: &[(&'static str, String)]) -> (Running, String) {
+    let running = eventide()
+        .arguments(["scheduler", "--listen", listen, "--executor-timeout", "4s", "--log", "info"])
+        .environment(environment.to_vec())
+        .start()
+        .unwrap();
+    let line = running.await_line("scheduler listens at ", LIMIT).unwrap();
+    let url = line.rsplit(' ').next().unwrap().to_owned();
+    (running, url)
+}
+
+fn run_of(finished: &Finished) -> Value {
+    finished.assert_code(0);
+    serde_json::from_str(&finished.stdout).unwrap()
+}
+
+/// A corpus of so many talks, one a shard.
+fn talks(count: u32) -> Trial {
+    let trial = Trial::with_job(ONE_EACH);
+    for number in 1..=count {
+        trial.add_narrated(number);
+    }
+    trial
+}
+
+/// The rows of `events` and `videos`.
+fn rows(trial: &Trial) -> (String, String) {
+    (trial.events(), trial.videos())
+}
+
+/// The rows of an undisturbed night of six talks in one process.
+fn undisturbed() -> (String, String) {
+    let trial = talks(6);
+    trial.indexed();
+    rows(&trial)
+}
+
+/// How often something was said.
+fn times(said: &[String], what: &str) -> usize {
+    said.iter().map(|text| text.matches(what).count()).sum()
+}
+
+/// Fails unless the tables hold six talks as one process would have left them, in one run.
+fn assert_undisturbed(trial: &Trial) {
+    assert_eq!(rows(trial), undisturbed());
+    let runs = trial.rows("runs", "run_id");
+    let captioned: u64 = runs.iter().filter_map(|run| run["captioned"].as_u64()).sum();
+    assert_eq!(captioned, 6, "{runs:#?}");
+    let kept = |folder: &str| fs::read_dir(trial.lake().join("_eventide").join(folder));
+    let left = kept("submissions").map_or(0, Iterator::count);
+    assert_eq!(left, 0, "nobody runs the job any more");
+}
+
+#[rstest]
+#[case::one_executor(1)]
+#[case::two_executors(2)]
+fn rows_are_those_of_one_process(#[case] executors: usize) {
+    let here = talks(5);
+    let there = talks(5);
+    for trial in [&here, &there] {
+        trial.add_hostile(Hostile::NotVideo);
+    }
+    let cluster = Cluster::of(executors);
+    let (run, other) = (here.indexed(), cluster.indexed(&there));
+    for column in ["listed", "captioned", "failed", "events", "video_ms", "params_digest"] {
+        assert_eq!(run[column], other[column], "{column}");
+    }
+    assert_eq!(rows(&here), rows(&there));
+    assert_eq!(there.distinct("videos", "worker"), executors);
+
+    let again = cluster.indexed(&there);
+    assert_eq!(
+        (&again["unchanged"], &again["planned"]),
+        (&5.into(), &1.into()),
+        "the bad one is tried again"
+    );
+}
+
+#[test]
+fn a_model_is_loaded_once_and_says_the_same_there() {
+    let job = "[model]\nbundle = \"bundle\"\n[captioning]\nmax-output-tokens = 20\n[run]\nshard-videos = 1\n";
+    let trials = [(); 2].map(|()| Trial::with_job(job));
+    for trial in &trials {
+        bundles::golden(&trial.folder().join("bundle")).unwrap();
+        for number in 1..=4 {
+            trial.add_narrated(number);
+        }
+    }
+    let cluster = Cluster::of(1);
+    trials[0].indexed();
+    let run = cluster.indexed(&trials[1]);
+    assert_eq!((&run["planned"], &run["failed"]), (&4.into(), &0.into()));
+    assert_eq!(rows(&trials[0]), rows(&trials[1]));
+    let said = cluster.said();
+    assert_eq!((times(&said, "model loaded"), times(&said, "shard begun")), (1, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_night_in_a_bucket_and_no_secret_in_any_log() {
+    let server = S3Server::start(&tools().unwrap()).unwrap();
+    let store = server.store().unwrap();
+    let trial = Trial::of_speech();
+    for number in 1..=3 {
+        let talk = trial.add_narrated(number);
+        for file in [talk.video, talk.side_car] {
+            let name = file.file_name().unwrap().to_string_lossy().into_owned();
+            let bytes = fs::read(&file).unwrap();
+            store.put(&Path::from(format!("videos/{name}")), bytes.into()).await.unwrap();
+        }
+    }
+    let (videos, lake) = (server.uri("videos"), server.uri("lake"));
+    let job = format!("[corpus]\nuri = \"{videos}\"\n[tables]\nuri = \"{lake}\"\n{ONE_EACH}");
+    trial.write_job(&job);
+    let environment = server.environment();
+    let secret = environment.iter().find(|(name, _)| *name == "AWS_SECRET_ACCESS_KEY");
+    let secret = secret.unwrap().1.clone();
+    let cluster = Cluster::with(2, environment);
+    let run = cluster.indexed(&trial);
+    assert_eq!((&run["captioned"], &run["events"]), (&3.into(), &6.into()));
+    for said in cluster.said() {
+        assert!(!said.contains(&secret), "{said}");
+    }
+}
+
+#[test]
+fn a_killed_executor_costs_at_most_its_shard() {
+    let trial = talks(6);
+    let mut cluster = Cluster::of(2);
+    let client = cluster.index(&trial).start().unwrap();
+    let doomed = cluster.executors.remove(0);
+    doomed.await_line("receipt written", LIMIT).unwrap();
+    let killed = doomed.kill().unwrap();
+    assert!(killed.was_killed());
+    run_of(&client.wait(LIMIT).unwrap());
+    assert_undisturbed(&trial);
+    let mut said = cluster.said();
+    said.push(killed.stderr);
+    let begun = times(&said, "shard begun");
+    assert!((6..=7).contains(&begun), "{begun} shards were begun of six");
+}
+
+#[test]
+fn all_executors_killed_at_once_new_ones_go_on() {
+    let trial = talks(6);
+    let mut cluster = Cluster::of(2);
+    let client = cluster.index(&trial).start().unwrap();
+    cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
+    let killed: Vec<_> = cluster.executors.drain(..).map(|doomed| doomed.kill().unwrap()).collect();
+    cluster.add_executor();
+    run_of(&client.wait(LIMIT).unwrap());
+    assert_undisturbed(&trial);
+    let mut said = cluster.said();
+    said.extend(killed.into_iter().map(|killed| killed.stderr));
+    let begun = times(&said, "shard begun");
+    assert!((6..=8).contains(&begun), "{begun} shards were begun of six");
+}
+
+#[test]
+fn a_killed_scheduler_is_given_the_run_again() {
+    let trial = talks(6);
+    let mut cluster = Cluster::of(1);
+    let client = cluster.index(&trial).start().unwrap();
+    cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
+    assert!(cluster.scheduler.kill().unwrap().was_killed());
+    let address = cluster.url.trim_start_matches("http://");
+    (cluster.scheduler, _) = scheduler(address, &[]);
+    let finished = client.wait(LIMIT).unwrap();
+    assert!(finished.stderr.contains("handing it in again"), "{}", finished.stderr);
+    run_of(&finished);
+    assert_undisturbed(&trial);
+}
+
+#[test]
+fn a_killed_client_is_followed_by_the_next() {
+    let trial = talks(6);
+    let cluster = Cluster::of(1);
+    let client = cluster.index(&trial).start().unwrap();
+    cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
+    assert!(client.kill().unwrap().was_killed());
+    assert!(!trial.table("runs").join("_delta_log").exists(), "nothing is published yet");
+    let run = cluster.indexed(&trial);
+    assert_eq!((&run["listed"], &run["captioned"]), (&6.into(), &6.into()));
+    assert_undisturbed(&trial);
+    let begun = times(&cluster.said(), "shard begun");
+    assert!((6..=7).contains(&begun), "{begun} shards were begun of six");
+}
+
+/// One shard of many videos, which takes a worker a while.
+fn a_long_shard() -> Trial {
+    let trial = Trial::of_speech();
+    let talk = trial.add_narrated(1);
+    for number in 0..60 {
+        let copy = trial.corpus().join(format!("copy-{number}.mp4"));
+        fs::copy(&talk.video, &copy).unwrap();
+        fs::copy(&talk.side_car, copy.with_extension("vtt")).unwrap();
+    }
+    trial
+}
+
+#[test]
+fn a_stopped_client_stops_the_work() {
+    let trial = a_long_shard();
+    let cluster = Cluster::of(1);
+    let client = cluster.index(&trial).start().unwrap();
+    cluster.executors[0].await_line("shard begun", LIMIT).unwrap();
+    client.interrupt().unwrap();
+    let finished = client.wait(Duration::from_secs(30)).unwrap();
+    finished.assert_code(130);
+    assert!(finished.stderr.contains("run the same command again"), "{}", finished.stderr);
+    cluster.executors[0].await_line("shard stopped", Duration::from_secs(10)).unwrap();
+    let run = cluster.indexed(&trial);
+    assert_eq!((&run["captioned"], &run["failed"]), (&61.into(), &0.into()));
+}
+
+#[test]
+fn a_job_is_cancelled_by_its_name() {
+    let trial = a_long_shard();
+    let cluster = Cluster::of(1);
+    let client = cluster.index(&trial).start().unwrap();
+    cluster.executors[0].await_line("shard begun", LIMIT).unwrap();
+    let cancel = || trial.program(["cancel", "night.toml", "--cluster", &*cluster.url]).run(LIMIT);
+    let finished = cancel().unwrap();
+    finished.assert_code(0);
+    assert!(finished.stdout.contains("stopped `night`"), "{}", finished.stdout);
+    cluster.executors[0].await_line("shard stopped", Duration::from_secs(10)).unwrap();
+    let client = client.wait(LIMIT).unwrap();
+    client.assert_code(1);
+    assert!(client.stderr.contains("cancelled"), "{}", client.stderr);
+    let again = cancel().unwrap();
+    assert!(again.stdout.contains("is not running"), "{}", again.stdout);
+}
+
+#[test]
+fn an_executor_that_is_told_to_stop_finishes_its_shard() {
+    let trial = a_long_shard();
+    let mut cluster = Cluster::of(1);
+    let client = cluster.index(&trial).start().unwrap();
+    let leaving = cluster.executors.remove(0);
+    leaving.await_line("shard begun", LIMIT).unwrap();
+    leaving.terminate().unwrap();
+    let finished = leaving.wait(LIMIT).unwrap();
+    finished.assert_code(0);
+    assert!(finished.stderr.contains("receipt written"), "{}", finished.stderr);
+    cluster.add_executor();
+    let run = run_of(&client.wait(LIMIT).unwrap());
+    assert_eq!((&run["captioned"], &run["failed"]), (&61.into(), &0.into()));
+    assert_eq!(times(&cluster.said(), "shard begun"), 0, "the receipt was taken over");
+}
+
+#[test]
+fn without_a_scheduler_it_says_where_it_looked() {
+    let trial = talks(1);
+    let finished = trial.index().arguments(["--cluster", "http://127.0.0.1:1"]).run(LIMIT).unwrap();
+    finished.assert_code(1);
+    assert!(finished.stderr.contains("http://127.0.0.1:1"), "{}", finished.stderr);
+    let finished = trial.index().arguments(["--cluster", "127.0.0.1"]).run(LIMIT).unwrap();
+    finished.assert_code(2);
+    assert!(finished.stderr.contains("http://host:port"), "{}", finished.stderr);
+}
