@@ -4,6 +4,7 @@
 
 mod bad_jobs;
 mod caption;
+mod captions_in_sql;
 mod cluster;
 mod command_line;
 mod difference;

@@ -2,11 +2,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use datafusion::error::DataFusionError;
 use eventide_catalog::{Receipt, ShardPlace, Stores, Tables};
 use eventide_model::runtime::Device;
 use eventide_pipeline::Pipeline;
-use eventide_schema::{Outcome, Provenance, Shard};
-use futures::{StreamExt, TryStreamExt};
+use eventide_schema::{Outcome, Provenance, Shard, WorkItem};
+use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::{Error, How, IndexOptions, Progress, Worker, retry::RETRIES};
@@ -37,7 +38,7 @@ struct Loaded {
 /// A pipeline and its share of the work.
 struct Station {
     pipeline: Pipeline,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
 }
 
 impl Indexers {
@@ -90,12 +91,49 @@ impl Indexers {
             if let Some(model) = model {
                 tracing::info!(bundle = %model.bundle, device = %model.device, "model loaded");
             }
-            let slots = Semaphore::new(self.shards_in_flight);
+            let slots = Arc::new(Semaphore::new(self.shards_in_flight));
             pipelines.push(Arc::new(Station { pipeline, slots }));
         }
         loaded.truncate(MODELS_KEPT - 1);
         loaded.push_front(Loaded { how: how.clone(), pipelines: pipelines.clone() });
         Ok(pipelines)
+    }
+
+    /// The outcomes of a shard as they come, in any order; they are written nowhere.
+    pub(crate) fn captions(
+        self: Arc<Self>,
+        how: How,
+        shard: Shard,
+    ) -> impl Stream<Item = Result<Outcome, DataFusionError>> + Send {
+        let start = async move {
+            let station = freest(self.stations(&how).await?);
+            let slot = Arc::clone(&station.slots).acquire_owned().await;
+            let videos_in_flight = self.worker.videos_in_flight;
+            let outcomes = futures::stream::iter(shard.items)
+                .map(move |item| {
+                    let (indexers, station) = (Arc::clone(&self), Arc::clone(&station));
+                    async move { indexers.outcome(&station, item).await }
+                })
+                .buffer_unordered(videos_in_flight)
+                .inspect(move |_| {
+                    let _ = &slot; // held until the last outcome was read
+                });
+            Ok::<_, Error>(outcomes)
+        };
+        futures::stream::once(start).try_flatten().map_err(Error::into_task_error)
+    }
+
+    async fn outcome(&self, station: &Station, item: WorkItem) -> Result<Outcome, Error> {
+        let _slot = self.videos_in_flight.acquire().await;
+        let item = &item;
+        let index = || async {
+            let outcome = station.pipeline.index(item.clone()).await;
+            let video = || item.video.uri.clone();
+            outcome.map_err(|error| Error::Pipeline { video: video(), source: Box::new(error) })
+        };
+        let outcome = RETRIES.of("index a video", index).await?;
+        self.progress.record(&outcome);
+        Ok(outcome)
     }
 
     /// The devices to load a model on; `None` is the one that the job names.
@@ -150,24 +188,9 @@ impl Indexer<'_> {
     }
 
     async fn outcomes(&self, shard: &Shard) -> Result<Vec<Outcome>, Error> {
-        let Indexers { videos_in_flight, progress, worker, .. } = self.indexers;
         futures::stream::iter(shard.items.iter().cloned())
-            .map(|item| async move {
-                let item = &item;
-                let _slot = videos_in_flight.acquire().await;
-                let index = || async {
-                    let outcome = self.station.pipeline.index(item.clone()).await;
-                    let video = || item.video.uri.clone();
-                    outcome.map_err(|error| Error::Pipeline {
-                        video: video(),
-                        source: Box::new(error),
-                    })
-                };
-                let outcome = RETRIES.of("index a video", index).await?;
-                progress.record(&outcome);
-                Ok(outcome)
-            })
-            .buffer_unordered(worker.videos_in_flight)
+            .map(|item| self.indexers.outcome(&self.station, item))
+            .buffer_unordered(self.indexers.worker.videos_in_flight)
             .try_collect()
             .await
     }

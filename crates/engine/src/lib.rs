@@ -3,6 +3,7 @@
 //! [`Night`] takes a job from listing to publishing. The work in between is a DataFusion plan,
 //! [`IndexExec`] over one partition a shard, so that one machine and a [`Cluster`] run the same thing.
 
+mod caption;
 mod cluster;
 mod error;
 mod how;
@@ -12,11 +13,13 @@ mod night;
 mod operator;
 mod params;
 mod progress;
+mod relation;
 mod retry;
 mod sources;
 #[cfg(test)]
 mod testing;
 
+pub use caption::{CaptionExec, CaptionOptions, CaptionTable};
 pub use cluster::{Cluster, ExecutorOptions, Scheduler, SchedulerOptions, run_executor};
 pub use error::Error;
 pub use how::{How, Worker};
@@ -26,3 +29,4 @@ pub use night::{Night, PIPELINE_VERSION, Planned, ShardOptions};
 pub use operator::{IndexExec, IndexOptions, index_plan, receipts_of};
 pub use params::params_digest;
 pub use progress::{Counts, Progress};
+pub use relation::{CaptionCall, CaptionRelation, Resolve};

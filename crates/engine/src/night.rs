@@ -203,7 +203,8 @@ impl Night {
     }
 
     /// How each video is captioned.
-    fn how(&self) -> How {
+    #[must_use]
+    pub fn how(&self) -> How {
         How {
             transcripts: self.transcripts.clone(),
             captioning: self.captioning.clone(),

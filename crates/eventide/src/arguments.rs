@@ -157,7 +157,7 @@ pub(crate) struct CancelArguments {
 }
 
 /// Where the tools are.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ToolArguments {
     /// Folder with `ffmpeg`, `ffprobe` and `libonnxruntime.so`; else they are looked for in `PATH`.
     #[arg(long, env = "EVENTIDE_TOOLS", value_name = "DIR")]

@@ -2,6 +2,7 @@
 
 mod cancel;
 pub(crate) mod caption;
+mod caption_table;
 mod check;
 pub(crate) mod eval;
 pub(crate) mod executor;

@@ -12,7 +12,7 @@ use datafusion::{
         memory_pool::{FairSpillPool, TrackConsumersPool},
         runtime_env::RuntimeEnvBuilder,
     },
-    logical_expr::{Documentation, ScalarUDF},
+    logical_expr::{Documentation, ScalarUDF, planner::RelationPlanner},
     physical_plan::stream::RecordBatchReceiverStream,
     prelude::{SQLOptions, SessionConfig, SessionContext},
 };
@@ -84,6 +84,15 @@ impl Session {
         let context = engine(options)?;
         let tables = snapshot::register(&context, &store, &url).await?;
         Ok(Self { context, tables })
+    }
+
+    /// Lets statements read from what `planner` makes of a table's name, as of `caption(...)`.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub fn add_relation(&self, planner: Arc<dyn RelationPlanner>) -> Result<()> {
+        let added = self.context.register_relation_planner(planner);
+        added.map_err(|source| Error::Engine { source: source.cause() })
     }
 
     /// Runs one statement. Its rows come as they are found; dropping the stream ends the work.

@@ -100,6 +100,31 @@ pub fn videos_schema() -> SchemaRef {
     ]))
 }
 
+/// Columns of what SQL's `caption` gives: one row for each event, and one that says why for each
+/// video without events.
+#[must_use]
+pub fn captions_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        text("video_id", false),
+        text("uri", false),
+        text("source_version", false),
+        text("status", false),
+        text("reason_code", true),
+        text("reason", true),
+        long("duration_ms", true),
+        int("window_index", true),
+        int("event_index", true),
+        long("start_ms", true),
+        long("end_ms", true),
+        long("time_resolution_ms", true),
+        text("caption", true),
+        Field::new("score", DataType::Float32, true),
+        text("source", true),
+        text("speech", true),
+        text("language", true),
+    ]))
+}
+
 /// Columns of `runs`: one row for each published run.
 #[must_use]
 pub fn runs_schema() -> SchemaRef {
@@ -262,6 +287,51 @@ pub fn events_batch(outcomes: &[Outcome], by: &Provenance) -> Result<RecordBatch
         moments(std::iter::repeat_n(by.indexed_at_ms, n)),
     ];
     RecordBatch::try_new(events_schema(), columns)
+}
+
+/// Rows of `caption` for some outcomes, in their order; the events of each as the model wrote them.
+///
+/// # Errors
+/// Only if a column does not fit the schema, which would be a fault of this file.
+pub fn captions_batch(outcomes: &[Outcome]) -> Result<RecordBatch, ArrowError> {
+    let rows: Vec<(&Outcome, Option<&Event>)> = outcomes
+        .iter()
+        .flat_map(|outcome| {
+            let events = outcome.events.iter().map(move |event| (outcome, Some(event)));
+            let none = outcome.events.is_empty().then_some((outcome, None));
+            events.chain(none)
+        })
+        .collect();
+    let of_failure = |part: fn(&crate::Failure) -> &str| -> ArrayRef {
+        optional_strings(rows.iter().map(|(o, _)| o.failure.as_ref().map(part)))
+    };
+    let text_of = |part: fn(&Event) -> Option<&str>| -> ArrayRef {
+        optional_strings(rows.iter().map(|(_, e)| e.and_then(part)))
+    };
+    let millis = |at: fn(&Event) -> i64| -> ArrayRef {
+        Arc::new(rows.iter().map(|(_, e)| e.map(at)).collect::<Int64Array>())
+    };
+    let duration = |o: &Outcome| o.media.duration_us.map(|us| us / 1000);
+    let columns: Vec<ArrayRef> = vec![
+        strings(rows.iter().map(|(o, _)| o.video.video_id.as_str())),
+        strings(rows.iter().map(|(o, _)| o.video.uri.as_str())),
+        strings(rows.iter().map(|(o, _)| o.video.source_version.as_str())),
+        strings(rows.iter().map(|(o, _)| o.status.as_str())),
+        of_failure(|f| f.reason_code.as_str()),
+        of_failure(|f| f.reason.as_str()),
+        Arc::new(rows.iter().map(|(o, _)| duration(o)).collect::<Int64Array>()),
+        optional_ints(rows.iter().map(|(_, e)| e.map(|e| e.window_index))),
+        optional_ints(rows.iter().map(|(_, e)| e.map(|e| e.event_index))),
+        millis(|e| e.span.start_ms()),
+        millis(|e| e.span.end_ms()),
+        millis(|e| e.time_resolution_us.saturating_add(999) / 1000),
+        text_of(|e| Some(e.caption.as_str())),
+        Arc::new(rows.iter().map(|(_, e)| e.and_then(|e| e.score)).collect::<Float32Array>()),
+        text_of(|e| Some(e.source.as_str())),
+        text_of(|e| e.speech.as_deref()),
+        text_of(|e| e.language.as_deref()),
+    ];
+    RecordBatch::try_new(captions_schema(), columns)
 }
 
 /// Rows of `videos` for some outcomes, sorted by `video_id`.

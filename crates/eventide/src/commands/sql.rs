@@ -14,8 +14,11 @@ use eventide_query::{Error, Format, Options, Session, Settings, Shell, TableStyl
 use miette::{IntoDiagnostic, WrapErr};
 use tokio::sync::Notify;
 
-use super::{Stop, absolute};
-use crate::{arguments::Common, environment};
+use super::{Stop, absolute, caption_table};
+use crate::{
+    arguments::{Common, ToolArguments},
+    environment,
+};
 
 /// Arguments of `sql`.
 #[derive(Debug, Args)]
@@ -49,13 +52,16 @@ pub(crate) struct SqlArguments {
     /// What may be spilled to disk. A statement that needs more fails.
     #[arg(long, value_name = "SIZE", default_value = "32GiB")]
     spill: ByteSize,
+    /// The tools that `caption(...)` works with.
+    #[command(flatten)]
+    tools: ToolArguments,
 }
 
 /// Runs the statements. 1 if one of them failed, 2 if there are no tables to ask.
 pub(super) async fn run(
     arguments: &SqlArguments,
     common: &Common,
-    stores: &Stores,
+    stores: &Arc<Stores>,
 ) -> Result<ExitCode, Stop> {
     let (mut shell, interrupt) = shell(arguments, common, stores).await?;
     let listen = || tokio::spawn(pass_on_interrupts(interrupt));
@@ -92,7 +98,7 @@ pub(super) async fn run(
 async fn shell(
     arguments: &SqlArguments,
     common: &Common,
-    stores: &Stores,
+    stores: &Arc<Stores>,
 ) -> Result<(Shell<io::Stdout, io::Stderr>, Arc<Notify>), Stop> {
     let location = stores
         .open(&absolute(&arguments.tables)?)
@@ -103,6 +109,8 @@ async fn shell(
         ..Options::default()
     };
     let session = Session::open(location.store, &location.uri, &options).await.map_err(stop)?;
+    let relation = caption_table::relation(arguments.tools.clone(), Arc::clone(stores));
+    session.add_relation(Arc::new(relation)).map_err(stop)?;
     let settings = Settings {
         format: arguments.format.unwrap_or_default(),
         style: TableStyle {
