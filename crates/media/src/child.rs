@@ -12,6 +12,7 @@ use std::{
         unix::process::{CommandExt, ExitStatusExt},
     },
     path::Path,
+    pin::Pin,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, LazyLock, Mutex, PoisonError,
@@ -175,6 +176,10 @@ pub(crate) enum Overflow {
 
 /// Takes what a child writes to standard output, piece by piece.
 pub(crate) type Output<'a> = dyn FnMut(&[u8]) -> Result<(), Overflow> + Send + 'a;
+/// What is waited for before the child's next output is read.
+pub(crate) type Later<'a> = Pin<Box<dyn Future<Output = Result<(), Overflow>> + Send + 'a>>;
+/// The same as [`Output`] for a taker that may be slower than the child.
+pub(crate) type SlowOutput<'a, 'b> = dyn FnMut(&[u8]) -> Later<'b> + Send + 'a;
 /// Takes each line of a child's messages, without its end.
 pub(crate) type Messages<'a> = dyn FnMut(&str) + Send + 'a;
 
@@ -190,6 +195,24 @@ pub(crate) async fn run(
     limits: &Limits,
     budget: &mut Budget,
     output: &mut Output<'_>,
+    messages: &mut Messages<'_>,
+) -> Result<Exit, Error> {
+    let mut at_once = |bytes: &[u8]| -> Later<'static> {
+        let taken = output(bytes);
+        Box::pin(std::future::ready(taken))
+    };
+    run_slowly(launch, limits, budget, &mut at_once, messages).await
+}
+
+/// As [`run`], for an output that the child has to wait for.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn run_slowly(
+    launch: Launch<'_>,
+    limits: &Limits,
+    budget: &mut Budget,
+    output: &mut SlowOutput<'_, '_>,
     messages: &mut Messages<'_>,
 ) -> Result<Exit, Error> {
     let file = name(launch.file);
@@ -252,12 +275,12 @@ impl From<io::Error> for Stop {
     }
 }
 
-async fn read_output(mut pipe: Receiver, output: &mut Output<'_>) -> Result<(), Stop> {
+async fn read_output(mut pipe: Receiver, output: &mut SlowOutput<'_, '_>) -> Result<(), Stop> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match pipe.read(&mut buffer).await? {
             0 => return Ok(()),
-            n => output(&buffer[..n]).map_err(Stop::Overflow)?,
+            n => output(&buffer[..n]).await.map_err(Stop::Overflow)?,
         }
     }
 }

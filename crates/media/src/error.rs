@@ -95,6 +95,22 @@ pub enum Error {
         /// Its codec, or what it is instead.
         codec: String,
     },
+    /// There is no such sound.
+    #[error("stream {stream} of `{file}` is no sound")]
+    NoSound {
+        /// The file.
+        file: String,
+        /// Index of the stream in the container.
+        stream: u32,
+    },
+    /// Sound of which nothing can be decoded.
+    #[error("cannot decode the sound of `{file}`: {detail}")]
+    DamagedSound {
+        /// The file.
+        file: String,
+        /// What the decoder said.
+        detail: String,
+    },
     /// Subtitles that make no sense.
     #[error("damaged subtitles: {detail}")]
     DamagedSubtitles {
@@ -185,6 +201,8 @@ impl Error {
             Self::TooLong { .. } => "too_long",
             Self::UnsupportedSubtitles { .. } => "unsupported_subtitles",
             Self::DamagedSubtitles { .. } => "damaged_subtitles",
+            Self::NoSound { .. } => "no_sound",
+            Self::DamagedSound { .. } => "damaged_sound",
             Self::Deadline { .. } => "deadline",
             Self::CpuLimit { .. } => "cpu_limit",
             Self::MemoryLimit { .. } => "memory_limit",

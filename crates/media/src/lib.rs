@@ -20,6 +20,7 @@ mod pictures;
 mod probe;
 mod sandbox;
 mod sidecar;
+mod sound;
 
 use std::{
     path::Path,
@@ -31,6 +32,7 @@ use std::{
 };
 
 use eventide_schema::Transcript;
+use tokio::sync::mpsc;
 
 pub use error::Error;
 pub use frames::{FrameRequest, Frames};
@@ -39,6 +41,7 @@ pub use limits::{Limits, Tools, Versions};
 pub use probe::{AudioStream, Probe, SubtitleStream, VideoStream};
 pub use sandbox::{Force, Sandbox, SandboxReport};
 pub use sidecar::parse_sidecar;
+pub use sound::SAMPLE_RATE;
 
 use child::Budget;
 
@@ -140,6 +143,28 @@ impl Media {
         let value =
             cues::embedded(&self.tools, &self.limits, &mut budget, file, probe, index).await?;
         Ok(budget.measured(value))
+    }
+
+    /// Sends the sound of stream `index` of the container through `pieces`: 16 kHz, one channel, from
+    /// the first picture to the last. The decoder waits while `pieces` is full, so `wall` is how long
+    /// that may take in all; the other limits are those of every call.
+    ///
+    /// # Errors
+    /// [`Error::NoSound`] where there is no such stream, [`Error::DamagedSound`] where nothing of it
+    /// can be decoded, and what any child may end with (see [`Media::probe`]). A stream that breaks off
+    /// is heard as far as it goes.
+    pub async fn sound(
+        &self,
+        file: &Path,
+        probe: &Probe,
+        index: u32,
+        wall: Duration,
+        pieces: mpsc::Sender<Vec<f32>>,
+    ) -> Result<Measured<()>, Error> {
+        let limits = Limits { wall, ..self.limits.clone() };
+        let mut budget = Budget::new(&limits, Arc::clone(&self.spent_us));
+        sound::sound(&self.tools, &limits, &mut budget, (file, probe), index, pieces).await?;
+        Ok(budget.measured(()))
     }
 
     fn budget(&self) -> Budget {

@@ -14,6 +14,7 @@ mod sample;
 mod speech;
 #[cfg(test)]
 mod testing;
+mod transcriber;
 mod video;
 mod window;
 
@@ -25,5 +26,6 @@ pub use options::{
 };
 pub use sample::{Sampled, features_in_place, sample};
 pub use speech::sentences;
+pub use transcriber::{Transcriber, TranscriptionError, TranscriptionOptions};
 pub use video::Pipeline;
 pub use window::windows;

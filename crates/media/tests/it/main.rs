@@ -4,6 +4,7 @@ mod encode;
 mod golden;
 mod hostile;
 mod odd;
+mod sound;
 mod subtitles;
 
 use std::{

@@ -594,7 +594,29 @@ fn place_words(
         });
         first += group.tokens;
     }
+    reach_pauses(window, &mut placed);
     placed
+}
+
+/// Lets the words beside a pause reach to it: what the alignment heads look at is often late at a
+/// beginning and early at an end, and the voice detector knows better.
+fn reach_pauses(window: &SpeechWindow, words: &mut [Word]) {
+    /// Half a second: what is further away may be a word that was not understood.
+    const FARTHEST: u64 = SAMPLE_RATE as u64 / 2;
+    for span in &window.voiced {
+        let (start, end) = (window.start + span.start as u64, window.start + span.end as u64);
+        let inside = |word: &Word| word.span.start < end && word.span.end > start;
+        if let Some(first) = words.iter().position(inside)
+            && words[first].span.start.checked_sub(start).is_some_and(|late| late <= FARTHEST)
+        {
+            words[first].span.start = start;
+        }
+        if let Some(last) = words.iter().rposition(inside)
+            && end.checked_sub(words[last].span.end).is_some_and(|early| early <= FARTHEST)
+        {
+            words[last].span.end = end;
+        }
+    }
 }
 
 /// `start..end` without the silence at its ends, unless that is all there is.
@@ -718,6 +740,22 @@ mod tests {
         assert_eq!(steps.len(), 100);
         assert_eq!(steps.iter().position(|heard| *heard), Some(5));
         assert!(!steps[40]);
+    }
+
+    #[test]
+    fn words_reach_to_the_pauses_beside_them() {
+        let window = SpeechWindow {
+            start: 100,
+            samples: vec![0.0; 64_000],
+            voiced: vec![3200..16_000, 32_000..48_000],
+        };
+        let mut words: Vec<Word> = [5000..8000, 9000..14_000, 44_000..45_000]
+            .map(|span: Range<u64>| Word { text: " so".to_owned(), span, probability: 1.0 })
+            .into();
+        reach_pauses(&window, &mut words);
+        let spans: Vec<Range<u64>> = words.into_iter().map(|word| word.span).collect();
+        // The last word is too far from where the second voice begins.
+        assert_eq!(spans, [3300..8000, 9000..16_100, 44_000..48_100]);
     }
 
     fn window(start: u64) -> SpeechWindow {

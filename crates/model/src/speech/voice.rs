@@ -161,7 +161,7 @@ impl Listener {
                 return windows;
             };
             let begin = first.start.saturating_sub(MARGIN);
-            if !all && known < begin + LONGEST {
+            if !all && known <= begin + LONGEST {
                 self.forget(begin);
                 return windows;
             }

@@ -1,0 +1,358 @@
+//! The thread that owns the recogniser, and the way from the sound of a video to its transcript.
+//!
+//! Sound is taken from the decoder as fast as it is recognised: of a video of any length no more is in
+//! memory than the windows that are read together. Windows of different videos that wait together are
+//! recognised together.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use eventide_media::{Media, Probe};
+use eventide_model::{
+    runtime::{Runtime, SessionOptions},
+    speech::{
+        Conversation, Heard, Listener, Recogniser, RecognitionOptions, Request, SpeechBundle,
+        SpeechWindow, Word,
+        sentences::{SentenceOptions, sentences},
+    },
+};
+use eventide_schema::{Cue, TimeSpan, Transcript, TranscriptSource};
+use futures::future::try_join_all;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Error, captioner::panic_text};
+
+/// Requests that may wait for the recogniser. Each holds a window of up to 2 MB.
+const WAITING: usize = 8;
+/// Pieces of sound between the decoder and the recogniser, of up to 64 KB each.
+const PIECES: usize = 4;
+/// Samples that the voice detector hears at once: 8 seconds.
+const BLOCK: usize = 8 * 16_000;
+
+/// What is asked of a transcript.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TranscriptionOptions {
+    /// The language, as Whisper's code; `None` finds it out.
+    pub language: Option<String>,
+    /// Sentences that are less probable than this are left out, in 0..1.
+    pub least_confidence: f32,
+    /// Whether each window is told what was said before it. Texts hang together better, and a video's
+    /// windows are recognised one by one.
+    pub connected: bool,
+    /// Where sentences end.
+    pub sentences: SentenceOptions,
+    /// How long one video may take.
+    pub wall: Duration,
+}
+
+impl Default for TranscriptionOptions {
+    fn default() -> Self {
+        Self {
+            language: None,
+            least_confidence: 0.0,
+            connected: false,
+            sentences: SentenceOptions::default(),
+            wall: Duration::from_hours(6),
+        }
+    }
+}
+
+/// Why there is no transcript.
+#[derive(Debug, thiserror::Error)]
+pub enum TranscriptionError {
+    /// The sound cannot be had.
+    #[error("cannot read the sound")]
+    Sound(#[source] eventide_media::Error),
+    /// The recogniser failed at this sound.
+    #[error("cannot recognise the speech")]
+    Model(#[source] eventide_model::Error),
+    /// The recogniser panicked; what it said.
+    #[error("the recogniser panicked: {0}")]
+    Panic(String),
+    /// The thread of the recogniser has ended.
+    #[error("the recogniser has stopped")]
+    Stopped,
+}
+
+impl TranscriptionError {
+    /// A stable word in `snake_case` for what is wrong with one video; `None` where the recogniser is to
+    /// blame, and every video would fail alike.
+    #[must_use]
+    pub fn reason_code(&self) -> Option<&'static str> {
+        match self {
+            Self::Sound(source) => Some(source.reason_code()),
+            Self::Model(source) => source.reason_code(),
+            Self::Panic(_) => Some("panic"),
+            Self::Stopped => None,
+        }
+    }
+}
+
+/// The way back of an answer.
+type Reply<T> = oneshot::Sender<Result<T, TranscriptionError>>;
+/// The listener, unless the sound is over, and the windows that are complete.
+type Listened = (Option<Box<Listener>>, Vec<SpeechWindow>);
+
+enum Ask {
+    Hear {
+        listener: Box<Listener>,
+        samples: Vec<f32>,
+        /// Whether the sound is over.
+        over: bool,
+        reply: Reply<Listened>,
+    },
+    Recognise {
+        request: Request,
+        reply: Reply<Heard>,
+    },
+}
+
+/// A handle to the recogniser's thread. Cloning it shares the thread; dropping the last one ends it.
+#[derive(Debug, Clone)]
+pub struct Transcriber {
+    asks: mpsc::Sender<Ask>,
+    batch: usize,
+    digest: String,
+}
+
+impl Transcriber {
+    /// Opens the sessions of `bundle` on a thread of their own, and waits until they are open.
+    ///
+    /// # Errors
+    /// [`Error::Thread`] when the system refuses a thread, [`Error::Model`] when the runtime the model.
+    pub async fn start(
+        bundle: SpeechBundle,
+        runtime: Runtime,
+        session: SessionOptions,
+        options: RecognitionOptions,
+    ) -> Result<Self, Error> {
+        let (asks, inbox) = mpsc::channel(WAITING);
+        let (ready, loaded) = oneshot::channel();
+        let batch = options.batch.max(1);
+        let digest = bundle.digest().to_owned();
+        let load = move || Recogniser::load(&bundle, &runtime, &session, options);
+        thread::Builder::new()
+            .name("recogniser".to_owned())
+            .spawn(move || match load() {
+                Ok(recogniser) => {
+                    let _ = ready.send(Ok(()));
+                    serve(recogniser, inbox, batch);
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            })
+            .map_err(Error::Thread)?;
+        loaded.await.map_err(|_| Error::CaptionerStopped)?.map_err(Error::Model)?;
+        Ok(Self { asks, batch, digest })
+    }
+
+    /// The digest of the speech bundle.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What is said in the sound of stream `index`, in sentences whose times count from the first
+    /// picture. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// [`TranscriptionError`].
+    pub async fn transcribe(
+        &self,
+        media: &Media,
+        (file, probe): (&Path, &Probe),
+        index: u32,
+        options: &TranscriptionOptions,
+    ) -> Result<Transcript, TranscriptionError> {
+        let (sender, pieces) = mpsc::channel(PIECES);
+        let decoding = async {
+            let decoded = media.sound(file, probe, index, options.wall, sender).await;
+            decoded.map_err(TranscriptionError::Sound)
+        };
+        let (_, heard) = tokio::try_join!(decoding, self.listen(pieces, options))?;
+        Ok(transcript(&heard, options))
+    }
+
+    async fn listen(
+        &self,
+        mut pieces: mpsc::Receiver<Vec<f32>>,
+        options: &TranscriptionOptions,
+    ) -> Result<Vec<Heard>, TranscriptionError> {
+        let mut conversation = Conversation::new(options.language.clone(), options.connected);
+        let mut listener = Some(Box::<Listener>::default());
+        let mut block = Vec::new();
+        while let Some(heard_so_far) = listener.take() {
+            let piece = pieces.recv().await;
+            let over = piece.is_none();
+            block.extend(piece.unwrap_or_default());
+            if !over && block.len() < BLOCK {
+                listener = Some(heard_so_far);
+                continue;
+            }
+            let samples = std::mem::take(&mut block);
+            let heard = self.hear(heard_so_far, samples, over).await?;
+            listener = heard.0;
+            conversation.add(heard.1);
+            while conversation.waiting() >= if over { 1 } else { self.batch } {
+                let requests = conversation.next(self.batch);
+                let heard =
+                    try_join_all(requests.iter().map(|request| self.recognise(request))).await?;
+                conversation.hear(requests, heard);
+            }
+        }
+        Ok(conversation.into_heard())
+    }
+
+    async fn hear(
+        &self,
+        listener: Box<Listener>,
+        samples: Vec<f32>,
+        over: bool,
+    ) -> Result<Listened, TranscriptionError> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::Hear { listener, samples, over, reply };
+        self.asks.send(ask).await.map_err(|_| TranscriptionError::Stopped)?;
+        answer.await.map_err(|_| TranscriptionError::Stopped)?
+    }
+
+    async fn recognise(&self, request: &Request) -> Result<Heard, TranscriptionError> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::Recognise { request: request.clone(), reply };
+        self.asks.send(ask).await.map_err(|_| TranscriptionError::Stopped)?;
+        answer.await.map_err(|_| TranscriptionError::Stopped)?
+    }
+}
+
+/// Answers one ask after the other, windows that wait together in one go.
+fn serve(mut recogniser: Recogniser, mut inbox: mpsc::Receiver<Ask>, batch: usize) {
+    let mut next = None;
+    while let Some(ask) = next.take().or_else(|| inbox.blocking_recv()) {
+        match ask {
+            Ask::Hear { listener, samples, over, reply } => {
+                if !reply.is_closed() {
+                    let heard = guarded(|| hear(&mut recogniser, *listener, &samples, over));
+                    let _ = reply.send(heard); // a failed send means that the caller was cancelled
+                }
+            }
+            Ask::Recognise { request, reply } => {
+                let mut windows = vec![(request, reply)];
+                while windows.len() < batch {
+                    match inbox.try_recv() {
+                        Ok(Ask::Recognise { request, reply }) => windows.push((request, reply)),
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                recognise(&mut recogniser, windows);
+            }
+        }
+    }
+}
+
+fn hear(
+    recogniser: &mut Recogniser,
+    mut listener: Listener,
+    samples: &[f32],
+    over: bool,
+) -> Result<Listened, eventide_model::Error> {
+    let mut windows = recogniser.hear(&mut listener, samples)?;
+    if over {
+        windows.extend(recogniser.finish(listener)?);
+        return Ok((None, windows));
+    }
+    Ok((Some(Box::new(listener)), windows))
+}
+
+/// A window, and who wants to know.
+type Wanted = (Request, Reply<Heard>);
+
+/// Answers some windows. A batch that fails is tried window by window, so that one bad window does not
+/// take its neighbours with it.
+fn recognise(recogniser: &mut Recogniser, mut windows: Vec<Wanted>) {
+    windows.retain(|(_, reply)| !reply.is_closed());
+    let requests: Vec<Request> = windows.iter().map(|(request, _)| request.clone()).collect();
+    let all_gone = || windows.iter().all(|(_, reply)| reply.is_closed());
+    let heard = guarded(|| recogniser.recognise(&requests, &all_gone));
+    match heard {
+        Ok(heard) => {
+            for ((_, reply), heard) in windows.into_iter().zip(heard) {
+                let _ = reply.send(Ok(heard));
+            }
+        }
+        Err(error) if windows.len() <= 1 => {
+            if let Some((_, reply)) = windows.pop() {
+                let _ = reply.send(Err(error));
+            }
+        }
+        Err(_) => windows.into_iter().for_each(|window| recognise(recogniser, vec![window])),
+    }
+}
+
+fn guarded<T>(
+    work: impl FnOnce() -> Result<T, eventide_model::Error>,
+) -> Result<T, TranscriptionError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|panic| TranscriptionError::Panic(panic_text(panic.as_ref())))?
+        .map_err(TranscriptionError::Model)
+}
+
+/// The sentences of what was heard, those that are probable enough.
+fn transcript(heard: &[Heard], options: &TranscriptionOptions) -> Transcript {
+    let words: Vec<Word> = heard.iter().flat_map(|heard| heard.words.iter().cloned()).collect();
+    let spoken = heard.iter().find(|heard| !heard.words.is_empty());
+    let microseconds = |sample: u64| i64::try_from(sample * 125 / 2).unwrap_or(i64::MAX);
+    let cues = sentences(&words, &options.sentences)
+        .into_iter()
+        .filter(|sentence| sentence.confidence >= options.least_confidence)
+        .map(|sentence| Cue {
+            span: TimeSpan::new(microseconds(sentence.span.start), microseconds(sentence.span.end)),
+            text: sentence.text,
+        });
+    Transcript {
+        source: TranscriptSource::Asr,
+        language: spoken.map(|heard| heard.language.clone()),
+        cues: cues.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(words: &[(&str, u64, f32)]) -> Heard {
+        let word = |(text, second, probability): &(&str, u64, f32)| Word {
+            text: format!(" {text}"),
+            span: second * 16_000..second * 16_000 + 8000,
+            probability: *probability,
+        };
+        Heard {
+            language: "en".to_owned(),
+            language_probability: 1.0,
+            words: words.iter().map(word).collect(),
+            tokens: Vec::new(),
+            rest: None,
+        }
+    }
+
+    #[test]
+    fn sentences_of_different_windows_are_cues() {
+        let said = [
+            heard(&[("Add", 1, 0.9), ("the", 2, 0.9)]),
+            heard(&[("salt.", 3, 0.9), ("Hm.", 4, 0.1)]),
+        ];
+        let options =
+            TranscriptionOptions { least_confidence: 0.5, ..TranscriptionOptions::default() };
+        let transcript = transcript(&said, &options);
+        assert_eq!(transcript.language.as_deref(), Some("en"));
+        let span = TimeSpan::new(1_000_000, 3_500_000);
+        assert_eq!(transcript.cues, [Cue { span, text: "Add the salt.".to_owned() }]);
+    }
+}
