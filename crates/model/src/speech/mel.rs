@@ -182,6 +182,7 @@ mod tests {
         let column = picture.column(50);
         let brightest = (0..80).max_by(|a, b| column[*a].total_cmp(&column[*b])).unwrap();
         // 81 steps to the mel of 8 kHz, and 1 kHz is 15 mel.
-        assert_eq!(brightest, (15.0 / (mel(8000.0) / 81.0)).round() as usize - 1);
+        let expected = 15.0 / (mel(8000.0) / 81.0) - 1.0;
+        assert!((count(brightest) - expected).abs() < 0.51, "{brightest}, not {expected}");
     }
 }

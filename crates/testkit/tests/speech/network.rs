@@ -1,4 +1,4 @@
-//! The graphs of real Whispers against CTranslate2.
+//! The graphs of real Whispers against `CTranslate2`.
 
 use eventide_model::{
     runtime::{Runtime, SessionOptions},
