@@ -58,11 +58,9 @@ pub(crate) struct TrainArguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  eventide synth --out data/train --videos 1000 --seed 1       videos to learn from
-  eventide synth --out data/val --videos 60 --seed 2 --split val
-  eventide train jobs/train/vision.toml                        a vision encoder, then
-  eventide train jobs/train/pre-train.toml                     speech, then
-  eventide train jobs/train/fine-tune.toml                     events
+  eventide train jobs/train/vision.toml        a vision encoder, then
+  eventide train jobs/train/pre-train.toml     speech, then
+  eventide train jobs/train/fine-tune.toml     events; the videos of all three are drawn as they are needed
 
 An interrupted run goes on where it was, to the bit, when the same command is given again. While it runs, its folder
 holds a learning curve (curve.png), its figures as a table (metrics.parquet) and step by step (metrics.ndjson).";

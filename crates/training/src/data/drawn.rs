@@ -1,7 +1,7 @@
 //! Synthetic videos that are drawn as they are needed, without files: encoding and decoding them takes ten times as
 //! long as all else that is done to learn from them.
 //!
-//! Pictures are those of the files but for what the codec and scaling lose: features of the demo's vision encoder
+//! Pictures are those of the files but for what the codec and scaling lose: features of a small vision encoder
 //! differ by a cosine of 0.99, those of one second and the next by 0.90.
 
 use std::time::Duration;
