@@ -13,12 +13,16 @@ use crate::trial::{LIMIT, Trial, eventide};
 /// One video a shard, so that a run has many parts to lose.
 const ONE_EACH: &str = "[captioning]\nsource = \"speech\"\n[run]\nshard-videos = 1\n";
 
+/// What the processes of a cluster log, unless a test wants it otherwise.
+const TOLD: [(&str, &str); 1] = [("EVENTIDE_LOG", "info")];
+
 /// A scheduler and executors that work for it, on ports that nobody had.
 struct Cluster {
     url: String,
     scheduler: Running,
     executors: Vec<Running>,
     environment: Vec<(&'static str, String)>,
+    check_every: u32,
 }
 
 impl Cluster {
@@ -29,7 +33,8 @@ impl Cluster {
 
     fn with(executors: usize, environment: Vec<(&'static str, String)>) -> Self {
         let (scheduler, url) = scheduler("127.0.0.1:0", &environment);
-        let mut cluster = Self { url, scheduler, executors: Vec::new(), environment };
+        let mut cluster =
+            Self { url, scheduler, executors: Vec::new(), environment, check_every: 64 };
         for _ in 0..executors {
             cluster.add_executor();
         }
@@ -39,7 +44,8 @@ impl Cluster {
     fn add_executor(&mut self) {
         let executor = eventide()
             .arguments(["executor", &*self.url, "--heartbeat", "1s", "--workers", "1"])
-            .arguments(["--log", "info"])
+            .arguments(["--check-every", &*self.check_every.to_string()])
+            .environment(TOLD)
             .environment(self.environment.clone())
             .start()
             .unwrap();
@@ -72,7 +78,8 @@ impl Cluster {
 
 fn scheduler(listen: &str, environment: &[(&'static str, String)]) -> (Running, String) {
     let running = eventide()
-        .arguments(["scheduler", "--listen", listen, "--executor-timeout", "4s", "--log", "info"])
+        .arguments(["scheduler", "--listen", listen, "--executor-timeout", "4s"])
+        .environment(TOLD)
         .environment(environment.to_vec())
         .start()
         .unwrap();
@@ -260,13 +267,18 @@ fn a_killed_client_is_followed_by_the_next() {
 /// One shard of many videos, which takes a worker a while.
 fn a_long_shard() -> Trial {
     let trial = Trial::of_speech();
+    add_copies(&trial, 60);
+    trial
+}
+
+/// A talk and so many copies of it.
+fn add_copies(trial: &Trial, count: u32) {
     let talk = trial.add_narrated(1);
-    for number in 0..60 {
+    for number in 0..count {
         let copy = trial.corpus().join(format!("copy-{number}.mp4"));
         fs::copy(&talk.video, &copy).unwrap();
         fs::copy(&talk.side_car, copy.with_extension("vtt")).unwrap();
     }
-    trial
 }
 
 #[test]
@@ -328,4 +340,190 @@ fn without_a_scheduler_it_says_where_it_looked() {
     let finished = trial.index().arguments(["--cluster", "127.0.0.1"]).run(LIMIT).unwrap();
     finished.assert_code(2);
     assert!(finished.stderr.contains("http://host:port"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_scheduler_that_never_gets_an_executor_is_given_up() {
+    let trial = Trial::with_job(&format!("{ONE_EACH}[cluster]\nexecutors-grace = \"3s\"\n"));
+    trial.add_narrated(1);
+    let cluster = Cluster::of(0);
+    let finished = cluster.index(&trial).run(LIMIT).unwrap();
+    finished.assert_code(1);
+    for said in ["no executor works for the scheduler", "for 4s", "`cluster.executors-grace`"] {
+        assert!(finished.stderr.contains(said), "{said}: {}", finished.stderr);
+    }
+    assert!(!trial.table("runs").join("_delta_log").exists(), "nothing was published");
+    let left = fs::read_dir(trial.lake().join("_eventide/submissions")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "it is not left running");
+}
+
+#[test]
+fn an_executor_that_comes_in_time_is_enough() {
+    let trial = talks(1);
+    let mut cluster = Cluster::of(0);
+    let client = cluster.index(&trial).start().unwrap();
+    client.await_line("no executor works for the scheduler", LIMIT).unwrap();
+    cluster.add_executor();
+    let run = run_of(&client.wait(LIMIT).unwrap());
+    assert_eq!(run["captioned"], 1);
+}
+
+#[test]
+fn a_shard_beyond_its_deadline_is_tried_again_and_then_ends_the_run() {
+    let trial =
+        Trial::with_job("[captioning]\nsource = \"speech\"\n[cluster]\nshard-deadline = \"1s\"\n");
+    add_copies(&trial, 120);
+    let cluster = Cluster::of(2);
+    let finished = cluster.index(&trial).run(LIMIT).unwrap();
+    finished.assert_code(1);
+    assert!(finished.stderr.contains("longer than its deadline of 1s on"), "{}", finished.stderr);
+    assert_eq!(times(&cluster.said(), "shard given up"), 4, "four attempts in all");
+}
+
+#[test]
+fn an_executor_that_hangs_is_taken_over_and_changes_nothing_when_it_wakes() {
+    let job = "[captioning]\nsource = \"speech\"\n[run]\nshard-videos = 10\n";
+    let trials = [(); 2].map(|()| Trial::with_job(job));
+    for trial in &trials {
+        add_copies(trial, 29);
+    }
+    let [here, there] = trials;
+    here.indexed();
+    let mut cluster = Cluster::of(2);
+    let client = cluster.index(&there).start().unwrap();
+    let zombie = cluster.executors.remove(0);
+    zombie.await_line("shard begun", LIMIT).unwrap();
+    zombie.suspend().unwrap();
+    let run = run_of(&client.wait(LIMIT).unwrap());
+    assert_eq!((&run["captioned"], &run["failed"]), (&30.into(), &0.into()));
+    zombie.resume().unwrap();
+    // It was told to stop while it could not hear; now it does.
+    zombie.wait(LIMIT).unwrap().assert_code(0);
+    assert_eq!(rows(&here), rows(&there));
+    let again = cluster.indexed(&there);
+    assert_eq!((&again["unchanged"], &again["planned"]), (&30.into(), &0.into()));
+    assert_eq!(rows(&here), rows(&there));
+}
+
+#[test]
+fn what_a_killed_executor_left_on_disk_goes_with_the_next() {
+    let mut cluster = Cluster::of(0);
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().to_str().unwrap().to_owned();
+    cluster.environment.push(("TMPDIR", folder));
+    let folders = || {
+        let entries = fs::read_dir(temporary.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|name| name.starts_with("eventide-"))
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    cluster.add_executor();
+    let first = folders();
+    assert_eq!(first.len(), 2, "for copies of videos, and between stages: {first:?}");
+    assert!(cluster.executors.remove(0).kill().unwrap().was_killed());
+    assert_eq!(folders(), first);
+    cluster.add_executor();
+    let second = folders();
+    assert!(second.len() == 2 && second.is_disjoint(&first), "{first:?} {second:?}");
+    cluster.said();
+    assert!(folders().is_empty(), "{:?}", folders());
+}
+
+const TOKEN: &str = "zebra-quartz-0123456789";
+
+#[test]
+fn who_has_not_the_token_is_refused() {
+    let trial = talks(1);
+    let with = |token: &str| vec![("EVENTIDE_CLUSTER_TOKEN", token.to_owned())];
+    let cluster = Cluster::with(1, with(TOKEN));
+    let executor = || eventide().arguments(["executor", &*cluster.url]);
+    let stranger = trial.index().arguments(["--cluster", &*cluster.url]);
+    for stranger in [executor(), stranger] {
+        for environment in [Vec::new(), with("another token, as long")] {
+            let finished = stranger.clone().environment(environment).run(LIMIT).unwrap();
+            finished.assert_code(2);
+            let said = finished.stderr;
+            assert!(said.contains("asks for the token"), "{said}");
+            assert!(said.contains("EVENTIDE_CLUSTER_TOKEN"), "{said}");
+        }
+    }
+    assert_eq!(cluster.indexed(&trial)["captioned"], 1, "the others are not disturbed");
+    let said = cluster.said();
+    assert!(times(&said, "turned away a caller") > 0, "{said:?}");
+}
+
+#[test]
+fn an_executor_with_a_token_works_for_nobody_without() {
+    let trial = talks(1);
+    let cluster = Cluster::of(0);
+    let file = trial.folder().join("token");
+    fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let token = [("EVENTIDE_CLUSTER_TOKEN_FILE", file)];
+    let executor = eventide().arguments(["executor", &*cluster.url]).environment(token);
+    let finished = executor.run(LIMIT).unwrap();
+    finished.assert_code(2);
+    assert!(finished.stderr.contains("asks for none"), "{}", finished.stderr);
+}
+
+#[test]
+fn the_token_is_nowhere_to_be_read() {
+    let trial = talks(2);
+    let token = ("EVENTIDE_CLUSTER_TOKEN", TOKEN.to_owned());
+    let cluster = Cluster::with(1, vec![token, ("EVENTIDE_LOG", "trace".to_owned())]);
+    let client = cluster.index(&trial).run(LIMIT).unwrap();
+    run_of(&client);
+    let mut written = vec![client.stdout, client.stderr];
+    written.extend(cluster.said());
+    let mut files = 0;
+    let mut folders = vec![trial.lake()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files += 1;
+                written.push(String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned());
+            }
+        }
+    }
+    assert!(files > 10, "plans, receipts, rows and logs: {files}");
+    assert!(times(&written, "zebra-quartz") == 0, "the token was written down");
+}
+
+const WITH_MODEL: &str = "[model]\nbundle = \"bundle\"\n[captioning]\nmax-output-tokens = 20\n[run]\nshard-videos = 1\n\
+    [cluster]\nexecutors-grace = \"3s\"\n";
+
+#[test]
+fn a_device_that_says_something_else_leaves_the_cluster() {
+    let trial = Trial::with_job(WITH_MODEL);
+    bundles::unfaithful(&trial.folder().join("bundle")).unwrap();
+    trial.add_narrated(1);
+    let mut cluster = Cluster::of(1);
+    let client = cluster.index(&trial).start().unwrap();
+    let finished = cluster.executors.remove(0).wait(LIMIT).unwrap();
+    finished.assert_code(1);
+    for said in ["device `cpu` of", "token 0 of the greedy sequence", "eventide model verify"] {
+        assert!(finished.stderr.contains(said), "{said}: {}", finished.stderr);
+    }
+    assert_eq!(finished.stderr.matches("shard begun").count(), 0, "{}", finished.stderr);
+    let client = client.wait(LIMIT).unwrap();
+    client.assert_code(1);
+    assert!(client.stderr.contains("no executor works for"), "{}", client.stderr);
+    assert!(!trial.table("runs").join("_delta_log").exists(), "nothing was published");
+}
+
+#[test]
+fn a_device_is_asked_again_after_so_many_shards() {
+    let trial = Trial::with_job(WITH_MODEL);
+    bundles::golden(&trial.folder().join("bundle")).unwrap();
+    for number in 1..=5 {
+        trial.add_narrated(number);
+    }
+    let mut cluster = Cluster::of(0);
+    cluster.check_every = 2;
+    cluster.add_executor();
+    cluster.indexed(&trial);
+    assert_eq!(times(&cluster.said(), "golden clip said as it should be"), 3, "before 1, 3, 5");
 }

@@ -334,6 +334,23 @@ pub(crate) const READERS: PythonSet = PythonSet {
     ],
 };
 
+/// What holds the manifests of `deploy/kubernetes` to the schemas of Kubernetes, for a test.
+pub(crate) const MANIFESTS: PythonSet = PythonSet {
+    name: "manifests",
+    requirements: &[
+        "attrs==26.1.0",
+        "importlib-resources==7.1.0",
+        "jsonschema==4.26.0",
+        "jsonschema-specifications==2025.9.1",
+        "kubernetes-validate==1.37.0",
+        "packaging==26.3",
+        "PyYAML==6.0.3",
+        "referencing==0.37.0",
+        "rpds-py==2026.9.1",
+        "typing_extensions==4.16.0",
+    ],
+};
+
 /// The caption scorers of the COCO evaluation, to be measured beside ours.
 pub(crate) const COCO_CAPTIONS: PythonSet =
     PythonSet { name: "coco-captions", requirements: &["numpy==2.4.6", "pycocoevalcap==1.2"] };

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use crate::children;
 use crate::error::{Error, Result};
 use crate::fetch::obtain;
-use crate::parts::{self, Part};
+use crate::parts::{self, Part, PythonSet};
 use crate::python::environment;
 use crate::workspace::{Workspace, create_folder, say, write};
 
@@ -84,7 +84,8 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
         link_part(workspace, &parts::SEAWEEDFS, "weed", "weed")?;
         link_program(workspace, &JAVA)?;
         link_part(workspace, &parts::METEOR, "meteor", "meteor")?;
-        link_readers(workspace)?;
+        link_python(workspace, &parts::READERS, "python")?;
+        link_python(workspace, &parts::MANIFESTS, "python-manifests")?;
         link_speech(workspace)?;
     }
     drop(lock);
@@ -187,14 +188,14 @@ fn link_speech(workspace: &Workspace) -> Result<()> {
 }
 
 /// A script, since an environment's interpreter finds its packages by the path that it is started by.
-fn link_readers(workspace: &Workspace) -> Result<()> {
-    let interpreter = environment(workspace, &parts::READERS)?;
-    let place = workspace.tools().join("python");
+fn link_python(workspace: &Workspace, set: &PythonSet, name: &str) -> Result<()> {
+    let interpreter = environment(workspace, set)?;
+    let place = workspace.tools().join(name);
     let script = format!("#!/bin/sh\nexec '{}' \"$@\"\n", interpreter.display());
     if fs::read_to_string(&place).is_ok_and(|found| found == script) {
         return Ok(());
     }
-    say("link", &format!("python -> {}", interpreter.display()));
+    say("link", &format!("{name} -> {}", interpreter.display()));
     let draft = place.with_file_name(format!(".{}.script", std::process::id()));
     write(&draft, script)?;
     fs::set_permissions(&draft, fs::Permissions::from_mode(0o755))

@@ -9,6 +9,7 @@ mod bundle;
 mod commit;
 mod corpus;
 mod error;
+mod history;
 #[cfg(test)]
 mod nights;
 mod parts;
@@ -17,15 +18,18 @@ mod publish;
 mod receipt;
 mod store;
 mod tables;
+mod vacuum;
 mod worklist;
 
 pub use bundle::fetch_bundle;
 pub use corpus::{CorpusOptions, DEFAULT_INCLUDE, Listing, list, video_at};
 pub use error::{Error, Result};
+pub use history::{ShardWork, VideoWork, Work};
 pub use parts::PartFile;
 pub use plan_file::{PlanFile, ShardPlace, Submission};
 pub use publish::{PublishPlan, RunFacts};
-pub use receipt::{Counts, Receipt, ReceiptItem};
+pub use receipt::{Counts, Receipt, ReceiptItem, Unpublished};
 pub use store::{Location, Stores};
 pub use tables::{Snapshot, Table, Tables};
+pub use vacuum::{LEAST_AGE, Orphan, OrphanKind};
 pub use worklist::{Due, Known, KnownVideo, PlanOptions, TOO_LARGE, WorkList, plan};

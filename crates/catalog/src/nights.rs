@@ -33,8 +33,8 @@ use object_store::{
 use rstest::rstest;
 
 use crate::{
-    Due, Error, Location, PlanOptions, PublishPlan, Result, RunFacts, Stores, Table, Tables,
-    WorkList, plan,
+    Due, Error, Location, Orphan, PlanOptions, PublishPlan, Result, RunFacts, Stores, Table,
+    Tables, WorkList, plan,
 };
 
 /// A store that dies at its `n`th write or delete.
@@ -733,4 +733,75 @@ async fn a_job_sees_and_removes_only_what_lies_below_its_corpus() {
     let listing = stream::iter(corpus("a/y@1").into_iter().map(Ok));
     let list = plan(listing, known, vec![], &options()).await.unwrap();
     assert_eq!(list.removed, [video_id("s3://corpus/a/x.mp4")]);
+}
+
+/// Vacuums as if everything had been written long ago, and gives what went.
+async fn vacuumed(tables: &Tables) -> Vec<Orphan> {
+    let orphans = tables.orphans_before(chrono::DateTime::<chrono::Utc>::MAX_UTC).await.unwrap();
+    tables.remove_orphans(&orphans).await.unwrap();
+    let left = tables.orphans_before(chrono::DateTime::<chrono::Utc>::MAX_UTC).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    orphans
+}
+
+/// A vacuum after a death at every single write takes nothing that the next night goes on with, or that
+/// an older version of a table is read through, and leaves nothing once that night is published.
+#[rstest]
+#[case::before_the_write(false)]
+#[case::after_the_write(true)]
+#[tokio::test]
+async fn a_vacuum_after_any_death_takes_only_what_nobody_needs(#[case] last_is_done: bool) {
+    let base = Arc::new(InMemory::new());
+    let first = tables_in(Arc::<InMemory>::clone(&base));
+    night(&first, "r1", FIRST).await.unwrap();
+    let before = first.snapshot().await.unwrap().unwrap();
+    let mut parts = 0;
+    for writes in 0..200 {
+        let store: Arc<dyn ObjectStore> = Arc::new(base.fork());
+        let mortal = Mortal::dies_after(Arc::clone(&store), writes, last_is_done);
+        let doomed = night(&tables_in(Arc::new(mortal.clone())), "r2", SECOND).await;
+        let tables = tables_in(store);
+        parts += vacuumed(&tables).await.len();
+        night(&tables, "r3", SECOND).await.unwrap();
+        parts += vacuumed(&tables).await.len();
+        check(&tables, SECOND).await;
+        let then = tables.delta(Table::Events, Some(before.events_version)).await.unwrap().unwrap();
+        let (_, rows) = then.scan_table().await.unwrap();
+        let rows: Vec<_> = rows.try_collect().await.unwrap();
+        assert_eq!(lines(&rows, &["caption", "event_index"]), expected(FIRST), "time travel");
+        if !mortal.is_dead() {
+            assert!(doomed.is_ok() && parts > 3, "{parts} orphans of all these deaths");
+            return;
+        }
+    }
+    panic!("a night has no end");
+}
+
+#[tokio::test]
+async fn a_vacuum_takes_what_came_after_its_run_was_published() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r1", "a@1").await.unwrap();
+    let list = planned(&tables, &corpus("a@1 b@1")).await.unwrap();
+    write(&tables, "r1", &list.shards[0]).await.unwrap(); // a worker that woke up late
+    tables.write_plan("r1", &list.shards).await.unwrap();
+    let waiting = write(&tables, "r2", &list.shards[0]).await.unwrap(); // one that is still needed
+    let young = tables.orphans(std::time::Duration::ZERO).await.unwrap();
+    assert!(young.is_empty(), "nothing is old enough: {young:?}");
+    let gone = vacuumed(&tables).await;
+    let kinds: Vec<_> = gone.iter().map(|orphan| orphan.kind.as_str()).collect();
+    assert_eq!(kinds, ["part", "part", "receipt", "plan", "plan"], "{gone:?}");
+    assert!(gone.iter().all(|orphan| orphan.uri.contains("r1") && orphan.size_bytes > 0));
+    assert_eq!(tables.pending("m", "p").await.unwrap(), [waiting]);
+    let run = night(&tables, "r3", "a@1 b@1").await.unwrap();
+    assert_eq!((run.run_id.as_str(), run.captioned, run.unchanged), ("r2", 1, 1));
+    check(&tables, "a@1 b@1").await;
+}
+
+#[tokio::test]
+async fn a_vacuum_leaves_what_is_not_ours() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r1", "a@1").await.unwrap();
+    let theirs = tables.folder(Table::Events).child("part-of-someone-else.csv");
+    tables.location().store.put_opts(&theirs, "x".into(), PutOptions::default()).await.unwrap();
+    assert_eq!(vacuumed(&tables).await, []);
 }

@@ -289,6 +289,9 @@ impl Tables {
     /// is there, `finish_interrupted` comes back here.
     async fn clean_up(&self, plan: &PublishPlan) {
         let run_id = plan.run.run_id.as_str();
+        if let Err(error) = self.keep_timeline(plan).await {
+            tracing::warn!(run_id, error = %error, "the timeline of the run is lost");
+        }
         let mut paths: Vec<Path> =
             plan.receipts.iter().map(|r| self.receipt_path(&r.run_id, &r.shard_id)).collect();
         for folder in ["receipts", "plans"] {

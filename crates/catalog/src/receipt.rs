@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use eventide_schema::{
     Outcome, Provenance, Shard, Stage, Status,
     tables::{events_batch, videos_batch},
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
-    Error, Location, PartFile, Result, Tables,
+    Error, Location, PartFile, Result, Tables, Work,
     parts::PartWriter,
     tables::{Table, read_concurrency},
 };
@@ -42,6 +43,9 @@ pub struct Receipt {
     pub videos: Vec<PartFile>,
     /// Sums over the shard.
     pub counts: Counts,
+    /// Who did it, and when; not known of earlier programs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub work: Option<Work>,
 }
 
 /// What became of one video.
@@ -144,6 +148,17 @@ impl std::iter::Sum for Counts {
     }
 }
 
+/// A run with finished shards that is not published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpublished {
+    /// The run.
+    pub run_id: String,
+    /// Its finished shards.
+    pub shards: u64,
+    /// Sums over them.
+    pub counts: Counts,
+}
+
 impl Tables {
     /// Makes the outcomes of a shard durable, and answers with the receipt that counts.
     ///
@@ -160,8 +175,27 @@ impl Tables {
         shard: &Shard,
         outcomes: &[Outcome],
     ) -> Result<Receipt> {
+        self.write_shard_begun(by, shard, outcomes, Utc::now()).await
+    }
+
+    /// The same, of a shard that was begun earlier.
+    ///
+    /// # Errors
+    /// As [`Tables::write_shard`].
+    pub async fn write_shard_begun(
+        &self,
+        by: &Provenance,
+        shard: &Shard,
+        outcomes: &[Outcome],
+        began: DateTime<Utc>,
+    ) -> Result<Receipt> {
         check_outcomes(shard, outcomes)?;
-        let receipt = self.write_parts(by, shard, outcomes).await?;
+        let mut receipt = self.write_parts(by, shard, outcomes).await?;
+        receipt.work = Some(Work {
+            worker: by.worker.clone(),
+            began_at_ms: began.timestamp_millis(),
+            ended_at_ms: Utc::now().timestamp_millis(),
+        });
         let path = self.receipt_path(&receipt.run_id, &receipt.shard_id);
         let winner = match create(self.location(), &path, &receipt).await? {
             Created::Ours => receipt,
@@ -205,6 +239,35 @@ impl Tables {
         Ok(receipts)
     }
 
+    /// The runs with finished shards that are not published, the newest first.
+    ///
+    /// # Errors
+    /// Whatever keeps the receipts from being listed or read.
+    pub async fn unpublished(&self) -> Result<Vec<Unpublished>> {
+        let paths = self.list_own("receipts").await?;
+        let receipts: Vec<Option<Receipt>> = futures::stream::iter(paths)
+            .map(|path| async move { read_document(self.location(), &path).await })
+            .buffered(read_concurrency())
+            .try_collect()
+            .await?;
+        let mut runs = BTreeMap::<String, Unpublished>::new();
+        for receipt in receipts.into_iter().flatten() {
+            let run = runs.entry(receipt.run_id.clone()).or_insert_with(|| Unpublished {
+                run_id: receipt.run_id,
+                shards: 0,
+                counts: Counts::default(),
+            });
+            (run.shards, run.counts) = (run.shards + 1, run.counts + receipt.counts);
+        }
+        let mut unpublished = Vec::new();
+        for run in runs.into_values().rev() {
+            if !self.is_published(&run.run_id).await? {
+                unpublished.push(run);
+            }
+        }
+        Ok(unpublished)
+    }
+
     pub(crate) fn receipt_path(&self, run_id: &str, shard_id: &str) -> Path {
         self.location().child("_eventide/receipts").join(run_id).join(format!("{shard_id}.json"))
     }
@@ -242,6 +305,7 @@ impl Tables {
             events,
             videos,
             counts: Counts::of(outcomes),
+            work: None,
         })
     }
 

@@ -265,7 +265,7 @@ impl Tables {
     }
 
     /// Reads some columns of every file of a table, several files at once.
-    async fn scan(
+    pub(crate) async fn scan(
         &self,
         table: Table,
         delta: &DeltaTable,
@@ -388,10 +388,11 @@ fn versions_in_log(runs: &DeltaTable) -> Option<Vec<(Option<i64>, Option<i64>)>>
         .collect()
 }
 
-fn text(batch: &RecordBatch, name: &str, row: usize) -> String {
+pub(crate) fn text(batch: &RecordBatch, name: &str, row: usize) -> String {
     batch
         .column_by_name(name)
         .and_then(|column| column.as_string_opt::<i32>())
+        .filter(|column| column.is_valid(row))
         .map(|column| column.value(row).to_owned())
         .unwrap_or_default()
 }

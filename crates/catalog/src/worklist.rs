@@ -520,6 +520,7 @@ mod tests {
             events: vec![],
             videos: vec![],
             counts: crate::Counts::default(),
+            work: None,
         }
     }
 

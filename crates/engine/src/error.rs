@@ -1,6 +1,6 @@
 //! Why a run ended early, and which of it a task may try again.
 
-use std::io;
+use std::{fmt, io, time::Duration};
 
 use datafusion::error::DataFusionError;
 
@@ -85,6 +85,70 @@ pub enum Error {
         /// What it said.
         because: String,
     },
+    /// The secret of a cluster could be guessed.
+    #[error("the token of a cluster must have {least} characters or more")]
+    WeakSecret {
+        /// How many it must have.
+        least: usize,
+    },
+    /// The scheduler asks for a secret that this process has not.
+    #[error(
+        "the scheduler at `{url}` asks for the token of its cluster, and this process has it not"
+    )]
+    NotAdmitted {
+        /// Its address.
+        url: String,
+    },
+    /// This process has a secret, and the scheduler asks for none.
+    #[error("this process has the token of a cluster, and the scheduler at `{url}` asks for none")]
+    OpenScheduler {
+        /// Its address.
+        url: String,
+    },
+    /// There was no executor for too long.
+    #[error("no executor has worked for the scheduler at `{url}` for {}", whole_seconds(*waited))]
+    NoExecutor {
+        /// The scheduler.
+        url: String,
+        /// For how long.
+        waited: Duration,
+    },
+    /// No shard got done for too long.
+    #[error("no shard was finished on the cluster of `{url}` for {}; shards held: {held}", whole_seconds(*waited))]
+    NoProgress {
+        /// The scheduler.
+        url: String,
+        /// For how long.
+        waited: Duration,
+        /// How many shards each executor holds.
+        held: String,
+    },
+    /// A device says something else than it should.
+    #[error(
+        "device `{device}` of `{worker}` must not be used with the model bundle `{bundle}`; shards that it finished since it last said the right thing: {since}"
+    )]
+    Unfit {
+        /// The device.
+        device: String,
+        /// Who has it.
+        worker: String,
+        /// The bundle.
+        bundle: String,
+        /// Shards that may be wrong, by their ids.
+        since: String,
+        /// What it said.
+        source: Box<eventide_pipeline::Error>,
+    },
+    /// An executor took too long for a shard.
+    #[error("shard `{shard_id}` took longer than its deadline of {} on `{worker}`", whole_seconds(*deadline))]
+    ShardDeadline {
+        /// The shard.
+        shard_id: String,
+        /// Who worked on it.
+        worker: String,
+        /// How long it may take.
+        deadline: Duration,
+    },
     /// The cluster could not do the run.
     #[error("the run failed on the cluster of `{url}`: {because}")]
     OnCluster {
@@ -126,11 +190,19 @@ impl Error {
             Self::Pipeline { source, .. } => source.is_transient(),
             Self::Captioner(source) => source.is_transient(),
             Self::Media(source) => source.is_transient(),
-            Self::Scheduler { .. } | Self::NoReceipt { .. } => true,
+            Self::Scheduler { .. }
+            | Self::NoReceipt { .. }
+            | Self::NoExecutor { .. }
+            | Self::NoProgress { .. }
+            | Self::ShardDeadline { .. } => true,
             Self::OnCluster { because, .. } => because.contains("all executors were lost"),
             Self::Cancelled
             | Self::SchedulerAddress { .. }
             | Self::Refused { .. }
+            | Self::WeakSecret { .. }
+            | Self::NotAdmitted { .. }
+            | Self::OpenScheduler { .. }
+            | Self::Unfit { .. }
             | Self::Listen { .. }
             | Self::Process { .. }
             | Self::Manifest { .. }
@@ -153,6 +225,9 @@ impl Error {
                 | Self::Captioner(_)
                 | Self::SchedulerAddress { .. }
                 | Self::Refused { .. }
+                | Self::WeakSecret { .. }
+                | Self::NotAdmitted { .. }
+                | Self::OpenScheduler { .. }
                 | Self::Catalog(eventide_catalog::Error::DamagedBundle { .. })
         )
     }
@@ -162,27 +237,70 @@ impl Error {
     #[must_use]
     pub fn into_task_error(self) -> DataFusionError {
         if self.is_transient() {
-            DataFusionError::IoError(io::Error::other(self))
+            DataFusionError::IoError(io::Error::other(InTask(self)))
         } else {
-            DataFusionError::External(Box::new(self))
+            DataFusionError::External(Box::new(InTask(self)))
         }
+    }
+
+    /// What a task said, out of all that a scheduler wraps it in; the whole of it where nobody of ours spoke.
+    pub(crate) fn told_by_task(text: &str) -> &str {
+        let inner = text.split_once(BEGINS).and_then(|(_, rest)| rest.split_once(ENDS));
+        inner.map_or(text, |(inner, _)| inner)
     }
 
     /// Our own error again, out of whatever the plan wrapped it in.
     #[must_use]
     pub fn from_plan(error: DataFusionError) -> Self {
         match error {
-            DataFusionError::External(inner) => match inner.downcast::<Self>() {
-                Ok(ours) => *ours,
+            DataFusionError::External(inner) => match inner.downcast::<InTask>() {
+                Ok(ours) => ours.0,
                 Err(other) => Self::Plan(DataFusionError::External(other)),
             },
-            DataFusionError::IoError(io) => match io.downcast::<Self>() {
-                Ok(ours) => ours,
+            DataFusionError::IoError(io) => match io.downcast::<InTask>() {
+                Ok(ours) => ours.0,
                 Err(other) => Self::Plan(DataFusionError::IoError(other)),
             },
             DataFusionError::Context(_, inner) => Self::from_plan(*inner),
             other => Self::Plan(other),
         }
+    }
+}
+
+/// An error of ours in a task. A scheduler shows such errors as a programmer would see them, so that is
+/// what a person should read, between marks by which it is found again.
+struct InTask(Error);
+
+const BEGINS: char = '«';
+const ENDS: char = '»';
+
+impl fmt::Display for InTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = std::error::Error::source(&self.0);
+        while let Some(error) = cause {
+            write!(f, ", because: {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for InTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{BEGINS}{self}{ENDS}")
+    }
+}
+
+impl std::error::Error for InTask {}
+
+/// A time as a person writes it, without what is below a second.
+fn whole_seconds(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m {seconds}s"),
+        (hours, minutes, _) => format!("{hours}h {minutes}m"),
     }
 }
 
@@ -206,6 +324,18 @@ mod tests {
     fn only_what_may_pass_is_of_the_class_that_is_retried() {
         assert!(matches!(store_down().into_task_error(), DataFusionError::IoError(_)));
         assert!(matches!(stopped().into_task_error(), DataFusionError::External(_)));
+    }
+
+    #[test]
+    fn a_scheduler_shows_what_a_person_can_read() {
+        for error in [stopped(), store_down()] {
+            let wrapped = DataFusionError::Shared(std::sync::Arc::new(error.into_task_error()));
+            let text = format!("Job failed: {:?}", format!("Task failed: {wrapped:?}"));
+            let told = Error::told_by_task(&text);
+            assert!(told.starts_with("indexing stopped at `v`, because: "), "{told}");
+            assert!(told.ends_with(|end: char| end.is_alphanumeric() || end == '`'), "{told}");
+        }
+        assert_eq!(Error::told_by_task("all executors were lost"), "all executors were lost");
     }
 
     #[test]

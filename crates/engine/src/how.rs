@@ -8,10 +8,9 @@ use eventide_pipeline::{
     Captioner, CaptioningOptions, LimitOptions, Pipeline, Scratch, TranscriptOption,
 };
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 use crate::{
-    Error,
+    Error, OwnFolder,
     model::{Model, ModelOptions},
     sources::StoreSources,
 };
@@ -22,7 +21,7 @@ pub struct Worker {
     /// The media tools.
     pub tools: Tools,
     /// Folder for copies of remote videos. It goes with the last worker that has it.
-    pub scratch: Arc<TempDir>,
+    pub scratch: Arc<OwnFolder>,
     /// Folder for model bundles; it exists.
     pub cache: PathBuf,
     /// The ONNX Runtime library.
@@ -69,6 +68,7 @@ impl How {
             captioning: self.captioning,
             transcripts: self.transcripts,
             limits: self.limits,
+            watcher: None,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The running side of `IndexExec`: what a worker process keeps loaded, and the work on a shard.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc};
 
 use datafusion::error::DataFusionError;
 use eventide_catalog::{Receipt, ShardPlace, Stores, Tables};
@@ -8,9 +8,13 @@ use eventide_model::runtime::Device;
 use eventide_pipeline::Pipeline;
 use eventide_schema::{Outcome, Provenance, Shard, WorkItem};
 use futures::{Stream, StreamExt, TryStreamExt};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
-use crate::{Error, How, IndexOptions, Progress, Worker, retry::RETRIES};
+use crate::{
+    Error, How, IndexOptions, Metrics, ModelOptions, Progress, Worker,
+    metrics::{Counted, DeviceWatcher, ShardEnd},
+    retry::RETRIES,
+};
 
 /// Models that a worker keeps loaded. More are only wanted where jobs with different models run at
 /// the same time.
@@ -26,7 +30,12 @@ pub struct Indexers {
     videos_in_flight: Arc<Semaphore>,
     shards_in_flight: usize,
     progress: Arc<Progress>,
+    metrics: Arc<Metrics>,
     loaded: Mutex<VecDeque<Loaded>>,
+    /// After how many shards a device is shown the golden clip again; never if not given.
+    check_every: Option<NonZeroUsize>,
+    /// Where a device is reported that must not be used.
+    unfit: (mpsc::Sender<Error>, Mutex<mpsc::Receiver<Error>>),
 }
 
 /// What takes videos to outcomes in one way, once for each device.
@@ -39,6 +48,10 @@ struct Loaded {
 struct Station {
     pipeline: Pipeline,
     slots: Arc<Semaphore>,
+    /// Bundle and device, where there is a model.
+    model: Option<ModelOptions>,
+    /// Shards that were begun since the golden clip was shown; `None` before the first time.
+    since_check: Mutex<Option<Vec<String>>>,
 }
 
 impl Indexers {
@@ -53,8 +66,83 @@ impl Indexers {
         progress: Arc<Progress>,
     ) -> Self {
         let videos_in_flight = Arc::new(Semaphore::new(worker.videos_in_flight));
-        let loaded = Mutex::default();
-        Self { stores, worker, devices, videos_in_flight, shards_in_flight, progress, loaded }
+        let (unfit, reports) = mpsc::channel(1);
+        Self {
+            stores,
+            worker,
+            devices,
+            videos_in_flight,
+            shards_in_flight,
+            progress,
+            metrics: Arc::new(Metrics::default()),
+            loaded: Mutex::default(),
+            check_every: None,
+            unfit: (unfit, Mutex::new(reports)),
+        }
+    }
+
+    /// The same, which shows every device the golden clip of a bundle before the first of so many shards.
+    #[must_use]
+    pub fn checked_every(mut self, shards: NonZeroUsize) -> Self {
+        self.check_every = Some(shards);
+        self
+    }
+
+    /// Ends when a device must not be used any more: with what it said. Its shards never end.
+    pub(crate) async fn unfit(&self) -> Error {
+        match self.unfit.1.lock().await.recv().await {
+            Some(error) => error,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What this worker counts, as Prometheus reads it.
+    pub(crate) async fn metrics_text(&self) -> String {
+        for station in self.loaded.lock().await.iter().flat_map(|loaded| &loaded.pipelines) {
+            if let (Some(model), Some(captioner)) = (&station.model, &station.pipeline.captioner) {
+                self.metrics.windows_waiting(&model.device.to_string(), captioner.waiting());
+            }
+        }
+        self.metrics.text()
+    }
+
+    /// Shows the station's device the golden clip when its turn has come.
+    async fn check(&self, station: &Station, shard_id: &str) -> Result<(), Error> {
+        let (Some(every), Some(model)) = (self.check_every, &station.model) else { return Ok(()) };
+        let Some(captioner) = &station.pipeline.captioner else { return Ok(()) };
+        let mut since = station.since_check.lock().await; // the others wait for what comes of it
+        if since.as_ref().is_none_or(|since| since.len() >= every.get()) {
+            match captioner.check().await {
+                Ok(()) => {
+                    self.metrics.check(&model.device, true);
+                    tracing::info!(device = %model.device, "golden clip said as it should be");
+                    *since = Some(Vec::new());
+                }
+                Err(source) if is_about_the_device(&source) => {
+                    self.metrics.check(&model.device, false);
+                    let since = since.take().filter(|since| !since.is_empty());
+                    let error = Error::Unfit {
+                        device: model.device.to_string(),
+                        worker: self.worker.name.clone(),
+                        bundle: model.bundle.clone(),
+                        since: since.map_or_else(|| "none".to_owned(), |since| since.join(", ")),
+                        source: Box::new(source),
+                    };
+                    let _ = self.unfit.0.try_send(error); // one report is enough
+                    return std::future::pending().await;
+                }
+                Err(error) => return Err(Error::Captioner(error)),
+            }
+        }
+        if let Some(since) = &mut *since {
+            since.push(shard_id.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Who works here, for rows and messages.
+    pub(crate) fn worker_name(&self) -> &str {
+        &self.worker.name
     }
 
     /// The indexer of a job. Loads its model if no task has wanted it before.
@@ -87,12 +175,16 @@ impl Indexers {
                 model.device = device;
             }
             let model = how.model.clone();
-            let pipeline = how.pipeline(&self.stores, &self.worker).await?;
-            if let Some(model) = model {
+            let mut pipeline = how.pipeline(&self.stores, &self.worker).await?;
+            let device = model.as_ref().map_or("none".to_owned(), |model| model.device.to_string());
+            let metrics = Arc::clone(&self.metrics);
+            pipeline.watcher = Some(Arc::new(DeviceWatcher { metrics, device }));
+            if let Some(model) = &model {
                 tracing::info!(bundle = %model.bundle, device = %model.device, "model loaded");
             }
             let slots = Arc::new(Semaphore::new(self.shards_in_flight));
-            pipelines.push(Arc::new(Station { pipeline, slots }));
+            let since_check = Mutex::default();
+            pipelines.push(Arc::new(Station { pipeline, slots, model, since_check }));
         }
         loaded.truncate(MODELS_KEPT - 1);
         loaded.push_front(Loaded { how: how.clone(), pipelines: pipelines.clone() });
@@ -124,7 +216,10 @@ impl Indexers {
     }
 
     async fn outcome(&self, station: &Station, item: WorkItem) -> Result<Outcome, Error> {
+        let waiting = Counted::one_of(&self.metrics.videos_waiting);
         let _slot = self.videos_in_flight.acquire().await;
+        drop(waiting);
+        let _counted = Counted::one_of(&self.metrics.videos_in_progress);
         let item = &item;
         let index = || async {
             let outcome = station.pipeline.index(item.clone()).await;
@@ -145,10 +240,27 @@ impl Indexers {
     }
 }
 
+/// Whether the device says something else than it should, and not that it cannot say anything now.
+fn is_about_the_device(error: &eventide_pipeline::Error) -> bool {
+    matches!(error, eventide_pipeline::Error::Model(eventide_model::Error::Golden { .. }))
+}
+
 /// The one with most room. There is always one: a job has a device.
 fn freest(stations: Vec<Arc<Station>>) -> Arc<Station> {
     let freest = stations.into_iter().max_by_key(|station| station.slots.available_permits());
     freest.expect("there is a device")
+}
+
+/// Counts how work on a shard ended, also where it is dropped on its way.
+struct Ended<'a> {
+    metrics: &'a Metrics,
+    end: ShardEnd,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.metrics.shard(self.end);
+    }
 }
 
 /// Takes shards of one run to receipts.
@@ -166,25 +278,38 @@ impl Indexer<'_> {
     ///
     /// # Errors
     /// Trouble that has nothing to do with a video; nothing of the shard is kept then.
-    #[tracing::instrument(name = "shard", skip_all, fields(shard = %place.shard_id, videos = place.videos))]
+    #[tracing::instrument(name = "shard", skip_all, fields(run = %self.provenance.run_id, shard = %place.shard_id, videos = place.videos))]
     pub async fn index_shard(&self, place: &ShardPlace) -> Result<Receipt, Error> {
+        let mut ended = Ended { metrics: &self.indexers.metrics, end: ShardEnd::GivenUp };
+        let indexed = self.receipt_of(place).await;
+        ended.end = match &indexed {
+            Ok((_, end)) => *end,
+            Err(_) => ShardEnd::Failed,
+        };
+        Ok(indexed?.0)
+    }
+
+    async fn receipt_of(&self, place: &ShardPlace) -> Result<(Receipt, ShardEnd), Error> {
         let run_id = &self.provenance.run_id;
         let _slot = self.station.slots.acquire().await;
+        let _counted = Counted::one_of(&self.indexers.metrics.shards_in_progress);
         let receipt = || async { Ok(self.tables.receipt(run_id, &place.shard_id).await?) };
         if let Some(receipt) = RETRIES.of("look for the receipt", receipt).await? {
             tracing::info!(run = %run_id, "the shard has a receipt");
-            return Ok(receipt);
+            return Ok((receipt, ShardEnd::Adopted));
         }
+        self.indexers.check(&self.station, &place.shard_id).await?;
         tracing::info!(run = %run_id, "shard begun");
         let shard = || async { Ok(self.tables.planned_shard(run_id, &self.plan, place).await?) };
         let shard = RETRIES.of("read the plan", shard).await?;
+        let began = chrono::Utc::now();
         let outcomes = self.outcomes(&shard).await?;
-        let (shard, outcomes) = (&shard, &outcomes);
+        let (by, shard, outcomes) = (&self.provenance, &shard, &outcomes);
         let write =
-            || async { Ok(self.tables.write_shard(&self.provenance, shard, outcomes).await?) };
+            || async { Ok(self.tables.write_shard_begun(by, shard, outcomes, began).await?) };
         let receipt = RETRIES.of("write the shard", write).await?;
         tracing::info!(run = %run_id, "receipt written");
-        Ok(receipt)
+        Ok((receipt, ShardEnd::Finished))
     }
 
     async fn outcomes(&self, shard: &Shard) -> Result<Vec<Outcome>, Error> {

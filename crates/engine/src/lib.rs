@@ -8,9 +8,11 @@ mod cluster;
 mod error;
 mod how;
 mod indexer;
+mod metrics;
 mod model;
 mod night;
 mod operator;
+mod own_folder;
 mod params;
 mod progress;
 mod relation;
@@ -20,13 +22,18 @@ mod sources;
 mod testing;
 
 pub use caption::{CaptionExec, CaptionOptions, CaptionTable};
-pub use cluster::{Cluster, ExecutorOptions, Scheduler, SchedulerOptions, run_executor};
+pub use cluster::{
+    Cluster, ClusterState, ExecutorAddresses, ExecutorOptions, ExecutorState, Patience, RunState,
+    Scheduler, SchedulerOptions, Secret, run_executor,
+};
 pub use error::Error;
 pub use how::{How, Worker};
 pub use indexer::{Indexer, Indexers};
+pub use metrics::Metrics;
 pub use model::ModelOptions;
 pub use night::{Night, PIPELINE_VERSION, Planned, ShardOptions};
 pub use operator::{IndexExec, IndexOptions, index_plan, receipts_of};
+pub use own_folder::OwnFolder;
 pub use params::params_digest;
 pub use progress::{Counts, Progress};
 pub use relation::{CaptionCall, CaptionRelation, Resolve};

@@ -16,7 +16,7 @@ use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::{
-    Cluster, Error, How, IndexOptions, Indexers, Progress, Worker,
+    Cluster, Error, How, IndexOptions, Indexers, Patience, Progress, Worker,
     model::ModelOptions,
     operator::{index_plan, receipts_of},
     params::params_digest,
@@ -43,6 +43,10 @@ pub struct Night {
     pub shards: ShardOptions,
     /// Whether an empty corpus may remove every row.
     pub allow_empty: bool,
+    /// How long a run on a cluster waits.
+    pub patience: Patience,
+    /// The scheduler whose executors do the work; this machine does it if not given.
+    pub scheduler: Option<String>,
 }
 
 /// How work is cut into shards.
@@ -149,9 +153,11 @@ impl Night {
         let started = self.begin(&planned, name, progress).await?;
         let mut receipts = started.skipped;
         if let Some(plan) = &started.plan {
-            let options = self.options(&planned, &plan.name);
-            receipts
-                .extend(cluster.index(&self.job, &planned.tables, options, plan, progress).await?);
+            let shard_deadline = Some(self.patience.shard);
+            let options = IndexOptions { shard_deadline, ..self.options(&planned, &plan.name) };
+            let tables = &planned.tables;
+            let index = cluster.index(&self.job, tables, options, plan, self.patience, progress);
+            receipts.extend(index.await?);
         }
         self.publish(planned, receipts).await
     }
@@ -199,6 +205,7 @@ impl Night {
             tables: self.tables.clone(),
             plan: plan.to_owned(),
             provenance: planned.provenance(""),
+            shard_deadline: None, // one machine has nobody else to try it
         }
     }
 

@@ -8,7 +8,7 @@
 //! It is an interior node on purpose: a leaf of our own would be run whole by every task of a
 //! distributed plan.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use datafusion::{
     arrow::{
@@ -46,6 +46,8 @@ pub struct IndexOptions {
     pub plan: String,
     /// Who makes the rows; the worker puts in its own name.
     pub provenance: Provenance,
+    /// How long a shard may take before another worker tries it; for ever if not given.
+    pub shard_deadline: Option<Duration>,
 }
 
 /// Indexes the shards of its input. A partition is the unit of retry, and holds one shard.
@@ -227,14 +229,25 @@ async fn index(
     stop: &CancellationToken,
 ) -> Result<Receipt> {
     let work = async { indexers.indexer(options).await?.index_shard(place).await };
+    let deadline = options.shard_deadline.unwrap_or(Duration::MAX);
     tokio::select! {
         biased;
         () = stop.cancelled() => {
             tracing::info!(shard = %place.shard_id, "shard stopped");
             Err(Error::Cancelled.into_task_error())
         }
-        receipt = work => receipt.map_err(Error::into_task_error),
+        receipt = tokio::time::timeout(deadline, work) => match receipt {
+            Ok(receipt) => receipt.map_err(Error::into_task_error),
+            Err(_) => Err(overdue(indexers, place, deadline).into_task_error()),
+        },
     }
+}
+
+fn overdue(indexers: &Indexers, place: &ShardPlace, deadline: Duration) -> Error {
+    let (shard_id, worker) = (place.shard_id.clone(), indexers.worker_name().to_owned());
+    let error = Error::ShardDeadline { shard_id, worker, deadline };
+    tracing::warn!(shard = %place.shard_id, error = %error, "shard given up");
+    error
 }
 
 /// The receipts of a batch that [`IndexExec`] has made.

@@ -25,5 +25,6 @@ pub(crate) fn index_options() -> IndexOptions {
             worker: String::new(),
             pipeline_version: "0".to_owned(),
         },
+        shard_deadline: None,
     }
 }

@@ -6,8 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     caption::CaptionArguments, eval::EvalArguments, executor::ExecutorArguments,
-    model::ModelCommand, scheduler::SchedulerArguments, sql::SqlArguments, synth::SynthArguments,
-    train::TrainArguments,
+    model::ModelCommand, report::ReportArguments, runs::RunsArguments,
+    scheduler::SchedulerArguments, sql::SqlArguments, status::StatusArguments,
+    synth::SynthArguments, train::TrainArguments, vacuum::VacuumArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -29,6 +30,12 @@ Examples:
   eventide plan  jobs/nightly.toml             what would be done, and what it would cost
   eventide index jobs/nightly.toml             do it; run it again after any interruption
   eventide sql --tables lake/ \"SELECT caption, start_ms FROM events LIMIT 10\"";
+
+/// What the processes of a cluster read of the environment and have no flag for.
+pub(crate) const CLUSTER_ENVIRONMENT: &str = "\
+Environment:
+  EVENTIDE_CLUSTER_TOKEN       what every process of the cluster must have
+  EVENTIDE_CLUSTER_TOKEN_FILE  a file that holds it instead";
 
 /// What is settled for every command.
 #[derive(Debug, Args)]
@@ -91,6 +98,14 @@ pub(crate) enum Command {
     Scheduler(SchedulerArguments),
     /// Work for a cluster: index the shards that a scheduler gives.
     Executor(ExecutorArguments),
+    /// Print what a cluster is at, and what waits to be published.
+    Status(StatusArguments),
+    /// Print the published runs, with what each did and cost.
+    Runs(RunsArguments),
+    /// Write a page about a published run: costs, workers, the slowest videos, failures.
+    Report(ReportArguments),
+    /// Remove what killed processes left beside the tables. Tells only, unless --delete is given.
+    Vacuum(VacuumArguments),
     /// Query the tables: one statement, or a shell.
     Sql(SqlArguments),
     /// Score predicted against reference events, as the field of dense video captioning does.
@@ -133,6 +148,7 @@ pub(crate) struct JobArguments {
 
 /// Arguments of `index`.
 #[derive(Debug, Args)]
+#[command(after_help = CLUSTER_ENVIRONMENT)]
 pub(crate) struct IndexArguments {
     /// The job.
     #[command(flatten)]
@@ -140,7 +156,8 @@ pub(crate) struct IndexArguments {
     /// Videos that are worked on at once; one a core if not given.
     #[arg(long, value_name = "N", env = "EVENTIDE_WORKERS")]
     pub(crate) workers: Option<std::num::NonZeroUsize>,
-    /// Have the work done by the executors of this scheduler, `http://host:50050`.
+    /// Have the work done by the executors of this scheduler, `http://host:50050`, instead of the job's
+    /// `cluster.scheduler`.
     #[arg(long, value_name = "URL", env = "EVENTIDE_CLUSTER", conflicts_with = "workers")]
     pub(crate) cluster: Option<String>,
 }
@@ -151,9 +168,20 @@ pub(crate) struct CancelArguments {
     /// The job.
     #[command(flatten)]
     pub(crate) job: JobArguments,
-    /// The scheduler that it runs under.
+    /// The scheduler that it runs under, instead of the job's `cluster.scheduler`.
     #[arg(long, value_name = "URL", env = "EVENTIDE_CLUSTER")]
-    pub(crate) cluster: String,
+    pub(crate) cluster: Option<String>,
+}
+
+/// Tables, and how what is found in them is printed.
+#[derive(Debug, Args)]
+pub(crate) struct TablesArguments {
+    /// Where the tables are.
+    #[arg(long, env = "EVENTIDE_TABLES", value_name = "URI")]
+    pub(crate) tables: String,
+    /// How the result is printed.
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
 }
 
 /// Where the tools are.

@@ -9,17 +9,21 @@ pub(crate) mod executor;
 mod index;
 pub(crate) mod model;
 pub(crate) mod plan;
+pub(crate) mod report;
+pub(crate) mod runs;
 pub(crate) mod scheduler;
 mod schemas;
 pub(crate) mod sql;
+pub(crate) mod status;
 pub(crate) mod synth;
 pub(crate) mod train;
+pub(crate) mod vacuum;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use eventide_catalog::Stores;
-use eventide_engine::{Night, Worker};
+use eventide_catalog::{Stores, Tables};
+use eventide_engine::{Cluster, Night, Secret, Worker};
 use eventide_media::Sandbox;
 use miette::{IntoDiagnostic, WrapErr};
 
@@ -110,6 +114,24 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
         Error::Scheduler { .. } => Some(
             "check that the scheduler runs and listens at this address; then run the same command again: what has been finished is kept",
         ),
+        Error::WeakSecret { .. } => {
+            Some("make one by `openssl rand -hex 32`, and give it to every process of the cluster")
+        }
+        Error::NotAdmitted { .. } => Some(
+            "set EVENTIDE_CLUSTER_TOKEN, or EVENTIDE_CLUSTER_TOKEN_FILE, to what the scheduler was started with",
+        ),
+        Error::OpenScheduler { .. } => Some(
+            "start the scheduler with the same EVENTIDE_CLUSTER_TOKEN, or this process without one",
+        ),
+        Error::NoExecutor { .. } => Some(
+            "start executors by `eventide executor URL`; then run the same command again: what has been finished is kept. The job waits for `cluster.executors-grace`",
+        ),
+        Error::NoProgress { .. } => Some(
+            "look at the logs of the executors; then run the same command again: what has been finished is kept. The job waits for `cluster.progress-grace`",
+        ),
+        Error::Unfit { .. } => Some(
+            "take the device out of service, or look at the versions of its driver and of ONNX Runtime; `eventide model verify` tries it again",
+        ),
         Error::SchedulerAddress { .. } => Some("give it as `http://host:50050`"),
         Error::Refused { .. } => Some("look at the log of the scheduler"),
         Error::OnCluster { .. } => Some(
@@ -165,6 +187,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Cancel(cancel) => cancel::run(&cancel, &stores).await,
             Command::Scheduler(scheduler) => scheduler::run(&scheduler, &stores).await,
             Command::Executor(executor) => executor::run(&executor, &stores).await,
+            Command::Status(status) => status::run(&status, &stores).await,
+            Command::Runs(runs) => runs::run(&runs, &stores).await,
+            Command::Report(report) => report::run(&report, &stores).await,
+            Command::Vacuum(vacuum) => vacuum::run(&vacuum, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Caption(caption) => caption::run(&caption, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
@@ -194,14 +220,49 @@ fn absolute(place: &str) -> Result<String, Stop> {
         .map_err(|path| Stop::bad_job(miette::miette!("{path:?} is not Unicode")))
 }
 
-/// The job that the command line names.
-fn night(job: &JobArguments) -> Result<Night, Stop> {
+/// The job that the command line names, on this machine or on the cluster that it names.
+fn night_on(job: &JobArguments, cluster: Option<&str>) -> Result<Night, Stop> {
     let overrides = Overrides {
         tables: job.tables.as_deref(),
         bundle: job.bundle.as_deref(),
         allow_untrained: job.allow_untrained,
+        cluster,
     };
     JobFile::load(&job.job, &overrides).map_err(Stop::bad_job)
+}
+
+/// The job that the command line names.
+fn night(job: &JobArguments) -> Result<Night, Stop> {
+    night_on(job, None)
+}
+
+/// The tables that the command line names.
+fn tables_at(uri: &str, stores: &Stores) -> Result<Tables, Stop> {
+    let tables = Tables::open(stores, &absolute(uri)?);
+    tables.map_err(|error| Stop::bad_job(explained(&error.into())))
+}
+
+/// The cluster of this scheduler, with the token from the environment.
+fn cluster(scheduler: &str) -> Result<Cluster, Stop> {
+    Cluster::at(scheduler, secret()?).map_err(|e| Stop::of_run(&e))
+}
+
+/// The token of the cluster, if the environment has one.
+fn secret() -> Result<Option<Secret>, Stop> {
+    let text = environment::cluster_token()
+        .into_diagnostic()
+        .wrap_err("cannot read the file that `EVENTIDE_CLUSTER_TOKEN_FILE` names")
+        .map_err(Stop::bad_job)?;
+    text.as_deref().map(Secret::new).transpose().map_err(|e| Stop::of_run(&e))
+}
+
+/// Says it where anybody on the network may use this process.
+fn warn_of_open_port(listen: std::net::IpAddr, secret: Option<&Secret>) {
+    if !listen.is_loopback() && secret.is_none() {
+        tracing::warn!(
+            "whoever reaches {listen} can have this process work: set EVENTIDE_CLUSTER_TOKEN"
+        );
+    }
 }
 
 /// The worker that this process is. It needs ONNX Runtime if it has a model to run.

@@ -6,15 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use eventide_engine::OwnFolder;
 use eventide_media::Tools;
-use tempfile::TempDir;
 
 use crate::arguments::ToolArguments;
 
 /// How the names of variables begin that are settings of object stores.
 const STORE_SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
-/// How the names of folders for copies of remote videos begin; the process id follows.
-const SCRATCH: &str = "eventide-scratch-";
 
 /// A tool that the work needs is missing.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -55,24 +53,34 @@ pub(crate) fn cache_folder() -> PathBuf {
         .join("eventide")
 }
 
+/// The token of the cluster: from the file that `EVENTIDE_CLUSTER_TOKEN_FILE` names, else from
+/// `EVENTIDE_CLUSTER_TOKEN`. Never from the command line, which every user of a machine may read.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(crate) fn cluster_token() -> io::Result<Option<String>> {
+    let set = |name| env::var(name).ok().filter(|value: &String| !value.trim().is_empty());
+    match set("EVENTIDE_CLUSTER_TOKEN_FILE") {
+        Some(file) => fs::read_to_string(file).map(Some),
+        None => Ok(set("EVENTIDE_CLUSTER_TOKEN")),
+    }
+}
+
 /// A folder for copies of remote videos, below `TMPDIR` or the system's. It goes when it is dropped;
 /// what a process left that was killed goes now.
 ///
 /// # Errors
 /// When it cannot be made.
-pub(crate) fn scratch_folder() -> io::Result<TempDir> {
-    let base = env::temp_dir();
-    for entry in fs::read_dir(&base)?.flatten() {
-        let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH));
-        let owner = owner.and_then(|rest| rest.split('-').next());
-        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            // Another process may be faster, or the folder another user's: then it is not ours to remove.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-    let prefix = format!("{SCRATCH}{}-", std::process::id());
-    tempfile::Builder::new().prefix(&prefix).tempdir_in(base)
+pub(crate) fn scratch_folder() -> io::Result<OwnFolder> {
+    OwnFolder::make(&env::temp_dir(), "eventide-scratch-")
+}
+
+/// Likewise a folder for what passes between the stages of a cluster.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn executor_folder() -> io::Result<OwnFolder> {
+    OwnFolder::make(&env::temp_dir(), "eventide-executor-")
 }
 
 /// Host and process, for the `videos` table.

@@ -1,5 +1,7 @@
 //! The job file: what it may say, and what is wrong where it says something else.
 
+mod cluster;
+
 use std::{
     fs,
     num::NonZeroUsize,
@@ -43,6 +45,9 @@ pub(crate) struct JobFile {
     /// How the run is cut up and published.
     #[serde(default)]
     pub(crate) run: RunSection,
+    /// Who does the work where this machine does not, and how long a run waits.
+    #[serde(default)]
+    pub(crate) cluster: cluster::ClusterSection,
 }
 
 /// What to index.
@@ -154,6 +159,7 @@ pub(crate) struct Overrides<'a> {
     pub(crate) tables: Option<&'a str>,
     pub(crate) bundle: Option<&'a str>,
     pub(crate) allow_untrained: bool,
+    pub(crate) cluster: Option<&'a str>,
 }
 
 /// What is wrong with a job file.
@@ -230,6 +236,8 @@ impl JobFile {
             ),
             allow_empty: self.run.allow_empty,
             shards: self.run.resolve().map_err(broken)?,
+            patience: self.cluster.patience().map_err(broken)?,
+            scheduler: overrides.cluster.map(str::to_owned).or(self.cluster.scheduler),
         })
     }
 }
@@ -459,6 +467,16 @@ mod tests {
         "`run.shard-size` is 0",
         Some("is usual")
     )]
+    #[case::no_patience(
+        "[captioning]\nsource = 'speech'\n[cluster]\nexecutors-grace = '0s'",
+        "`cluster.executors-grace` of 0ns",
+        Some("is the least")
+    )]
+    #[case::a_deadline_that_never_comes(
+        "[captioning]\nsource = 'speech'\n[cluster]\nshard-deadline = '12h'",
+        "is not longer than `cluster.shard-deadline`",
+        Some("second executor")
+    )]
     #[case::overlap(
         "[captioning]\nsource = 'speech'\nwindow = '5m'\noverlap = '5m'",
         "not shorter",
@@ -485,7 +503,7 @@ mod tests {
     fn flags_win_over_the_file() {
         let path = Path::new("/jobs/nightly.toml");
         let overrides =
-            Overrides { tables: Some("s3://lake/t"), bundle: Some("/b"), allow_untrained: true };
+            Overrides { tables: Some("s3://lake/t"), bundle: Some("/b"), ..Overrides::default() };
         let night = parse::<JobFile>(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
         assert_eq!(night.tables, "s3://lake/t");
         assert_eq!(night.model.unwrap().bundle, "/b");
@@ -495,10 +513,28 @@ mod tests {
     fn a_path_of_the_command_line_is_relative_to_where_one_is() {
         let path = Path::new("/jobs/nightly.toml");
         let overrides =
-            Overrides { tables: Some("out"), bundle: Some("b"), allow_untrained: false };
+            Overrides { tables: Some("out"), bundle: Some("b"), ..Overrides::default() };
         let night = parse::<JobFile>(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
         let here = std::env::current_dir().unwrap();
         assert_eq!(Path::new(&night.tables), here.join("out"));
+    }
+
+    #[test]
+    fn the_command_line_names_the_scheduler_before_the_file() {
+        let text =
+            format!("{LEAST}[captioning]\nsource = 'speech'\n[cluster]\nscheduler = 'http://a:1'");
+        let path = Path::new("/jobs/nightly.toml");
+        let scheduler = |cluster| {
+            let overrides = Overrides { cluster, ..Overrides::default() };
+            let night = parse::<JobFile>(path, &text).unwrap().resolve(path, &overrides).unwrap();
+            night.scheduler.unwrap()
+        };
+        assert_eq!(scheduler(None), "http://a:1");
+        assert_eq!(scheduler(Some("http://b:2")), "http://b:2");
+        assert_eq!(
+            load(&format!("{LEAST}[captioning]\nsource = 'speech'")).unwrap().scheduler,
+            None
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod arguments;
 mod commands;
 mod environment;
 mod job;
+mod markdown;
 mod plots;
 mod report;
 mod telemetry;

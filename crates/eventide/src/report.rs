@@ -235,6 +235,61 @@ pub(crate) fn text(text: &str) -> miette::Result<()> {
     print(text).into_diagnostic().wrap_err("cannot print the result")
 }
 
+/// The runs as a table, one on a line.
+pub(crate) fn runs_text(runs: &[RunRow]) -> String {
+    let rows = runs.iter().map(|run| {
+        let hours = seconds(run.video_ms) / 3600.0;
+        let per_hour = |milliseconds| match run.video_ms {
+            0 => "-".to_owned(),
+            _ => format!("{:.1}", seconds(milliseconds) / hours),
+        };
+        let started = DateTime::from_timestamp_millis(run.started_at_ms);
+        let started = started.map(|at| at.format("%Y-%m-%d %H:%M").to_string());
+        vec![
+            run.run_id.clone(),
+            run.job.clone(),
+            started.unwrap_or_default(),
+            format!("{} s", (run.finished_at_ms - run.started_at_ms).max(0) / 1000),
+            run.listed.to_string(),
+            run.captioned.to_string(),
+            run.failed.to_string(),
+            run.unchanged.to_string(),
+            run.events.to_string(),
+            format!("{hours:.2}"),
+            per_hour(run.core_ms),
+            per_hour(run.device_ms),
+        ]
+    });
+    let header = [
+        "run",
+        "job",
+        "started (UTC)",
+        "took",
+        "listed",
+        "captioned",
+        "failed",
+        "unchanged",
+        "events",
+        "video h",
+        "core-s/h",
+        "device-s/h",
+    ];
+    table(&header, rows)
+}
+
+/// A table with a header; the first column is text, the others stand to the right.
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
 pub(crate) fn two_columns(rows: &[(&str, String)]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);

@@ -156,6 +156,22 @@ pub enum Error {
         /// The shape that the sizes of the bundle give.
         expected: Vec<usize>,
     },
+    /// A file of the golden clip makes no sense.
+    #[error("`{}` of the bundle is wrong: {problem}", path.display())]
+    GoldenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The model says something else of the bundle's golden clip than where the bundle was made.
+    #[error(
+        "the model does not say of the golden clip what it said where the bundle was made: {problem}"
+    )]
+    Golden {
+        /// What differs.
+        problem: String,
+    },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -194,6 +210,8 @@ impl Error {
             | Self::Vocabulary { .. }
             | Self::Decoding { .. }
             | Self::Shape { .. }
+            | Self::GoldenFile { .. }
+            | Self::Golden { .. }
             | Self::Runtime(_) => None,
         }
     }

@@ -7,6 +7,7 @@ pub mod beam;
 pub mod bundle;
 mod error;
 pub mod frames;
+pub mod golden;
 pub mod input;
 pub mod manifest;
 pub mod parse;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use eventide_model::{
-    Bundle, NoEvents, Parsed, Vid2Seq, WindowInput,
+    Bundle, NoEvents, Parsed, Vid2Seq, WindowInput, golden,
     input::input_ids,
     manifest::{Decoding, Manifest},
     parse,
@@ -73,8 +73,8 @@ pub(crate) struct Window {
 
 /// What the model makes of some windows.
 pub(crate) struct Captioned {
-    /// For each window, in order: its events, and all that was written without its times.
-    pub(crate) said: Vec<(Parsed, String)>,
+    /// For each window, in order: its events, all that was written without its times, and its tokens.
+    pub(crate) said: Vec<(Parsed, String, usize)>,
     /// How long the frames took to encode, all together.
     pub(crate) encoding: Duration,
 }
@@ -87,9 +87,13 @@ pub(crate) trait CaptionModel {
         windows: &[Window],
         should_stop: &dyn Fn() -> bool,
     ) -> Result<Captioned, eventide_model::Error>;
+
+    /// Whether it says of its golden clip what it should; fine where it has none.
+    fn check(&mut self) -> Result<(), eventide_model::Error>;
 }
 
 struct Network {
+    bundle: Bundle,
     model: Vid2Seq,
     decoding: Decoding,
     /// Windows that share a run of the decoder. On a processor each has its own: the last digits of
@@ -132,12 +136,20 @@ impl CaptionModel for Network {
             .map(|(window, hypotheses)| match hypotheses.first() {
                 Some(best) => {
                     let parsed = self.model.parse(best, window.duration_us)?;
-                    Ok((parsed, parse::text(self.model.tokenizer(), &best.tokens)?))
+                    let text = parse::text(self.model.tokenizer(), &best.tokens)?;
+                    Ok((parsed, text, best.tokens.len()))
                 }
-                None => Ok((Parsed::Nothing(NoEvents::Silent), String::new())),
+                None => Ok((Parsed::Nothing(NoEvents::Silent), String::new(), 0)),
             })
             .collect::<Result<_, eventide_model::Error>>()?;
         Ok(Captioned { said, encoding })
+    }
+
+    fn check(&mut self) -> Result<(), eventide_model::Error> {
+        if golden::verify(&self.bundle, &mut self.model)?.is_none() {
+            tracing::warn!(bundle = %self.bundle.digest(), "the bundle has no golden clip to check the device by");
+        }
+        Ok(())
     }
 }
 
@@ -147,6 +159,8 @@ pub(crate) struct Answer {
     pub(crate) parsed: Parsed,
     /// All that was written, without its times.
     pub(crate) text: String,
+    /// How many tokens that took.
+    pub(crate) tokens: usize,
     /// The window's share of the time that its batch took.
     pub(crate) device: Duration,
     /// How much of that went into encoding its frames.
@@ -162,6 +176,12 @@ pub(crate) enum Refusal {
     Panic(String),
 }
 
+/// What the model's thread is asked.
+enum Asked {
+    Caption(Request),
+    Check(oneshot::Sender<Result<(), eventide_model::Error>>),
+}
+
 struct Request {
     window: Window,
     reply: oneshot::Sender<Result<Answer, Refusal>>,
@@ -170,7 +190,7 @@ struct Request {
 /// A handle to the model's thread. Cloning it shares the thread; dropping the last one ends it.
 #[derive(Debug, Clone)]
 pub struct Captioner {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<Asked>,
     info: ModelInfo,
 }
 
@@ -189,7 +209,7 @@ impl Captioner {
         Self::start_with(info, move || {
             let model = Vid2Seq::load(&bundle, &runtime, &session)?;
             let windows_a_run = if session.device == Device::Cpu { 1 } else { BATCH };
-            Ok(Network { model, decoding, windows_a_run })
+            Ok(Network { bundle, model, decoding, windows_a_run })
         })
         .await
     }
@@ -222,20 +242,49 @@ impl Captioner {
         &self.info
     }
 
+    /// Windows that wait for the model.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
     /// Captions one window; waits while the queue is full. Dropping the future cancels it.
     pub(crate) async fn caption(&self, window: Window) -> Result<Result<Answer, Refusal>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { window, reply }).await.map_err(|_| Error::CaptionerStopped)?;
+        let asked = Asked::Caption(Request { window, reply });
+        self.requests.send(asked).await.map_err(|_| Error::CaptionerStopped)?;
         answer.await.map_err(|_| Error::CaptionerStopped)
+    }
+
+    /// Shows the model the golden clip of its bundle; waits for its turn. Fine where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Model`] with [`eventide_model::Error::Golden`] where it says something else than where the
+    /// bundle was made, and with others where it cannot say anything; [`Error::CaptionerStopped`].
+    pub async fn check(&self) -> Result<(), Error> {
+        let (reply, checked) = oneshot::channel();
+        self.requests.send(Asked::Check(reply)).await.map_err(|_| Error::CaptionerStopped)?;
+        checked.await.map_err(|_| Error::CaptionerStopped)?.map_err(Error::Model)
     }
 }
 
-fn serve(model: &mut impl CaptionModel, mut inbox: mpsc::Receiver<Request>) {
-    while let Some(first) = inbox.blocking_recv() {
+fn serve(model: &mut impl CaptionModel, mut inbox: mpsc::Receiver<Asked>) {
+    let mut next = None;
+    while let Some(asked) = next.take().or_else(|| inbox.blocking_recv()) {
+        let first = match asked {
+            Asked::Caption(request) => request,
+            Asked::Check(reply) => {
+                let _ = reply.send(model.check()); // a failed send means that the caller was cancelled
+                continue;
+            }
+        };
         let mut batch = vec![first];
-        while batch.len() < BATCH {
-            let Ok(next) = inbox.try_recv() else { break };
-            batch.push(next);
+        while batch.len() < BATCH && next.is_none() {
+            match inbox.try_recv() {
+                Ok(Asked::Caption(request)) => batch.push(request),
+                Ok(check @ Asked::Check(_)) => next = Some(check),
+                Err(_) => break,
+            }
         }
         batch.retain(|request| !request.reply.is_closed()); // whoever asked was cancelled meanwhile
         answer(model, batch);
@@ -282,7 +331,7 @@ fn guarded(
         .map_err(Refusal::Model)?;
     let count = u32::try_from(windows.len().max(1)).unwrap_or(1);
     let (device, encoding) = (started.elapsed() / count, captioned.encoding / count);
-    let answer = |(parsed, text)| Answer { parsed, text, device, encoding };
+    let answer = |(parsed, text, tokens)| Answer { parsed, text, tokens, device, encoding };
     Ok(captioned.said.into_iter().map(answer).collect())
 }
 
@@ -324,8 +373,13 @@ mod tests {
             assert!(!lengths.contains(&13), "thirteen");
             self.batches.send(lengths.clone()).unwrap();
             self.go.recv().unwrap();
-            let said = lengths.into_iter().map(|length| (echo(length), length.to_string()));
+            let said = lengths.into_iter().map(|length| (echo(length), length.to_string(), 1));
             Ok(Captioned { said: said.collect(), encoding: Duration::ZERO })
+        }
+
+        fn check(&mut self) -> Result<(), eventide_model::Error> {
+            self.batches.send(Vec::new()).unwrap();
+            Err(eventide_model::Error::Golden { problem: "an echo".to_owned() })
         }
     }
 
@@ -403,6 +457,31 @@ mod tests {
         }
         assert_eq!(first.await.unwrap().unwrap().unwrap().parsed, echo(1));
         drop(batches);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_waits_for_its_turn_and_ends_a_batch() {
+        let Held { captioner, go, batches } = held().await;
+        let first = tokio::spawn({
+            let captioner = captioner.clone();
+            async move { captioner.caption(window(1)).await }
+        });
+        let batches = tokio::task::spawn_blocking(move || {
+            assert_eq!(batches.recv().unwrap(), [1]); // the model is busy: what follows waits together
+            batches
+        })
+        .await
+        .unwrap();
+        let (second, check, third) =
+            (captioner.caption(window(2)), captioner.check(), captioner.caption(window(3)));
+        for _ in 0..3 {
+            go.send(()).unwrap();
+        }
+        let (second, checked, third) = tokio::join!(second, check, third);
+        assert!(second.is_ok() && third.is_ok() && first.await.unwrap().is_ok());
+        assert!(matches!(checked, Err(Error::Model(eventide_model::Error::Golden { .. }))));
+        drop(captioner);
+        assert_eq!(batches.into_iter().collect::<Vec<_>>(), [vec![2], vec![], vec![3]]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

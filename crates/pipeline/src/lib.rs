@@ -27,5 +27,5 @@ pub use options::{
 pub use sample::{Sampled, features_in_place, sample};
 pub use speech::sentences;
 pub use transcriber::{Transcriber, TranscriptionError, TranscriptionOptions};
-pub use video::Pipeline;
+pub use video::{Effort, Pipeline, Watcher};
 pub use window::windows;

@@ -29,6 +29,15 @@ use crate::{
 const WINDOWS_IN_FLIGHT: usize = 2;
 /// Stages on the way of a video.
 const STAGES: usize = Stage::Parse as usize + 1;
+const ALL_STAGES: [Stage; STAGES] = [
+    Stage::Fetch,
+    Stage::Probe,
+    Stage::Words,
+    Stage::Sample,
+    Stage::Encode,
+    Stage::Generate,
+    Stage::Parse,
+];
 
 /// Everything that takes a video to its outcome. Shared by all videos of a worker.
 pub struct Pipeline {
@@ -46,6 +55,25 @@ pub struct Pipeline {
     pub transcripts: Vec<TranscriptOption>,
     /// What one video may cost.
     pub limits: LimitOptions,
+    /// Who is told what each video took.
+    pub watcher: Option<Arc<dyn Watcher>>,
+}
+
+/// Keeps count of what videos take.
+pub trait Watcher: Send + Sync {
+    /// A video has come to its end.
+    fn ended(&self, outcome: &Outcome, effort: &Effort);
+}
+
+/// What one video took that its row does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Effort {
+    /// Wall time of each stage that it came to. Stages of different windows overlap.
+    pub stages: Vec<(Stage, Duration)>,
+    /// Time that its device worked on it.
+    pub device: Duration,
+    /// Tokens that the model wrote.
+    pub tokens: u64,
 }
 
 /// What is asked of a video.
@@ -85,11 +113,21 @@ struct Draft {
     costs: Costs,
     /// Wall time of each stage. Stages of different windows overlap.
     stages: [Duration; STAGES],
+    tokens: u64,
     /// What went wrong, whether it ended the video or not.
     remark: Option<Failure>,
 }
 
 impl Draft {
+    fn effort(&self) -> Effort {
+        let stages = ALL_STAGES.iter().map(|stage| (*stage, self.stages[*stage as usize]));
+        Effort {
+            stages: stages.filter(|(_, time)| !time.is_zero()).collect(),
+            device: Duration::from_millis(self.costs.device_ms),
+            tokens: self.tokens,
+        }
+    }
+
     /// What became of the video; says in the log how long each stage took.
     fn outcome(self, item: WorkItem, status: Status, events: Vec<Event>) -> Outcome {
         let stage_ms = |stage: Stage| millis(self.stages[stage as usize]);
@@ -135,6 +173,7 @@ impl Notes {
             frames_missing: 0,
             costs: Costs::default(),
             stages: [Duration::ZERO; STAGES],
+            tokens: 0,
             remark: None,
         }))
     }
@@ -201,17 +240,23 @@ impl Pipeline {
         let mut draft = notes.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         draft.costs.core_ms = media.core_ms();
         draft.costs.wall_ms = millis(started.elapsed());
-        match ended {
-            Err(Trouble::Run(error)) => Err(error),
+        let (status, events) = match ended {
+            Err(Trouble::Run(error)) => return Err(error),
             Err(Trouble::Video(failure)) => {
                 let Failure { stage, reason_code, reason } = &failure;
                 warn!(uri = item.video.uri, %stage, reason_code, reason, "failed");
                 draft.remark = Some(failure);
-                Ok(draft.outcome(item, Status::Failed, Vec::new()))
+                (Status::Failed, Vec::new())
             }
-            Ok(events) if events.is_empty() => Ok(draft.outcome(item, Status::Empty, events)),
-            Ok(events) => Ok(draft.outcome(item, Status::Captioned, events)),
+            Ok(events) if events.is_empty() => (Status::Empty, events),
+            Ok(events) => (Status::Captioned, events),
+        };
+        let effort = draft.effort();
+        let outcome = draft.outcome(item, status, events);
+        if let Some(watcher) = &self.watcher {
+            watcher.ended(&outcome, &effort);
         }
+        Ok(outcome)
     }
 }
 
@@ -405,6 +450,7 @@ impl Way<'_> {
                 let answer = answer.map_err(|refusal| self.model_trouble(refusal))?;
                 self.notes.note(|draft| {
                     draft.costs.device_ms += millis(answer.device);
+                    draft.tokens += answer.tokens as u64;
                     draft.stages[Stage::Encode as usize] += answer.encoding;
                     draft.stages[Stage::Generate as usize] +=
                         answer.device.saturating_sub(answer.encoding);

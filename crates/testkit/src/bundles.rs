@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use eventide_model::manifest::Manifest;
+use eventide_model::manifest::{Manifest, files};
 use eventide_model::runtime::Runtime;
 use eventide_training::Style;
 use eventide_training::bundle::Draft;
@@ -13,6 +13,8 @@ use eventide_training::import::{Given, Sizes, import};
 use eventide_training::presets;
 use eventide_training::seeded::Seeded;
 use eventide_training::weights::Source;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::tools::{Tools, tools};
@@ -58,6 +60,26 @@ pub fn golden(folder: &Path) -> Result<()> {
     write(&tools()?, folder, &manifest, &weights, &tokenizer)
 }
 
+/// The same model with a golden clip of which it is to say something else: to a worker every device looks broken.
+///
+/// # Errors
+/// Those of [`golden`].
+pub fn unfaithful(folder: &Path) -> Result<()> {
+    golden(folder)?;
+    let (said, manifest) = (folder.join(files::GOLDEN_EXPECTED), folder.join(files::MANIFEST));
+    let read = |path: &Path| fs::read(path).map_err(Error::file("read", path));
+    let text =
+        String::from_utf8_lossy(&read(&said)?).replacen("\"tokens\": [", "\"tokens\": [7,", 1);
+    let mut listed: Value = serde_json::from_slice(&read(&manifest)?).unwrap_or_default();
+    let digest = Sha256::digest(text.as_bytes());
+    let digest = digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    listed["files"][files::GOLDEN_EXPECTED] = Value::String(digest);
+    let write =
+        |path: &Path, bytes: &[u8]| fs::write(path, bytes).map_err(Error::file("write", path));
+    write(&said, text.as_bytes())?;
+    write(&manifest, listed.to_string().as_bytes())
+}
+
 fn seeded(
     tools: &Tools,
     folder: &Path,
@@ -89,6 +111,16 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unfaithful_bundle_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = folder.path().join("bundle");
+        unfaithful(&bundle).unwrap();
+        let bundle = eventide_model::Bundle::open(&bundle).unwrap();
+        let expected = eventide_model::golden::Expected::of(&bundle).unwrap().unwrap();
+        assert_eq!(expected.greedy.tokens[0], 7);
+    }
 
     #[test]
     fn a_seed_decides_the_weights() {

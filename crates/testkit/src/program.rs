@@ -226,6 +226,22 @@ impl Running {
         self.signal(Signal::INT)
     }
 
+    /// Stops it in its tracks (`SIGSTOP`), as a machine does that hangs. Its children go on.
+    ///
+    /// # Errors
+    /// [`Error::Signal`].
+    pub fn suspend(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Has it go on (`SIGCONT`), unaware that time has passed.
+    ///
+    /// # Errors
+    /// [`Error::Signal`].
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         // The lock keeps the process from being reaped, and its number from being given away, meanwhile.
         let seen = self.watch.lock();
@@ -314,6 +330,8 @@ fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -364,6 +382,23 @@ mod tests {
         let finished = running.wait(LIMIT).unwrap();
         finished.assert_code(0);
         assert!(finished.stdout.contains("stopping"), "{finished:?}");
+    }
+
+    #[test]
+    fn says_nothing_while_it_is_suspended() {
+        let running =
+            shell("echo begun; while :; do sleep 0.05; echo again; done").start().unwrap();
+        running.await_line("begun", LIMIT).unwrap();
+        running.suspend().unwrap();
+        let state = || fs::read_to_string(format!("/proc/{}/stat", running.process())).unwrap();
+        let start = Instant::now();
+        while !state().contains(") T ") {
+            assert!(start.elapsed() < LIMIT, "{}", state());
+            thread::yield_now();
+        }
+        running.resume().unwrap();
+        running.await_line("again", LIMIT).unwrap();
+        assert!(running.kill().unwrap().was_killed());
     }
 
     #[test]

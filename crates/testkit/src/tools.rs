@@ -150,6 +150,18 @@ impl Tools {
         output(Command::new(self.python()?).args(["-c", &code]).args(arguments))
     }
 
+    /// Runs Python code with `kubernetes_validate` and `yaml` at hand and gives what it printed.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`], [`Error::Start`], or [`Error::Failed`] with what it said.
+    pub fn run_validator<A: AsRef<OsStr>>(
+        &self,
+        code: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<String> {
+        output(Command::new(self.find("python-manifests")?).args(["-c", code]).args(arguments))
+    }
+
     fn find(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder.join(name);
         if path.exists() { Ok(path) } else { Err(Error::MissingTool { path }) }

@@ -11,6 +11,7 @@ use std::{
 
 use eventide_model::{
     Bundle, Vid2Seq,
+    golden::{Clip, Expected, said},
     manifest::{Manifest, files},
     runtime::{Runtime, SessionOptions},
 };
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::{
     error::{Error, Result},
-    golden::{Clip, Expected, GOLDEN_SEED, said},
+    golden::{GOLDEN_SEED, clip_file, expected_file, painted},
     graph::Style,
     layout::Layout,
     t5, temporal, vision,
@@ -111,15 +112,15 @@ impl Draft {
     /// [`Error::Model`] and [`Error::Run`] if the model cannot be run, [`Error::Write`].
     pub fn add_golden(&mut self, runtime: &Runtime) -> Result<()> {
         let mut model = load(&self.open()?, runtime)?;
-        let clip = Clip::painted(&self.manifest, model.tokenizer(), GOLDEN_SEED)?;
+        let clip = painted(&self.manifest, model.tokenizer(), GOLDEN_SEED)?;
         let expected = said(&mut model, &clip)?;
         self.add_said(&clip, &expected)
     }
 
     /// Puts a clip and what the model says of it into the bundle.
     pub(crate) fn add_said(&mut self, clip: &Clip, expected: &Expected) -> Result<()> {
-        self.add(files::GOLDEN_CLIP, &clip.to_safetensors())?;
-        self.add(files::GOLDEN_EXPECTED, &expected.to_json())?;
+        self.add(files::GOLDEN_CLIP, &clip_file(clip))?;
+        self.add(files::GOLDEN_EXPECTED, &expected_file(expected))?;
         self.write_manifest()
     }
 

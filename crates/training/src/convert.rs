@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use eventide_model::{
     Bundle, Hypothesis, Vid2Seq, WindowInput,
+    golden::{Clip, generate, said},
     manifest::{Decoding, Manifest, Precision, files},
     runtime::Runtime,
 };
@@ -13,7 +14,7 @@ use crate::{
     bundle::{Draft, load},
     checkpoint::Checkpoint,
     error::{Error, Result},
-    golden::{Clip, GOLDEN_SEED, generate, said, unrun},
+    golden::{GOLDEN_SEED, painted},
     graph::Style,
 };
 
@@ -105,7 +106,7 @@ pub fn convert(
 
 /// The golden clip, which an older bundle gets here, and some more.
 fn clips(bundle: &Bundle, model: &Vid2Seq) -> Result<Vec<Clip>> {
-    let painted = |seed| Clip::painted(bundle.manifest(), model.tokenizer(), seed);
+    let painted = |seed| painted(bundle.manifest(), model.tokenizer(), seed);
     let golden = match Clip::of(bundle)? {
         Some(golden) => golden,
         None => painted(GOLDEN_SEED)?,
@@ -132,7 +133,7 @@ impl Answer {
         let greedy = greedy.into_iter().next().map(|best| best.tokens).unwrap_or_default();
         let hypotheses = generate(model, &window, &decoding)?;
         let target = target.unwrap_or(&greedy);
-        let logits = model.teacher_forced(&window, target, &|| false).map_err(unrun)?;
+        let logits = model.teacher_forced(&window, target, &|| false)?;
         Ok(Self { greedy, hypotheses, logits })
     }
 }

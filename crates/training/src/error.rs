@@ -157,14 +157,6 @@ pub enum Error {
         /// What it said.
         source: Box<eventide_model::Error>,
     },
-    /// A bundle says something else of its golden clip than where it was made.
-    #[error(
-        "the model does not say of the golden clip what it said where the bundle was made: {problem}"
-    )]
-    Golden {
-        /// What differs.
-        problem: String,
-    },
     /// A bundle cannot be written in that precision.
     #[error("a bundle of {} cannot be made {}", from.name(), to.name())]
     Precision {

@@ -13,9 +13,9 @@ use std::{
 use ballista_core::{
     extension::SessionConfigExt,
     serde::protobuf::{
-        CancelJobParams, ExecuteQueryParams, GetJobStatusParams, KeyValuePair,
-        execute_query_failure_result::Failure, execute_query_params::Query, execute_query_result,
-        job_status::Status, scheduler_grpc_client::SchedulerGrpcClient,
+        CancelJobParams, ExecuteQueryParams, ExecutorStoppedParams, GetJobStatusParams,
+        KeyValuePair, execute_query_failure_result::Failure, execute_query_params::Query,
+        execute_query_result, job_status::Status, scheduler_grpc_client::SchedulerGrpcClient,
     },
     utils::{GrpcClientConfig, create_grpc_client_endpoint},
     version,
@@ -25,21 +25,30 @@ use datafusion::{
 };
 use datafusion_proto::{logical_plan::AsLogicalPlan, protobuf::LogicalPlanNode};
 use eventide_catalog::{PlanFile, Receipt, Submission, Tables};
+use http_body_util::{BodyExt, Limited};
 use tokio::time::Instant;
-use tonic::transport::Channel;
+use tonic::{
+    body::Body,
+    client::GrpcService,
+    codegen::http::{self, StatusCode},
+    transport::Channel,
+};
 use uuid::Uuid;
 
 use super::{
     codec::LogicalCodec,
     scheduler_address,
+    secret::{Secret, introduced},
     session::{Local, MESSAGE_BYTES, session_config},
+    state::{self, ClusterState},
     table::RunTable,
+    watch::{Patience, Seen, Verdict, Watchdog},
 };
 use crate::{Error, IndexOptions, Progress};
 
 /// How often the scheduler is asked how a run is.
 const ASK_EVERY: Duration = Duration::from_millis(300);
-/// How often the receipts are counted.
+/// How often the receipts are counted, and the executors.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How long a scheduler may be gone before the client gives up.
 const SCHEDULER_GRACE: Duration = Duration::from_mins(2);
@@ -54,9 +63,14 @@ const CANCEL_GRACE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     url: String,
+    secret: Option<Secret>,
 }
 
-type Scheduler = SchedulerGrpcClient<Channel>;
+/// A connection to the scheduler.
+struct Scheduler {
+    calls: SchedulerGrpcClient<Channel>,
+    channel: Channel,
+}
 
 /// How a submitted run ended.
 enum Ended {
@@ -70,9 +84,48 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::SchedulerAddress`].
-    pub fn at(url: &str) -> Result<Self, Error> {
+    pub fn at(url: &str, secret: Option<Secret>) -> Result<Self, Error> {
         let (host, port) = scheduler_address(url)?;
-        Ok(Self { url: format!("http://{host}:{port}") })
+        Ok(Self { url: format!("http://{host}:{port}"), secret })
+    }
+
+    /// Tells the scheduler that an executor is gone, so that its shards go to others at once.
+    pub(super) async fn leave(&self, executor_id: &str, reason: &str) -> Result<(), Error> {
+        let executor_id = executor_id.to_owned();
+        let params = ExecutorStoppedParams { executor_id, reason: reason.to_owned() };
+        let mut scheduler = self.connect().await?;
+        let left = scheduler.calls.executor_stopped(params).await;
+        left.map(drop).map_err(|status| self.lost(status))
+    }
+
+    /// What the scheduler sees of its cluster now.
+    ///
+    /// # Errors
+    /// [`Error::Scheduler`] where it does not answer, [`Error::NotAdmitted`] where it asks for another secret.
+    pub async fn state(&self) -> Result<ClusterState, Error> {
+        self.seen_by(&mut self.connect().await?).await
+    }
+
+    async fn seen_by(&self, scheduler: &mut Scheduler) -> Result<ClusterState, Error> {
+        type Cause = Box<dyn std::error::Error + Send + Sync>;
+        let channel = &mut scheduler.channel;
+        let asked = async {
+            std::future::poll_fn(|context| GrpcService::<Body>::poll_ready(channel, context))
+                .await?;
+            let request = http::Request::get(state::PATH).body(Body::empty())?;
+            let answer = channel.call(request).await?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), MESSAGE_BYTES as usize).collect().await?;
+            Ok::<_, Cause>((status, body.to_bytes()))
+        };
+        let silent = |source| Error::Scheduler { url: self.url.clone(), source };
+        match asked.await.map_err(silent)? {
+            (StatusCode::UNAUTHORIZED, _) => Err(Error::NotAdmitted { url: self.url.clone() }),
+            (StatusCode::OK, text) => {
+                serde_json::from_slice(&text).map_err(|source| silent(source.into()))
+            }
+            (other, _) => Err(self.refused(format!("it answers `{other}`"))),
+        }
     }
 
     /// Has the shards of a plan done, and gives their receipts.
@@ -82,9 +135,11 @@ impl Cluster {
         tables: &Tables,
         options: IndexOptions,
         plan: &PlanFile,
+        patience: Patience,
         progress: &Progress,
     ) -> Result<Vec<Receipt>, Error> {
         let mut followed = Followed::new(tables, plan, progress);
+        let mut dog = Watchdog::new(patience, Instant::now());
         let mut vain = 0;
         while vain < MOST_VAIN_SUBMISSIONS {
             let before = followed.receipts.len();
@@ -93,10 +148,18 @@ impl Cluster {
             tracing::info!(run = %plan.run_id, cluster_job = %id, shards = plan.shards.len(), "handed to the cluster");
             let note = Submission::new(&self.url, &id, &plan.run_id);
             tables.note_submission(job, Some(&note)).await?;
-            if let Ended::Done = self.follow(&mut scheduler, &id, &mut followed).await? {
-                followed.count().await?;
-                tables.note_submission(job, None).await?;
-                return followed.all();
+            match self.follow(&mut scheduler, &id, &mut followed, &mut dog).await {
+                Ok(Ended::Done) => {
+                    followed.count().await?;
+                    tables.note_submission(job, None).await?;
+                    return followed.all();
+                }
+                Ok(Ended::Forgotten) => {}
+                Err(error @ (Error::NoExecutor { .. } | Error::NoProgress { .. })) => {
+                    self.give_up(tables, job, &note).await;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
             }
             tracing::warn!(cluster_job = %id, "the scheduler has forgotten the run; handing it in again");
             vain = if followed.receipts.len() > before { 0 } else { vain + 1 };
@@ -128,6 +191,17 @@ impl Cluster {
         Ok(stopped)
     }
 
+    /// Stops a run that is given up, if that is possible; the reason why it is given up matters more.
+    async fn give_up(&self, tables: &Tables, job: &str, note: &Submission) {
+        let stopped = async {
+            self.stop(note).await?;
+            Ok::<_, Error>(tables.note_submission(job, None).await?)
+        };
+        if let Err(error) = stopped.await {
+            tracing::warn!(cluster_job = %note.cluster_job, error = %error, "cannot stop the run that is given up");
+        }
+    }
+
     /// Stops a submitted run and waits until the scheduler says so. Says whether it was running.
     async fn stop(&self, note: &Submission) -> Result<bool, Error> {
         let mut scheduler = self.connect().await?;
@@ -137,7 +211,7 @@ impl Cluster {
             match self.status(&mut scheduler, &note.cluster_job).await? {
                 Some(Status::Queued(_) | Status::Running(_)) if !stopping => {
                     let params = CancelJobParams { job_id: note.cluster_job.clone() };
-                    scheduler.cancel_job(params).await.map_err(|status| self.lost(status))?;
+                    scheduler.calls.cancel_job(params).await.map_err(|status| self.lost(status))?;
                     stopping = true;
                 }
                 Some(Status::Queued(_) | Status::Running(_)) if Instant::now() > deadline => {
@@ -152,15 +226,21 @@ impl Cluster {
     }
 
     async fn connect(&self) -> Result<Scheduler, Error> {
-        let config = session_config(&Local { stores: None, indexers: None });
+        let config = session_config(&Local::default());
         let grpc = GrpcClientConfig::from(&config.ballista_config());
         let unreachable =
             |source| Error::Scheduler { url: self.url.clone(), source: Box::new(source) };
-        let endpoint = create_grpc_client_endpoint(self.url.clone(), Some(&grpc));
-        let channel = endpoint.map_err(unreachable)?.connect().await.map_err(unreachable)?;
-        Ok(SchedulerGrpcClient::new(channel)
+        let mut endpoint =
+            create_grpc_client_endpoint(self.url.clone(), Some(&grpc)).map_err(unreachable)?;
+        if let Some(introduced) = introduced(self.secret.as_ref()) {
+            let wrong = |source| Error::Scheduler { url: self.url.clone(), source };
+            endpoint = introduced(endpoint).map_err(wrong)?;
+        }
+        let channel = endpoint.connect().await.map_err(unreachable)?;
+        let calls = SchedulerGrpcClient::new(channel.clone())
             .max_encoding_message_size(MESSAGE_BYTES as usize)
-            .max_decoding_message_size(MESSAGE_BYTES as usize))
+            .max_decoding_message_size(MESSAGE_BYTES as usize);
+        Ok(Scheduler { calls, channel })
     }
 
     /// Hands a run in; gives the scheduler's name for it.
@@ -170,17 +250,18 @@ impl Cluster {
         job: &str,
         options: &IndexOptions,
     ) -> Result<String, Error> {
-        let config =
-            session_config(&Local { stores: None, indexers: None }).with_ballista_job_name(job);
+        let config = session_config(&Local::default()).with_ballista_job_name(job);
+        let plan = encoded(options, self.secret.clone())?;
         let params = ExecuteQueryParams {
-            query: Some(Query::LogicalPlan(encoded(options)?)),
+            query: Some(Query::LogicalPlan(plan)),
             settings: settings(&config),
             session_id: Uuid::now_v7().to_string(),
             operation_id: Uuid::now_v7().to_string(),
         };
         let mut request = tonic::Request::new(params);
         version::insert_version_header(request.metadata_mut());
-        let answer = scheduler.execute_query(request).await.map_err(|status| self.lost(status))?;
+        let answer =
+            scheduler.calls.execute_query(request).await.map_err(|status| self.lost(status))?;
         match answer.into_inner().result {
             Some(execute_query_result::Result::Success(success)) => Ok(success.job_id),
             Some(execute_query_result::Result::Failure(failure)) => {
@@ -196,6 +277,7 @@ impl Cluster {
         scheduler: &mut Scheduler,
         id: &str,
         followed: &mut Followed<'_>,
+        dog: &mut Watchdog,
     ) -> Result<Ended, Error> {
         let start = Instant::now();
         let (mut known, mut silent_since, mut counted) = (false, None, start);
@@ -210,6 +292,7 @@ impl Cluster {
                 Ok(None) if known || start.elapsed() > ACCEPT_GRACE => return Ok(Ended::Forgotten),
                 Ok(None) => {}
                 Ok(Some(_)) => (known, silent_since) = (true, None),
+                Err(error @ Error::NotAdmitted { .. }) => return Err(error),
                 Err(error) => {
                     let since = *silent_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > SCHEDULER_GRACE {
@@ -224,20 +307,51 @@ impl Cluster {
                     Err(error) => tracing::warn!(error = %error, "cannot count receipts now"),
                     Ok(()) => {}
                 }
+                self.watch(scheduler, followed, dog).await?;
                 counted = Instant::now();
             }
         }
     }
 
+    /// Tells the watchdog how the run is.
+    async fn watch(
+        &self,
+        scheduler: &mut Scheduler,
+        followed: &Followed<'_>,
+        dog: &mut Watchdog,
+    ) -> Result<(), Error> {
+        let state = self.seen_by(scheduler).await.ok();
+        let executors = state.as_ref().map(|state| state.executors.len());
+        let url = || self.url.clone();
+        match dog.see(Seen { executors, done: followed.receipts.len() }, Instant::now()) {
+            Verdict::Wait => {}
+            Verdict::SayNoExecutor => {
+                tracing::warn!(
+                    "no executor works for the scheduler at {}; waiting for one",
+                    self.url
+                );
+            }
+            Verdict::SayExecutors => tracing::warn!("executors are there; going on"),
+            Verdict::NoExecutor(waited) => return Err(Error::NoExecutor { url: url(), waited }),
+            Verdict::NoProgress(waited) => {
+                let held = state.map_or_else(String::new, |state| held_by(&state));
+                return Err(Error::NoProgress { url: url(), waited, held });
+            }
+        }
+        Ok(())
+    }
+
     async fn status(&self, scheduler: &mut Scheduler, id: &str) -> Result<Option<Status>, Error> {
         let params = GetJobStatusParams { job_id: id.to_owned() };
-        let answer = scheduler.get_job_status(params).await.map_err(|status| self.lost(status))?;
+        let answer =
+            scheduler.calls.get_job_status(params).await.map_err(|status| self.lost(status))?;
         Ok(answer.into_inner().status.and_then(|status| status.status))
     }
 
     /// What a call that failed means.
     fn lost(&self, status: tonic::Status) -> Error {
         match status.code() {
+            tonic::Code::Unauthenticated => Error::NotAdmitted { url: self.url.clone() },
             tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => {
                 self.refused(status.message().to_owned())
             }
@@ -250,7 +364,9 @@ impl Cluster {
     }
 
     fn ended_badly(&self, because: &str) -> Error {
-        Error::OnCluster { url: self.url.clone(), because: because.to_owned() }
+        tracing::debug!(because, "the run ended badly");
+        let because = Error::told_by_task(because).to_owned();
+        Error::OnCluster { url: self.url.clone(), because }
     }
 }
 
@@ -262,14 +378,22 @@ fn reason_of(failure: Failure) -> String {
     }
 }
 
+/// Who holds shards, for a person.
+fn held_by(state: &ClusterState) -> String {
+    let holders = state.executors.iter().filter(|executor| executor.shards > 0);
+    let holders: Vec<_> =
+        holders.map(|executor| format!("{} at {}", executor.shards, executor.address)).collect();
+    if holders.is_empty() { "none".to_owned() } else { holders.join(", ") }
+}
+
 /// The plan of a run as it is sent.
-fn encoded(options: &IndexOptions) -> Result<Vec<u8>, Error> {
+fn encoded(options: &IndexOptions, secret: Option<Secret>) -> Result<Vec<u8>, Error> {
     let table = provider_as_source(Arc::new(RunTable(options.clone())));
     let plan = LogicalPlanBuilder::scan("run", table, None)
         .and_then(LogicalPlanBuilder::build)
         .map_err(Error::Plan)?;
     let mut buffer = Vec::new();
-    LogicalPlanNode::try_from_logical_plan(&plan, &LogicalCodec::default())
+    LogicalPlanNode::try_from_logical_plan(&plan, &LogicalCodec::new(secret))
         .and_then(|message| message.try_encode(&mut buffer))
         .map_err(Error::Plan)?;
     Ok(buffer)

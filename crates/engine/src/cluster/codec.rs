@@ -1,8 +1,8 @@
 //! What of ours travels in a plan, and how. The only file that knows the form.
 //!
-//! Each of our nodes is an envelope: [`MAGIC`], then JSON with the build that wrote it. What has no
-//! magic is Ballista's own. An envelope of another build is refused: the same bytes could mean
-//! something else there.
+//! Each of our nodes is an envelope: [`MAGIC`], then JSON with the build that wrote it and, in a cluster
+//! that has a secret, the node's signature. What has no magic is Ballista's own. An envelope of another
+//! build is refused: the same bytes could mean something else there.
 
 use std::{any::Any, sync::Arc};
 
@@ -22,19 +22,23 @@ use datafusion_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::table::RunTable;
+use super::{secret::Secret, table::RunTable};
 use crate::{IndexExec, IndexOptions, PIPELINE_VERSION, params::RULES_VERSION};
 
 /// How an envelope begins.
 const MAGIC: &[u8] = b"eventide\0";
 /// Raised whenever the form of an envelope, or what its nodes mean, changes.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// A node of ours and who wrote it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Envelope<N> {
     build: String,
+    /// A [`Node`] as JSON text, so that what is signed is what is read.
     node: N,
+    /// The signature of `node`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<String>,
 }
 
 /// What stands in an envelope.
@@ -51,15 +55,16 @@ pub(super) fn build() -> String {
     format!("{PIPELINE_VERSION} (plans {FORM}, rows {RULES_VERSION})")
 }
 
-fn seal(node: Node, buffer: &mut Vec<u8>) -> Result<()> {
+fn seal(node: &Node, secret: Option<&Secret>, buffer: &mut Vec<u8>) -> Result<()> {
+    let unwritten = |error: serde_json::Error| DataFusionError::External(error.into());
+    let node = serde_json::to_string(node).map_err(unwritten)?;
+    let proof = secret.map(|secret| secret.sign(&node));
     buffer.extend_from_slice(MAGIC);
-    let envelope = Envelope { build: build(), node };
-    serde_json::to_writer(buffer, &envelope)
-        .map_err(|error| DataFusionError::External(error.into()))
+    serde_json::to_writer(buffer, &Envelope { build: build(), node, proof }).map_err(unwritten)
 }
 
 /// The node in an envelope; `None` where the bytes are none of ours.
-fn open(buffer: &[u8]) -> Result<Option<Node>> {
+fn open(buffer: &[u8], secret: Option<&Secret>) -> Result<Option<Node>> {
     let Some(text) = buffer.strip_prefix(MAGIC) else { return Ok(None) };
     let garbled = |error| plan_datafusion_err!("a plan of ours cannot be read: {error}");
     // The build first: what it says of the node need not be understood before.
@@ -72,13 +77,29 @@ fn open(buffer: &[u8]) -> Result<Option<Node>> {
              client, the scheduler and the executors"
         ));
     }
-    let envelope: Envelope<Node> = serde_json::from_slice(text).map_err(garbled)?;
-    Ok(Some(envelope.node))
+    let Envelope { node, proof, .. }: Envelope<String> =
+        serde_json::from_slice(text).map_err(garbled)?;
+    if let Some(secret) = secret
+        && !proof.is_some_and(|proof| secret.signed(&node, &proof))
+    {
+        return Err(plan_datafusion_err!("the plan is not signed with the token of this cluster"));
+    }
+    serde_json::from_str(&node).map(Some).map_err(garbled)
 }
 
 /// Ballista's codec for logical plans, with our tables.
 #[derive(Debug, Default)]
-pub(super) struct LogicalCodec(BallistaLogicalExtensionCodec);
+pub(super) struct LogicalCodec {
+    others: BallistaLogicalExtensionCodec,
+    secret: Option<Secret>,
+}
+
+impl LogicalCodec {
+    /// The codec of a process with this secret.
+    pub(super) fn new(secret: Option<Secret>) -> Self {
+        Self { others: BallistaLogicalExtensionCodec::default(), secret }
+    }
+}
 
 impl LogicalExtensionCodec for LogicalCodec {
     fn try_decode(
@@ -87,11 +108,11 @@ impl LogicalExtensionCodec for LogicalCodec {
         inputs: &[LogicalPlan],
         context: &TaskContext,
     ) -> Result<Extension> {
-        self.0.try_decode(buffer, inputs, context)
+        self.others.try_decode(buffer, inputs, context)
     }
 
     fn try_encode(&self, node: &Extension, buffer: &mut Vec<u8>) -> Result<()> {
-        self.0.try_encode(node, buffer)
+        self.others.try_encode(node, buffer)
     }
 
     fn try_decode_table_provider(
@@ -101,12 +122,12 @@ impl LogicalExtensionCodec for LogicalCodec {
         schema: SchemaRef,
         context: &TaskContext,
     ) -> Result<Arc<dyn TableProvider>> {
-        match open(buffer)? {
+        match open(buffer, self.secret.as_ref())? {
             Some(Node::Run(options)) => Ok(Arc::new(RunTable(options))),
             Some(Node::Index(_)) => {
                 Err(plan_datafusion_err!("`{table}` is an operator, not a table"))
             }
-            None => self.0.try_decode_table_provider(buffer, table, schema, context),
+            None => self.others.try_decode_table_provider(buffer, table, schema, context),
         }
     }
 
@@ -117,8 +138,10 @@ impl LogicalExtensionCodec for LogicalCodec {
         buffer: &mut Vec<u8>,
     ) -> Result<()> {
         match (provider.as_ref() as &dyn Any).downcast_ref::<RunTable>() {
-            Some(RunTable(options)) => seal(Node::Run(options.clone()), buffer),
-            None => self.0.try_encode_table_provider(table, provider, buffer),
+            Some(RunTable(options)) => {
+                seal(&Node::Run(options.clone()), self.secret.as_ref(), buffer)
+            }
+            None => self.others.try_encode_table_provider(table, provider, buffer),
         }
     }
 
@@ -127,7 +150,7 @@ impl LogicalExtensionCodec for LogicalCodec {
         buffer: &[u8],
         context: &TaskContext,
     ) -> Result<Arc<dyn FileFormatFactory>> {
-        self.0.try_decode_file_format(buffer, context)
+        self.others.try_decode_file_format(buffer, context)
     }
 
     fn try_encode_file_format(
@@ -135,13 +158,23 @@ impl LogicalExtensionCodec for LogicalCodec {
         buffer: &mut Vec<u8>,
         format: Arc<dyn FileFormatFactory>,
     ) -> Result<()> {
-        self.0.try_encode_file_format(buffer, format)
+        self.others.try_encode_file_format(buffer, format)
     }
 }
 
 /// Ballista's codec for physical plans, with our operators.
 #[derive(Debug, Default)]
-pub(super) struct PhysicalCodec(BallistaPhysicalExtensionCodec);
+pub(super) struct PhysicalCodec {
+    others: BallistaPhysicalExtensionCodec,
+    secret: Option<Secret>,
+}
+
+impl PhysicalCodec {
+    /// The codec of a process with this secret.
+    pub(super) fn new(secret: Option<Secret>) -> Self {
+        Self { others: BallistaPhysicalExtensionCodec::default(), secret }
+    }
+}
 
 impl PhysicalExtensionCodec for PhysicalCodec {
     fn try_decode(
@@ -151,7 +184,7 @@ impl PhysicalExtensionCodec for PhysicalCodec {
         context: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match open(buffer)? {
+        match open(buffer, self.secret.as_ref())? {
             Some(Node::Index(options)) => match inputs {
                 [input] => Ok(Arc::new(IndexExec::new(Arc::clone(input), Arc::new(options)))),
                 _ => Err(exec_datafusion_err!("`IndexExec` has one input, not {}", inputs.len())),
@@ -159,7 +192,7 @@ impl PhysicalExtensionCodec for PhysicalCodec {
             Some(Node::Run(_)) => {
                 Err(plan_datafusion_err!("a table stands where an operator should"))
             }
-            None => self.0.try_decode(buffer, inputs, context, converter),
+            None => self.others.try_decode(buffer, inputs, context, converter),
         }
     }
 
@@ -170,8 +203,10 @@ impl PhysicalExtensionCodec for PhysicalCodec {
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
         match node.downcast_ref::<IndexExec>() {
-            Some(index) => seal(Node::Index(index.options().clone()), buffer),
-            None => self.0.try_encode(node, buffer, converter),
+            Some(index) => {
+                seal(&Node::Index(index.options().clone()), self.secret.as_ref(), buffer)
+            }
+            None => self.others.try_encode(node, buffer, converter),
         }
     }
 }
@@ -181,9 +216,12 @@ mod tests {
     use datafusion::physical_plan::{ExecutionPlanProperties, displayable};
     use datafusion_proto::{physical_plan::AsExecutionPlan, protobuf::PhysicalPlanNode};
     use eventide_catalog::{PlanFile, ShardPlace};
+    use rstest::rstest;
 
     use super::*;
     use crate::{index_plan, testing::index_options};
+
+    const SECRET: &str = "the secret of this cluster";
 
     fn plan(shards: usize) -> Arc<dyn ExecutionPlan> {
         let place = |number: usize| ShardPlace {
@@ -226,19 +264,53 @@ mod tests {
         assert_eq!((came.as_ref() as &dyn Any).downcast_ref::<RunTable>(), Some(&*table));
     }
 
+    #[rstest]
+    #[case::ours(Some(SECRET), Some(SECRET), true)]
+    #[case::not_signed(None, Some(SECRET), false)]
+    #[case::another_secret(Some("the secret of another cluster"), Some(SECRET), false)]
+    #[case::nobody_asks(Some(SECRET), None, true)]
+    fn a_signature_is_asked_for(
+        #[case] theirs: Option<&str>,
+        #[case] ours: Option<&str>,
+        #[case] taken: bool,
+    ) {
+        let secret = |text: Option<&str>| text.map(|text| Secret::new(text).unwrap());
+        let mut buffer = Vec::new();
+        seal(&Node::Index(index_options()), secret(theirs).as_ref(), &mut buffer).unwrap();
+        let text = String::from_utf8(buffer.clone()).unwrap();
+        assert!(!text.contains(SECRET), "{text}");
+        match open(&buffer, secret(ours).as_ref()) {
+            Ok(node) => assert!(taken && node.is_some()),
+            Err(error) => {
+                assert!(!taken && error.to_string().contains("token of this cluster"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_that_was_changed_is_refused() {
+        let secret = Secret::new(SECRET).unwrap();
+        let mut buffer = Vec::new();
+        seal(&Node::Index(index_options()), Some(&secret), &mut buffer).unwrap();
+        let text = String::from_utf8(buffer).unwrap();
+        let changed = text.replace("s3://lake/tables", "s3://elsewhere/x");
+        assert_ne!(changed, text);
+        assert!(open(changed.as_bytes(), Some(&secret)).is_err());
+    }
+
     #[test]
     fn a_plan_of_another_build_is_refused_by_name() {
         let mut buffer = MAGIC.to_vec();
         buffer
             .extend_from_slice(br#"{"build": "eventide-9 (plans 7, rows 1)", "node": {"New": 1}}"#);
-        let error = open(&buffer).unwrap_err().to_string();
+        let error = open(&buffer, None).unwrap_err().to_string();
         assert!(error.contains("eventide-9 (plans 7, rows 1)"), "{error}");
         assert!(error.contains(&build()) && error.contains("same build"), "{error}");
     }
 
     #[test]
     fn bytes_that_are_not_ours_are_left_to_others() {
-        assert!(open(b"something else").unwrap().is_none());
-        assert!(open(b"eventide\0{").is_err());
+        assert!(open(b"something else", None).unwrap().is_none());
+        assert!(open(b"eventide\0{", None).is_err());
     }
 }

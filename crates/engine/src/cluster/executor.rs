@@ -7,21 +7,19 @@ use std::{
     time::Duration,
 };
 
-use ballista_core::{
-    config::TaskSchedulingPolicy,
-    extension::SessionConfigExt,
-    utils::{GrpcClientConfig, create_grpc_client_endpoint},
-};
+use ballista_core::config::TaskSchedulingPolicy;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use uuid::Uuid;
 
 use super::{
-    cancel::CancellableEngine,
+    Cluster,
     codec::{LogicalCodec, PhysicalCodec},
     failed, scheduler_address,
+    secret::{Secret, introduced},
     session::{Local, MESSAGE_BYTES, session_config},
+    stage::CancellableEngine,
 };
-use crate::{Error, Indexers};
+use crate::{Error, Indexers, metrics::MetricsListener};
 
 /// What of a run is kept on disk, and for how long, where the scheduler never says that it is over.
 const KEEP_JOB_DATA: Duration = Duration::from_hours(24);
@@ -49,6 +47,19 @@ pub struct ExecutorOptions {
     pub heartbeat: Duration,
     /// Folder for what passes between stages; it exists.
     pub work_dir: PathBuf,
+    /// What the scheduler must have, and asks for.
+    pub secret: Option<Secret>,
+    /// Where metrics can be read, if anywhere; port 0 is any free one.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Where an executor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecutorAddresses {
+    /// Where it takes orders.
+    pub orders: SocketAddr,
+    /// Where its metrics can be read.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Works until the process is told to stop, then finishes the shards in flight. Handles `SIGTERM` and
@@ -56,18 +67,23 @@ pub struct ExecutorOptions {
 ///
 /// # Errors
 /// [`Error::Listen`], [`Error::SchedulerAddress`], [`Error::Scheduler`] where there is no scheduler,
-/// [`Error::Process`].
+/// [`Error::NotAdmitted`] and [`Error::OpenScheduler`] where it has another secret or none, [`Error::Process`],
+/// [`Error::Unfit`] where a device must not be used.
 pub async fn run_executor(
     options: &ExecutorOptions,
     indexers: Arc<Indexers>,
-    mut ready: impl FnMut(SocketAddr),
+    mut ready: impl FnMut(ExecutorAddresses),
 ) -> Result<(), Error> {
     let (scheduler_host, scheduler_port) = scheduler_address(&options.scheduler)?;
     await_scheduler(options).await?;
     let [port, data_port] = free_ports(options.listen, [options.port, options.data_port])?;
-    let local = Local { stores: None, indexers: Some(indexers) };
+    let secret = options.secret.clone();
+    let metrics = MetricsListener::bind(options.metrics).await?;
+    let executor_id = Uuid::now_v7().to_string();
+    let local =
+        Local { indexers: Some(Arc::clone(&indexers)), secret: secret.clone(), ..Local::default() };
     let config = ExecutorProcessConfig {
-        executor_id: Uuid::now_v7().to_string(),
+        executor_id: executor_id.clone(),
         bind_host: bracketed(options.listen),
         external_host: options.advertise.clone(),
         port: data_port,
@@ -85,32 +101,56 @@ pub async fn run_executor(
         executor_heartbeat_interval_seconds: options.heartbeat.as_secs().max(1),
         override_execution_engine: Some(Arc::new(CancellableEngine::default())),
         override_config_producer: Some(Arc::new(move || session_config(&local))),
-        override_logical_codec: Some(Arc::new(LogicalCodec::default())),
-        override_physical_codec: Some(Arc::new(PhysicalCodec::default())),
+        override_logical_codec: Some(Arc::new(LogicalCodec::new(secret.clone()))),
+        override_physical_codec: Some(Arc::new(PhysicalCodec::new(secret.clone()))),
+        override_create_grpc_client_endpoint: introduced(secret.as_ref()),
         ..ExecutorProcessConfig::default()
     };
-    ready(SocketAddr::new(options.listen, port));
-    start_executor_process(Arc::new(config)).await.map_err(failed("the executor"))
+    ready(ExecutorAddresses {
+        orders: SocketAddr::new(options.listen, port),
+        metrics: metrics.as_ref().map(|(_, address)| *address),
+    });
+    let counting = async {
+        let Some((listener, _)) = metrics else { return std::future::pending().await };
+        let indexers = Arc::clone(&indexers);
+        let text = move || {
+            let indexers = Arc::clone(&indexers);
+            async move { indexers.metrics_text().await }
+        };
+        listener.serve(text).await
+    };
+    let unfit = tokio::select! {
+        ended = start_executor_process(Arc::new(config)) => return ended.map_err(failed("the executor")),
+        unfit = indexers.unfit() => unfit,
+        ended = counting => return ended,
+    };
+    // Its shards are not answered for: a task that failed here would soon be given to this device again.
+    let cluster = Cluster::at(&options.scheduler, options.secret.clone())?;
+    if let Err(error) = cluster.leave(&executor_id, &unfit.to_string()).await {
+        tracing::warn!(error = %error, "cannot tell the scheduler; it will miss this executor");
+    }
+    Err(unfit)
 }
 
-/// Waits until something answers at the scheduler's address.
+/// Waits until a scheduler answers that has the same secret. One that asks for none would hand this
+/// process plans of anybody.
 async fn await_scheduler(options: &ExecutorOptions) -> Result<(), Error> {
-    let (host, port) = scheduler_address(&options.scheduler)?;
-    let config = session_config(&Local { stores: None, indexers: None });
-    let grpc = GrpcClientConfig::from(&config.ballista_config());
     let deadline = tokio::time::Instant::now() + options.scheduler_patience;
+    let cluster = Cluster::at(&options.scheduler, options.secret.clone())?;
     loop {
-        let endpoint = create_grpc_client_endpoint(format!("http://{host}:{port}"), Some(&grpc));
-        let unreachable =
-            |source| Error::Scheduler { url: options.scheduler.clone(), source: Box::new(source) };
-        match endpoint.map_err(unreachable)?.connect().await {
-            Ok(_) => return Ok(()),
-            Err(source) if tokio::time::Instant::now() >= deadline => {
-                return Err(unreachable(source));
+        match cluster.state().await {
+            Ok(_) => break,
+            Err(error @ Error::Scheduler { .. }) if tokio::time::Instant::now() >= deadline => {
+                return Err(error);
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+            Err(Error::Scheduler { .. }) => tokio::time::sleep(Duration::from_millis(250)).await,
+            Err(error) => return Err(error),
         }
     }
+    if options.secret.is_some() && Cluster::at(&options.scheduler, None)?.state().await.is_ok() {
+        return Err(Error::OpenScheduler { url: options.scheduler.clone() });
+    }
+    Ok(())
 }
 
 /// Ports that are free now, where 0 is asked for. Another process may still take one first; then the

@@ -5,17 +5,23 @@
 //! names and makes one task a shard. What a task achieves is its receipt in the object store; nothing
 //! that Ballista keeps is needed to go on after any process has died.
 
-mod cancel;
 mod client;
 mod codec;
 mod executor;
 mod scheduler;
+mod secret;
 mod session;
+mod stage;
+mod state;
 mod table;
+mod watch;
 
 pub use client::Cluster;
-pub use executor::{ExecutorOptions, run_executor};
+pub use executor::{ExecutorAddresses, ExecutorOptions, run_executor};
 pub use scheduler::{Scheduler, SchedulerOptions};
+pub use secret::Secret;
+pub use state::{ClusterState, ExecutorState, RunState};
+pub use watch::Patience;
 
 use ballista_core::error::BallistaError;
 

@@ -6,22 +6,35 @@ use std::{
     time::Duration,
 };
 
-use ballista_core::{config::TaskSchedulingPolicy, utils::default_session_builder};
-use ballista_scheduler::{
-    cluster::BallistaCluster,
-    config::SchedulerConfig,
-    scheduler_process::{create_scheduler, start_grpc_service_with_listener},
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header::USER_AGENT},
+    response::{IntoResponse, Response},
+    routing::get,
 };
-use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use ballista_core::{
+    config::TaskSchedulingPolicy, serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer,
+    utils::default_session_builder,
+};
+use ballista_scheduler::{
+    cluster::BallistaCluster, config::SchedulerConfig, scheduler_process::create_scheduler,
+};
 use eventide_catalog::Stores;
 use tokio::net::TcpListener;
+use tonic::{codegen::InterceptedService, service::Routes};
 
 use super::{
     codec::{LogicalCodec, PhysicalCodec},
     failed,
+    secret::{Guard, Secret},
     session::{Local, MESSAGE_BYTES, session_config},
+    state::{self, Server},
 };
-use crate::Error;
+use crate::{
+    Error,
+    metrics::{MetricsListener, cluster_text},
+};
 
 /// How often the scheduler looks for executors that have gone silent.
 const LOOK_FOR_THE_DEAD: Duration = Duration::from_secs(1);
@@ -39,6 +52,10 @@ pub struct SchedulerOptions {
     pub executor_timeout: Duration,
     /// How long a run waits for executors where none is left. Whole seconds.
     pub no_executors_grace: Duration,
+    /// What callers must have.
+    pub secret: Option<Secret>,
+    /// Where metrics can be read, if anywhere; port 0 is any free one.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A scheduler that listens and does not answer yet.
@@ -46,6 +63,8 @@ pub struct Scheduler {
     listener: TcpListener,
     address: SocketAddr,
     config: SchedulerConfig,
+    guard: Guard,
+    metrics: Option<(MetricsListener, SocketAddr)>,
 }
 
 impl Scheduler {
@@ -57,7 +76,9 @@ impl Scheduler {
         let refused = |source| Error::Listen { address: options.listen.to_string(), source };
         let listener = TcpListener::bind(options.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let local = Local { stores: Some(stores), indexers: None };
+        let metrics = MetricsListener::bind(options.metrics).await?;
+        let secret = options.secret.clone();
+        let local = Local { stores: Some(stores), secret: secret.clone(), ..Local::default() };
         let config = SchedulerConfig {
             external_host: options
                 .advertise
@@ -75,17 +96,23 @@ impl Scheduler {
             grpc_client_max_message_size: MESSAGE_BYTES,
             override_config_producer: Some(Arc::new(move || session_config(&local))),
             override_session_builder: Some(Arc::new(default_session_builder)),
-            override_logical_codec: Some(Arc::new(LogicalCodec::default())),
-            override_physical_codec: Some(Arc::new(PhysicalCodec::default())),
+            override_logical_codec: Some(Arc::new(LogicalCodec::new(secret.clone()))),
+            override_physical_codec: Some(Arc::new(PhysicalCodec::new(secret.clone()))),
             ..SchedulerConfig::default()
         };
-        Ok(Self { listener, address, config })
+        Ok(Self { listener, address, config, guard: Guard::new(secret), metrics })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its metrics can be read.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|(_, address)| *address)
     }
 
     /// Serves until it is dropped.
@@ -97,13 +124,64 @@ impl Scheduler {
         let cluster = BallistaCluster::new_from_config(&self.config)
             .await
             .map_err(failed("the scheduler"))?;
-        let scheduler =
-            create_scheduler::<LogicalPlanNode, PhysicalPlanNode>(cluster, Arc::new(self.config))
-                .await
-                .map_err(failed("the scheduler"))?;
-        start_grpc_service_with_listener(self.listener, scheduler)
+        let scheduler: Server = create_scheduler(cluster, Arc::new(self.config))
             .await
-            .map_err(failed("the scheduler"))
+            .map_err(failed("the scheduler"))?;
+        let counting = count(self.metrics, scheduler.clone(), self.guard.clone());
+        let router = router(scheduler, self.guard);
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let failed = |source| Error::Process { what: "the scheduler", source: Box::new(source) };
+        tokio::select! {
+            served = axum::serve(self.listener, service) => served.map_err(failed),
+            counted = counting => counted,
+        }
+    }
+}
+
+/// Tells whoever collects metrics, if anybody may.
+async fn count(
+    metrics: Option<(MetricsListener, SocketAddr)>,
+    scheduler: Server,
+    guard: Guard,
+) -> Result<(), Error> {
+    let Some((listener, _)) = metrics else { return std::future::pending().await };
+    let (scheduler, guard) = (Arc::new(scheduler), Arc::new(guard));
+    let text = move || {
+        let (scheduler, guard) = (Arc::clone(&scheduler), Arc::clone(&guard));
+        async move {
+            let state = state::of(&scheduler).await;
+            state.map_or_else(|_| String::new(), |state| cluster_text(&state, guard.turned_away()))
+        }
+    };
+    listener.serve(text).await
+}
+
+/// What the scheduler answers: Ballista's calls and its state to those who have the secret, and to
+/// everybody that it lives.
+fn router(scheduler: Server, guard: Guard) -> Router {
+    let size = MESSAGE_BYTES as usize;
+    let calls = SchedulerGrpcServer::new(scheduler.clone())
+        .max_encoding_message_size(size)
+        .max_decoding_message_size(size);
+    let told = Router::new()
+        .route(state::PATH, get(tell))
+        .with_state((Arc::new(scheduler), guard.clone()))
+        .route("/healthz", get(|| async { "ok" }));
+    Routes::new(InterceptedService::new(calls, guard)).into_axum_router().merge(told)
+}
+
+/// The state of the cluster.
+async fn tell(
+    State((scheduler, guard)): State<(Arc<Server>, Guard)>,
+    headers: HeaderMap,
+) -> Response {
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    if !guard.admits(agent) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    match state::of(&scheduler).await {
+        Ok(state) => Json(state).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `eventide executor`: index the shards that a scheduler gives.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     process::ExitCode,
     sync::{
@@ -13,15 +13,24 @@ use std::{
 
 use clap::Args;
 use eventide_catalog::Stores;
-use eventide_engine::{ExecutorOptions, Indexers, Progress, run_executor};
+use eventide_engine::{ExecutorAddresses, ExecutorOptions, Indexers, Progress, run_executor};
 use eventide_model::runtime::Device;
 use miette::{IntoDiagnostic, WrapErr};
 
-use super::{Stop, explained, index::told_to_stop, scheduler::seconds, worker};
-use crate::{arguments::ToolArguments, environment};
+use super::{
+    Stop, explained,
+    index::told_to_stop,
+    scheduler::{metrics_address, seconds, tell_metrics},
+    secret, warn_of_open_port, worker,
+};
+use crate::{
+    arguments::{CLUSTER_ENVIRONMENT, ToolArguments},
+    environment,
+};
 
 /// Arguments of `executor`.
 #[derive(Debug, Args)]
+#[command(after_help = CLUSTER_ENVIRONMENT)]
 pub(crate) struct ExecutorArguments {
     /// The scheduler to work for, `http://host:50050`.
     #[arg(value_name = "SCHEDULER", env = "EVENTIDE_CLUSTER")]
@@ -35,7 +44,8 @@ pub(crate) struct ExecutorArguments {
     /// Videos that are worked on at once; one a core if not given.
     #[arg(long, value_name = "N", env = "EVENTIDE_WORKERS")]
     workers: Option<NonZeroUsize>,
-    /// Where it listens. Whoever reaches this address can have it work: the network is the only guard.
+    /// Where it listens. Without `EVENTIDE_CLUSTER_TOKEN`, whoever reaches this address can have it work;
+    /// with it they can still end its work: let only the scheduler through.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     listen: IpAddr,
     /// The host name under which the scheduler reaches it, if it is not the one that it calls from.
@@ -56,6 +66,13 @@ pub(crate) struct ExecutorArguments {
     /// How long the shards in flight may take when it is told to stop; then they are given back.
     #[arg(long, value_name = "TIME", default_value = "90s", value_parser = seconds)]
     grace: Duration,
+    /// Shards after which a device is shown the golden clip of its model again, as it is before the first
+    /// one. A device that answers otherwise ends the executor.
+    #[arg(long, value_name = "SHARDS", default_value = "64")]
+    check_every: NonZeroUsize,
+    /// Where Prometheus can read its metrics, `/metrics`: a port of this machine, or an address.
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics_address)]
+    metrics: Option<SocketAddr>,
     /// The tools that do the work.
     #[command(flatten)]
     tools: ToolArguments,
@@ -73,9 +90,9 @@ pub(super) async fn run(
     if !has_model {
         tracing::warn!("ONNX Runtime is not there: jobs with a model will fail here");
     }
-    let work_dir = tempfile::Builder::new()
-        .prefix("eventide-executor-")
-        .tempdir()
+    let secret = secret()?;
+    warn_of_open_port(arguments.listen, secret.as_ref());
+    let work_dir = environment::executor_folder()
         .into_diagnostic()
         .wrap_err("cannot make a work folder")
         .map_err(Stop::bad_job)?;
@@ -91,14 +108,18 @@ pub(super) async fn run(
         slots,
         heartbeat: arguments.heartbeat,
         work_dir: work_dir.path().to_owned(),
+        secret,
+        metrics: arguments.metrics,
     };
     let (stores, progress) = (Arc::clone(stores), Arc::new(Progress::default()));
     let on_each = slots.div_ceil(devices);
-    let indexers = Indexers::new(stores, worker, arguments.devices.clone(), on_each, progress);
+    let indexers = Indexers::new(stores, worker, arguments.devices.clone(), on_each, progress)
+        .checked_every(arguments.check_every);
     let working = AtomicBool::new(false);
-    let ready = |address| {
+    let ready = |addresses: ExecutorAddresses| {
         working.store(true, Ordering::Relaxed);
-        println!("executor listens at {address} for {}", options.scheduler);
+        tell_metrics(addresses.metrics);
+        println!("executor listens at {} for {}", addresses.orders, options.scheduler);
     };
     tokio::select! {
         ended = run_executor(&options, Arc::new(indexers), ready) => {

@@ -8,7 +8,7 @@ use eventide_schema::tables::RunRow;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{signal::unix::SignalKind, time::MissedTickBehavior};
 
-use super::{Stop, explained, night, worker};
+use super::{Stop, cluster, explained, night_on, worker};
 use crate::{
     arguments::{Common, IndexArguments},
     environment, report,
@@ -19,10 +19,9 @@ pub(super) async fn run(
     common: &Common,
     stores: &Arc<Stores>,
 ) -> Result<ExitCode, Stop> {
-    let night = night(&arguments.job)?;
+    let night = night_on(&arguments.job, arguments.cluster.as_deref())?;
     let progress = Arc::new(Progress::default());
-    let cluster = arguments.cluster.as_deref().map(Cluster::at).transpose();
-    let cluster = cluster.map_err(|e| Stop::of_run(&e))?;
+    let cluster = night.scheduler.as_deref().map(cluster).transpose()?;
     let work = async {
         match &cluster {
             Some(cluster) => index_on(cluster, &night, stores, &progress).await,

@@ -1,23 +1,16 @@
 //! Bundles in other precisions: what they say, how far that is from full precision, and golden clips.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{fs, sync::OnceLock};
 
 use eventide_model::{
     Bundle, Hypothesis, Vid2Seq, WindowInput,
+    golden::{Expected, verify},
     manifest::{Decoding, Precision, files},
     runtime::SessionOptions,
 };
 use eventide_training::{
-    Error, Style,
-    bundle::Draft,
-    convert::convert,
-    golden::{Expected, verify},
-    import::Given,
-    inputs::Inputs,
-    presets,
-    released::Release,
-    seeded::Seeded,
-    weights::Weights,
+    Error, Style, bundle::Draft, convert::convert, import::Given, inputs::Inputs, presets,
+    released::Release, seeded::Seeded, weights::Weights,
 };
 use rstest::rstest;
 use safetensors::{Dtype, SafeTensors};
@@ -221,7 +214,7 @@ fn another_model_is_told_by_the_clip() {
     draft.publish().unwrap();
     let other = Bundle::open(&place).unwrap();
     let error = verify(&bundle, &mut load(&other)).unwrap_err();
-    assert!(matches!(error, Error::Golden { .. }), "{error}");
+    assert!(matches!(error, eventide_model::Error::Golden { .. }), "{error}");
     verify(&other, &mut load(&other)).unwrap();
 }
 
@@ -251,7 +244,7 @@ fn a_clip_that_is_gone_is_named() {
     let error = verify(&copy, &mut model).unwrap_err();
     let path = copy.path(files::GOLDEN_CLIP);
     assert!(
-        matches!(&error, Error::Read { path: named, .. } if Path::new(named) == path),
+        matches!(&error, eventide_model::Error::Read { path: named, .. } if *named == path),
         "{error}"
     );
 }

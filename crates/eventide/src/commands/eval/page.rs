@@ -6,7 +6,6 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use eventide_eval::{Event, VideoCase, curves::events_a_video};
 use miette::{IntoDiagnostic, WrapErr};
-use pulldown_cmark::{CowStr, Event as Piece, Options, Parser, Tag, TagEnd, html};
 
 use super::{
     arguments::Variant,
@@ -14,17 +13,13 @@ use super::{
     plots::{self, Plot, PlotError},
     text,
 };
-use crate::commands::Stop;
+use crate::{
+    commands::Stop,
+    markdown::{code, escaped, page, table},
+};
 
 /// Events that are shown of one of the worst videos, on either side.
 const SHOWN: usize = 12;
-
-/// Signs that mean something in Markdown or HTML.
-const MARKS: &str = r"\`*_[]<>|&~#!+-^$";
-
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}\
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd}\
-h1,h2,h3{line-height:1.2}svg{max-width:100%;height:auto}";
 
 /// Writes the report's files; the folder is made if it is not there.
 pub(super) fn write_report(
@@ -47,7 +42,10 @@ pub(super) fn write_report(
     let json = serde_json::to_string_pretty(document).into_diagnostic().map_err(Stop::failed)?;
     super::write(&folder.join("report.json"), (json + "\n").as_bytes())?;
     super::write(&folder.join("report.md"), markdown.as_bytes())?;
-    super::write(&folder.join("report.html"), page(&markdown, &plots).as_bytes())
+    let plot =
+        |name: &str| plots.iter().find(|plot| plot.name == name).map(|plot| plot.svg.as_str());
+    let html = page("Scores", &markdown, plot);
+    super::write(&folder.join("report.html"), html.as_bytes())
 }
 
 fn plots(document: &EvalReport, scored: &Scored) -> Result<Vec<Plot>, PlotError> {
@@ -185,82 +183,5 @@ fn thresholds(page: &mut String, document: &EvalReport) {
     if !rows.is_empty() {
         page.push_str("## All figures\n\n");
         table(page, &["figure", "value"], rows.into_iter());
-    }
-}
-
-fn table(page: &mut String, header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    let _ = writeln!(page, "| {} |", header.join(" | "));
-    let _ = writeln!(page, "|{}", "---|".repeat(header.len()));
-    for row in rows {
-        let _ = writeln!(page, "| {} |", row.join(" | "));
-    }
-    page.push('\n');
-}
-
-/// One of our own names.
-fn code(name: &str) -> String {
-    format!("`{name}`")
-}
-
-/// Text of others as text: none of its signs means anything.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            letter if letter.is_control() => escaped.push(' '),
-            letter if MARKS.contains(letter) => escaped.extend(['\\', letter]),
-            letter => escaped.push(letter),
-        }
-    }
-    escaped
-}
-
-/// The Markdown as a page of its own, with the plots in the places of the links to them.
-fn page(markdown: &str, plots: &[Plot]) -> String {
-    let mut inside = false;
-    let pieces =
-        Parser::new_ext(markdown, Options::ENABLE_TABLES).filter_map(|piece| match piece {
-            Piece::Start(Tag::Image { dest_url, .. }) => {
-                inside = true;
-                let plot =
-                    plots.iter().find(|plot| dest_url.strip_suffix(".svg") == Some(plot.name));
-                Some(Piece::Html(CowStr::from(plot.map_or("", |plot| &plot.svg))))
-            }
-            Piece::End(TagEnd::Image) => {
-                inside = false;
-                None
-            }
-            _ if inside => None, // what the picture shows is in the picture
-            piece => Some(piece),
-        });
-    let mut body = String::new();
-    html::push_html(&mut body, pieces);
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Scores</title>\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn captions_are_text() {
-        let hostile = "<script>alert(1)</script> | `x` **b** [l](u) &amp; \n# no\u{7}";
-        let mut markdown = String::new();
-        table(&mut markdown, &["caption"], std::iter::once(vec![escaped(hostile)]));
-        let page = page(&markdown, &[]);
-        let expected = "&lt;script&gt;alert(1)&lt;/script&gt; | `x` **b** [l](u) &amp;amp;  # no ";
-        assert!(page.contains(expected.trim_end()), "{page}");
-        assert_eq!(page.matches("<td>").count(), 1, "{page}");
-    }
-
-    #[test]
-    fn plots_stand_in_the_page() {
-        let plot =
-            Plot { name: "curve", title: "Curve".to_owned(), svg: "<svg>1</svg>".to_owned() };
-        let page = page("![Curve](curve.svg)\n", &[plot]);
-        assert!(page.contains("<svg>1</svg>") && !page.contains("<img"), "{page}");
     }
 }

@@ -4,11 +4,11 @@ use std::{process::ExitCode, time::Instant};
 
 use clap::Args;
 use eventide_catalog::Stores;
-use eventide_model::{Bundle, Vid2Seq};
-use eventide_training::{
-    Error,
+use eventide_model::{
+    Bundle, Error, Vid2Seq,
     golden::{Clip, Expected, said},
 };
+use eventide_training::golden::painted;
 use serde_json::json;
 
 use super::{BundleArguments, DeviceArguments, failed, load, open};
@@ -37,7 +37,7 @@ struct Tried {
 pub(super) async fn run(arguments: &VerifyArguments, stores: &Stores) -> Result<ExitCode, Stop> {
     let bundle = open(&arguments.bundle, stores).await?;
     let mut model = load(&bundle, &arguments.device)?;
-    let tried = try_out(&bundle, &mut model).map_err(|error| stop(&error))?;
+    let tried = try_out(&bundle, &mut model)?;
     let manifest = bundle.manifest();
     let (files, tokens) = (manifest.files.len(), tried.found.greedy.tokens.len());
     let golden = match tried.off_by {
@@ -76,17 +76,22 @@ pub(super) async fn run(arguments: &VerifyArguments, stores: &Stores) -> Result<
 }
 
 /// Shows the model the golden clip, or one that is made up where there is none.
-fn try_out(bundle: &Bundle, model: &mut Vid2Seq) -> eventide_training::Result<Tried> {
-    let expected = Expected::of(bundle)?;
-    let clip = match Clip::of(bundle)? {
+fn try_out(bundle: &Bundle, model: &mut Vid2Seq) -> Result<Tried, Stop> {
+    let expected = Expected::of(bundle).map_err(|error| stop(&error))?;
+    let clip = match Clip::of(bundle).map_err(|error| stop(&error))? {
         Some(clip) => clip,
-        None => Clip::painted(bundle.manifest(), model.tokenizer(), 0)?,
+        None => painted(bundle.manifest(), model.tokenizer(), 0).map_err(|error| failed(&error))?,
     };
     let start = Instant::now();
-    let found = said(model, &clip)?;
+    let found = said(model, &clip).map_err(|error| stop(&error))?;
     let seconds = start.elapsed().as_secs_f64();
     let compared = expected.map(|expected| expected.compare(&found, bundle.manifest().precision));
-    Ok(Tried { off_by: compared.transpose()?, found, pictures: clip.count, seconds })
+    Ok(Tried {
+        off_by: compared.transpose().map_err(|error| stop(&error))?,
+        found,
+        pictures: clip.count,
+        seconds,
+    })
 }
 
 fn stop(error: &Error) -> Stop {

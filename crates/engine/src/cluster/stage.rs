@@ -1,5 +1,6 @@
-//! Cancelling that stops the work. Ballista's engine drives a plan in a task of its own, which goes on
-//! when the query stage is aborted; here each stage carries a token that is cancelled with it.
+//! What an executor runs, and that it stops. Ballista's engine drives a plan in a task of its own, which
+//! goes on when the query stage is aborted; here each stage carries a token that is cancelled with it.
+//! And it runs any plan; here only what indexes shards, so that nobody reads files through an executor.
 
 use std::{fmt, sync::Arc};
 
@@ -15,9 +16,10 @@ use ballista_executor::execution_engine::{
 };
 use datafusion::{
     common::{
-        Result,
-        tree_node::{Transformed, TreeNode},
+        Result, plan_err,
+        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     },
+    datasource::{memory::MemorySourceConfig, source::DataSourceExec},
     execution::TaskContext,
     physical_plan::{ExecutionPlan, metrics::MetricsSet},
     prelude::SessionConfig,
@@ -41,12 +43,36 @@ impl ExecutionEngine for CancellableEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
+        require_ours(&plan)?;
         let stop = CancellationToken::new();
         let plan = stopped_by(plan, &stop)?;
         let stage = self.0.create_query_stage_exec(
             job_id, stage_id, task_id, partitions, plan, work_dir, config,
         )?;
         Ok(Arc::new(Stage { stage, stop }))
+    }
+}
+
+/// Refuses a plan that does anything but index shards.
+fn require_ours(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    let mut indexes = false;
+    plan.apply(|node| {
+        let source = node.downcast_ref::<DataSourceExec>();
+        let from_memory = source.is_some_and(|scan| scan.data_source().is::<MemorySourceConfig>());
+        indexes |= node.is::<IndexExec>();
+        match node.name() {
+            "ShuffleWriterExec" | "ProjectionExec" | "IndexExec" => {}
+            _ if from_memory => {}
+            other => {
+                return plan_err!("an executor of eventide indexes shards; it runs no `{other}`");
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if indexes {
+        Ok(())
+    } else {
+        plan_err!("an executor of eventide indexes shards, and there is none")
     }
 }
 
@@ -103,5 +129,36 @@ impl QueryStageExecutor for Stage {
 
     fn collect_column_stats(&self) -> Vec<TaskColumnStats> {
         self.stage.collect_column_stats()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{
+        arrow::datatypes::Schema,
+        physical_plan::{empty::EmptyExec, union::UnionExec},
+    };
+    use eventide_catalog::PlanFile;
+
+    use super::*;
+    use crate::{index_plan, testing::index_options};
+
+    fn index() -> Arc<dyn ExecutionPlan> {
+        let (name, run_id) = ("p".to_owned(), "r".to_owned());
+        let plan = PlanFile { format_version: 1, name, run_id, shards: Vec::new() };
+        index_plan(index_options(), &plan).unwrap()
+    }
+
+    #[test]
+    fn an_executor_runs_nothing_but_the_operator() {
+        assert!(require_ours(&index()).is_ok());
+        let empty: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::new(Schema::empty())));
+        let error = require_ours(&empty).unwrap_err().to_string();
+        assert!(error.contains("runs no `EmptyExec`"), "{error}");
+        let scan = MemorySourceConfig::try_new_exec(&[vec![]], Arc::new(Schema::empty()), None);
+        let error = require_ours(&(scan.unwrap() as Arc<dyn ExecutionPlan>)).unwrap_err();
+        assert!(error.to_string().contains("there is none"), "{error}");
+        let both = UnionExec::try_new(vec![index(), index()]).unwrap();
+        assert!(require_ours(&both).is_err());
     }
 }

@@ -1,0 +1,91 @@
+//! What a scheduler sees of its cluster, for whoever watches it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use ballista_core::error::BallistaError;
+use ballista_scheduler::scheduler_server::SchedulerServer;
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use serde::{Deserialize, Serialize};
+
+use super::codec::build;
+
+/// Where the scheduler tells it, under its own address.
+pub(super) const PATH: &str = "/state";
+
+/// The executors and the runs of a cluster at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// The build of the scheduler.
+    pub build: String,
+    /// The executors that are there, by host and port.
+    pub executors: Vec<ExecutorState>,
+    /// The runs at work, the oldest first.
+    pub runs: Vec<RunState>,
+}
+
+/// An executor, as its scheduler sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutorState {
+    /// The scheduler's name for it.
+    pub id: String,
+    /// Where it listens, `host:port`.
+    pub address: String,
+    /// Shards that it takes at once.
+    pub slots: u32,
+    /// Shards that it holds.
+    pub shards: usize,
+    /// How long it has said nothing, in whole seconds.
+    pub silent_s: u64,
+}
+
+/// A run at work, as its scheduler sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunState {
+    /// The scheduler's name for it.
+    pub cluster_job: String,
+    /// The job.
+    pub job: String,
+    /// Seconds since it was begun.
+    pub age_s: u64,
+    /// Shards that nobody has taken yet.
+    pub waiting: usize,
+    /// Shards that executors hold.
+    pub held: usize,
+}
+
+pub(super) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
+
+/// What the scheduler sees now.
+pub(super) async fn of(scheduler: &Server) -> Result<ClusterState, BallistaError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (mut runs, mut held) = (Vec::new(), BTreeMap::<String, usize>::new());
+    for (id, job) in scheduler.state.task_manager.get_running_job_cache().iter() {
+        let graph = job.execution_graph.read().await;
+        let running = graph.running_tasks();
+        for task in &running {
+            *held.entry(task.executor_id.clone()).or_default() += 1;
+        }
+        runs.push(RunState {
+            cluster_job: id.to_string(),
+            job: graph.job_name().to_owned(),
+            age_s: now.saturating_sub(Duration::from_millis(graph.start_time())).as_secs(),
+            waiting: graph.available_tasks(),
+            held: running.len(),
+        });
+    }
+    runs.sort_by(|a, b| b.age_s.cmp(&a.age_s).then_with(|| a.cluster_job.cmp(&b.cluster_job)));
+    let registered = scheduler.state.executor_manager.get_executors_state().await?;
+    let executors = registered.into_iter().map(|(executor, heard, _)| ExecutorState {
+        address: format!("{}:{}", executor.host, executor.grpc_port),
+        slots: executor.specification.vcores,
+        shards: held.get(&executor.id).copied().unwrap_or(0),
+        silent_s: heard.map_or(0, |heard| now.saturating_sub(heard).as_secs()),
+        id: executor.id,
+    });
+    let mut executors: Vec<_> = executors.collect();
+    executors.sort_by(|a, b| a.address.cmp(&b.address));
+    Ok(ClusterState { build: build(), executors, runs })
+}
