@@ -16,6 +16,7 @@ mod model_commands;
 mod night;
 mod object_store;
 mod readers;
+mod speech;
 mod synth;
 mod train;
 mod trial;

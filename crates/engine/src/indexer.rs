@@ -10,7 +10,9 @@ use eventide_schema::{Outcome, Provenance, Shard, WorkItem};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::{Error, How, IndexOptions, Progress, Worker, retry::RETRIES};
+use crate::{
+    Error, How, IndexOptions, ModelOptions, Progress, SpeechOptions, Worker, retry::RETRIES,
+};
 
 /// Models that a worker keeps loaded. More are only wanted where jobs with different models run at
 /// the same time.
@@ -83,13 +85,16 @@ impl Indexers {
         let mut pipelines = Vec::new();
         for device in self.devices_of(how) {
             let mut how = how.clone();
-            if let (Some(model), Some(device)) = (&mut how.model, device) {
-                model.device = device;
+            if let Some(device) = device {
+                how.model.iter_mut().for_each(|model| model.device = device);
+                how.speech.iter_mut().for_each(|speech| speech.device = device);
             }
-            let model = how.model.clone();
-            let pipeline = how.pipeline(&self.stores, &self.worker).await?;
-            if let Some(model) = model {
-                tracing::info!(bundle = %model.bundle, device = %model.device, "model loaded");
+            let pipeline = how.clone().pipeline(&self.stores, &self.worker).await?;
+            if let Some(ModelOptions { bundle, device, .. }) = &how.model {
+                tracing::info!(%bundle, %device, "model loaded");
+            }
+            if let Some(SpeechOptions { bundle, device, .. }) = &how.speech {
+                tracing::info!(%bundle, %device, "recogniser loaded");
             }
             let slots = Arc::new(Semaphore::new(self.shards_in_flight));
             pipelines.push(Arc::new(Station { pipeline, slots }));
@@ -138,7 +143,7 @@ impl Indexers {
 
     /// The devices to load a model on; `None` is the one that the job names.
     fn devices_of(&self, how: &How) -> Vec<Option<Device>> {
-        if how.model.is_none() || self.devices.is_empty() {
+        if !how.needs_runtime() || self.devices.is_empty() {
             return vec![None];
         }
         self.devices.iter().copied().map(Some).collect()

@@ -16,6 +16,7 @@ mod progress;
 mod relation;
 mod retry;
 mod sources;
+mod speech;
 #[cfg(test)]
 mod testing;
 
@@ -30,3 +31,4 @@ pub use operator::{IndexExec, IndexOptions, index_plan, receipts_of};
 pub use params::params_digest;
 pub use progress::{Counts, Progress};
 pub use relation::{CaptionCall, CaptionRelation, Resolve};
+pub use speech::{SpeechIdentity, SpeechOptions};

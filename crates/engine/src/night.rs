@@ -16,7 +16,7 @@ use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::{
-    Cluster, Error, How, IndexOptions, Indexers, Progress, Worker,
+    Cluster, Error, How, IndexOptions, Indexers, Progress, SpeechOptions, Worker,
     model::ModelOptions,
     operator::{index_plan, receipts_of},
     params::params_digest,
@@ -37,6 +37,8 @@ pub struct Night {
     pub limits: LimitOptions,
     /// The model; `None` where events come from speech.
     pub model: Option<ModelOptions>,
+    /// The recogniser; `None` where `transcripts` does not name it.
+    pub speech: Option<SpeechOptions>,
     /// Where the tables are.
     pub tables: String,
     /// How work is cut into shards.
@@ -210,6 +212,7 @@ impl Night {
             captioning: self.captioning.clone(),
             limits: self.limits.clone(),
             model: self.model.clone(),
+            speech: self.speech.clone(),
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) fn index_options() -> IndexOptions {
             captioning: CaptioningOptions::default(),
             limits: LimitOptions::default(),
             model: None,
+            speech: None,
         },
         tables: "s3://lake/tables".to_owned(),
         plan: "p".to_owned(),

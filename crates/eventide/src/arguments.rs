@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::commands::{
     caption::CaptionArguments, eval::EvalArguments, executor::ExecutorArguments,
     model::ModelCommand, scheduler::SchedulerArguments, sql::SqlArguments, synth::SynthArguments,
-    train::TrainArguments,
+    train::TrainArguments, transcribe::TranscribeArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -25,6 +25,7 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   eventide caption talk.mp4 --bundle models/m  what happens in one video, and when
+  eventide transcribe talk.mp4 --model models/w  what is said in it, and when
   eventide check jobs/nightly.toml             is the job file right, are its stores there?
   eventide plan  jobs/nightly.toml             what would be done, and what it would cost
   eventide index jobs/nightly.toml             do it; run it again after any interruption
@@ -79,6 +80,8 @@ pub(crate) enum Command {
     Check(JobArguments),
     /// Caption one video, without a job or tables: what to try first.
     Caption(CaptionArguments),
+    /// Say what is said in videos and sounds, and when: subtitles by speech recognition.
+    Transcribe(TranscribeArguments),
     /// Make a model bundle of a released checkpoint; look at one, check it, try it.
     Model {
         /// What to do.

@@ -14,6 +14,7 @@ mod schemas;
 pub(crate) mod sql;
 pub(crate) mod synth;
 pub(crate) mod train;
+pub(crate) mod transcribe;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -107,6 +108,7 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
             "check the address, the network, and what the environment says of the store: AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...",
         ),
         Error::Bundle { .. } => Some("check that the folder is a whole bundle of this version"),
+        Error::Language { .. } => Some("`eventide model inspect BUNDLE` says which it knows"),
         Error::Scheduler { .. } => Some(
             "check that the scheduler runs and listens at this address; then run the same command again: what has been finished is kept",
         ),
@@ -167,6 +169,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Executor(executor) => executor::run(&executor, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Caption(caption) => caption::run(&caption, &stores).await,
+            Command::Transcribe(transcribe) => transcribe::run(&transcribe, &common, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
             Command::Model { command } => model::run(&command, &stores).await,
             Command::Eval(eval) => eval::run(&eval, &common, &stores).await,
@@ -204,9 +207,9 @@ fn night(job: &JobArguments) -> Result<Night, Stop> {
     JobFile::load(&job.job, &overrides).map_err(Stop::bad_job)
 }
 
-/// The worker that this process is. It needs ONNX Runtime if it has a model to run.
+/// The worker that this process is.
 fn worker(
-    has_model: bool,
+    needs_runtime: bool,
     tools: &ToolArguments,
     videos_in_flight: Option<usize>,
 ) -> Result<Worker, Stop> {
@@ -220,10 +223,10 @@ fn worker(
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot make the cache folder `{}`", cache.display()))
         .map_err(Stop::bad_job)?;
-    let onnxruntime = if has_model {
+    let onnxruntime = if needs_runtime {
         environment::onnxruntime(tools).map_err(Stop::bad_job)?
     } else {
-        std::path::PathBuf::new() // events come from speech
+        std::path::PathBuf::new() // there is no model
     };
     let sandbox = Sandbox::report();
     if sandbox.lacks_a_mechanism() {

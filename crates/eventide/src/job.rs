@@ -1,5 +1,7 @@
 //! The job file: what it may say, and what is wrong where it says something else.
 
+mod language;
+
 use std::{
     fs,
     num::NonZeroUsize,
@@ -17,6 +19,8 @@ use eventide_pipeline::{
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub(crate) use language::LanguageOption;
 
 /// Address space below which the media tools do not even start.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(256);
@@ -224,6 +228,7 @@ impl JobFile {
             captioning: self.captioning,
             limits: self.limits,
             model: model.map_err(broken)?,
+            speech: None,
             tables: overrides.tables.map_or_else(
                 || anchored(&self.tables.uri, folder),
                 |tables| anchored(tables, Path::new(".")),
@@ -347,6 +352,12 @@ fn check_limits(limits: &LimitOptions) -> Result<(), BrokenRule> {
         }
     }
     Ok(())
+}
+
+/// A least confidence, if it can be one.
+pub(crate) fn confidence(given: f32) -> Result<f32, String> {
+    let is_fine = (0.0..=1.0).contains(&given);
+    is_fine.then_some(given).ok_or_else(|| format!("`{given}` is not from 0 to 1"))
 }
 
 /// The text of a job file, or of another file that a person wrote for us.

@@ -181,7 +181,7 @@ fn captions_json(outcome: &Outcome, form: Form, told: &[Told]) -> serde_json::Va
         "status": outcome.status.as_str(),
         "remark": outcome.failure.as_ref().map(|failure| &failure.reason),
         "duration_ms": outcome.media.duration_us.map(|us| us / 1000),
-        "transcript_source": outcome.transcript_source.as_str(),
+        "transcript_source": outcome.transcript.source.as_str(),
         "frames_used": outcome.frames_used,
         what: told.collect::<Vec<_>>(),
     })
@@ -206,7 +206,7 @@ fn captions_text(outcome: &Outcome, form: Form, told: &[Told]) -> String {
 }
 
 /// Subtitles as WebVTT. Captions hold no line breaks; what would be markup is written as text.
-fn web_vtt(told: &[Told]) -> String {
+pub(crate) fn web_vtt(told: &[Told]) -> String {
     let mut text = "WEBVTT\n".to_owned();
     for Told { span, caption, .. } in told.iter().filter(|told| !told.caption.is_empty()) {
         let (start, end) = (timecode(span.start_ms()), timecode(span.end_ms()));

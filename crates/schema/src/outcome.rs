@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Event, TranscriptSource, Video};
+use crate::{Event, Transcript, Video};
 
 /// The one terminal state of a listed object in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,8 +131,8 @@ pub struct Outcome {
     pub failure: Option<Failure>,
     /// What the container says.
     pub media: MediaFacts,
-    /// Where the transcript came from.
-    pub transcript_source: TranscriptSource,
+    /// What is said in it, as far as that was found out.
+    pub transcript: Transcript,
     /// Windows that the video was cut into.
     pub windows: u32,
     /// Frames that the model saw.
@@ -155,7 +155,7 @@ impl Outcome {
             status,
             failure: Some(failure),
             media: MediaFacts::default(),
-            transcript_source: TranscriptSource::None,
+            transcript: Transcript::default(),
             windows: 0,
             frames_used: 0,
             frames_missing: 0,

@@ -360,7 +360,7 @@ pub fn videos_batch(outcomes: &[Outcome], by: &Provenance) -> Result<RecordBatch
         optional_ints(rows.iter().map(|o| o.media.height)),
         Arc::new(rows.iter().map(|o| o.media.fps).collect::<Float64Array>()),
         Arc::new(rows.iter().map(|o| o.media.has_audio).collect::<BooleanArray>()),
-        strings(rows.iter().map(|o| o.transcript_source.as_str())),
+        strings(rows.iter().map(|o| o.transcript.source.as_str())),
         strings(rows.iter().map(|o| o.status.as_str())),
         failure(|f| f.stage.as_str()),
         failure(|f| &f.reason_code),

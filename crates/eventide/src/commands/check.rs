@@ -12,7 +12,7 @@ use crate::{arguments::JobArguments, report};
 
 pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Result<ExitCode, Stop> {
     let night = night(arguments)?;
-    let worker = worker(night.model.is_some(), &arguments.tools, None)?;
+    let worker = worker(night.how().needs_runtime(), &arguments.tools, None)?;
     let mut findings = vec![("job", night.job.clone())];
 
     let versions = worker
