@@ -9,6 +9,7 @@ mod cluster;
 mod command_line;
 mod difference;
 mod eval;
+mod heard;
 mod interruptions;
 mod long_video;
 mod model;

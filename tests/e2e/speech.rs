@@ -11,17 +11,29 @@ use serde_json::Value;
 
 use crate::trial::{LIMIT, Trial};
 
-/// A trial with the speech bundle `whisper` of the smallest Whisper.
+/// A trial with a recogniser.
 fn trial() -> Trial {
     let trial = Trial::of_speech();
-    let place = trial.folder().join("whisper");
-    whisper::bundle(&tools().unwrap(), whisper::Size::TinyEnglish, &place, Style::default())
-        .unwrap();
+    add_whisper(&trial);
     trial
 }
 
+/// Adds the speech bundle `whisper`, of the smallest Whisper.
+pub(crate) fn add_whisper(trial: &Trial) {
+    let place = trial.folder().join("whisper");
+    let size = whisper::Size::TinyEnglish;
+    whisper::bundle(&tools().unwrap(), size, &place, Style::default()).unwrap();
+}
+
+/// Adds a film without sound.
+pub(crate) fn mute_film(trial: &Trial, name: &str) {
+    let place = trial.corpus().join(name).display().to_string();
+    let film = "-f lavfi -i color=s=64x64:r=5:d=2 -c:v mpeg4".split(' ');
+    tools().unwrap().run_ffmpeg(film.chain([&*place])).unwrap();
+}
+
 /// Adds a film that is dark, whose sound is a recording, in any form.
-fn add_film(trial: &Trial, name: &str, recording: &str, form: &str) -> PathBuf {
+pub(crate) fn add_film(trial: &Trial, name: &str, recording: &str, form: &str) -> PathBuf {
     let tools = tools().unwrap();
     let path = trial.corpus().join(name);
     let (recording, place) = (tools.recording(recording).unwrap(), path.display().to_string());
@@ -132,50 +144,50 @@ fn what_is_said_is_printed_in_every_form() {
     assert!(spoken["events"][0]["caption"].as_str().unwrap().starts_with(&first), "{spoken:#}");
 }
 
-#[rstest]
-#[case::no_files(&[], 2, "<FILE>...")]
-#[case::not_there(&["corpus/gone.mp4"], 2, "gone.mp4")]
-#[case::no_bundle(&["corpus/mute.mp4", "--model", "gone"], 2, "gone/speech.json")]
-#[case::unknown_language(&["corpus/mute.mp4", "--language", "de"], 2, "does not know the language `de`")]
-#[case::no_language(&["corpus/mute.mp4", "--language", "German"], 2, "expected `auto` or the code")]
-#[case::no_probability(&["corpus/mute.mp4", "--min-confidence", "3"], 2, "is not from 0 to 1")]
-#[case::subtitles_of_many(&["corpus/mute.mp4", "b.mp4", "--format", "srt"], 2, "--out FOLDER")]
-#[case::same_place(&["a/x.mp4", "b/x.mp4", "--out", "said"], 2, "would be written to")]
-#[case::no_sound(&["corpus/mute.mp4"], 1, "(words: no_sound)")]
-#[case::broken_sound(&["corpus/broken.mkv"], 1, "(words: damaged_sound)")]
-#[case::no_video(&["night.toml"], 1, "(probe: ")]
-fn what_cannot_be_heard_is_said(
-    #[case] arguments: &[&str],
-    #[case] code: i32,
-    #[case] because: &str,
-) {
+/// What is refused: the arguments, the exit code, and what is said.
+const REFUSED: [(&[&str], i32, &str); 13] = [
+    (&[], 2, "<FILE>..."),
+    (&["corpus/gone.mp4"], 2, "gone.mp4"),
+    (&["gone.toml"], 2, "gone.toml"),
+    (&["corpus/mute.mp4", "--no-model"], 2, "no speech bundle is given"),
+    (&["corpus/mute.mp4", "--model", "gone"], 2, "gone/speech.json"),
+    (&["corpus/mute.mp4", "--language", "de"], 2, "does not know the language `de`"),
+    (&["corpus/mute.mp4", "--language", "German"], 2, "expected `auto` or the code"),
+    (&["corpus/mute.mp4", "--min-confidence", "3"], 2, "is not from 0 to 1"),
+    (&["corpus/mute.mp4", "b.mp4", "--format", "srt"], 2, "--out FOLDER"),
+    (&["a/x.mp4", "b/x.mp4", "--out", "said"], 2, "would be written to"),
+    (&["corpus/mute.mp4"], 1, "(words: no_sound)"),
+    (&["corpus/broken.mkv"], 1, "(words: damaged_sound)"),
+    (&["words.txt"], 1, "(probe: "),
+];
+
+#[test]
+fn what_cannot_be_heard_is_said() {
     let trial = trial();
-    let mute = "-f lavfi -i color=s=64x64:r=5:d=2 -c:v mpeg4".split(' ');
-    let mute = mute.chain(["corpus/mute.mp4"]).map(str::to_owned);
-    let mute = mute.map(|word| word.replace("corpus/", &format!("{}/", trial.corpus().display())));
-    tools().unwrap().run_ffmpeg(mute).unwrap();
+    mute_film(&trial, "mute.mp4");
+    fs::write(trial.folder().join("words.txt"), "no film").unwrap();
     // Every packet of the sound is garbage.
-    add_film(
-        &trial,
-        "broken.mkv",
-        "beckett.wav",
-        "-c:a libvorbis -bsf:a noise=amount=1 -c:v mpeg4",
-    );
-    let model = ["--model", "whisper"];
-    let model = if arguments.contains(&"--model") { &[][..] } else { &model };
-    let all = ["transcribe"].iter().chain(arguments).chain(model).copied();
-    let finished = trial.program(all).run(LIMIT).unwrap();
-    finished.assert_code(code);
-    assert!(finished.stderr.contains(because), "{}", finished.stderr);
-    assert_eq!(finished.stdout, "");
+    add_film(&trial, "broken.mkv", "beckett.wav", "-c:a flac -bsf:a noise=amount=1 -c:v mpeg4");
+    for (arguments, code, because) in REFUSED {
+        let model = ["--model", "whisper"];
+        let named = arguments.contains(&"--model") || arguments.contains(&"--no-model");
+        let model = if named { &[][..] } else { &model };
+        let arguments = arguments.iter().filter(|argument| **argument != "--no-model");
+        let all = ["transcribe"].iter().chain(arguments).chain(model).copied();
+        let finished = trial.program(all).run(LIMIT).unwrap();
+        finished.assert_code(code);
+        assert!(finished.stderr.contains(because), "{because}: {}", finished.stderr);
+        assert_eq!(finished.stdout, "");
+    }
 }
 
 #[test]
 fn a_film_that_cannot_be_heard_does_not_keep_others_from_it() {
     let trial = trial();
     add_film(&trial, "film.mkv", "beckett.wav", "-ac 1 -ar 8000 -c:a pcm_s16le");
-    let finished = transcribe(&trial, &["night.toml", "corpus/film.mkv"]);
+    fs::write(trial.folder().join("words.txt"), "no film").unwrap();
+    let finished = transcribe(&trial, &["words.txt", "corpus/film.mkv"]);
     finished.assert_code(1);
-    assert!(finished.stderr.contains("night.toml` (probe: "), "{}", finished.stderr);
+    assert!(finished.stderr.contains("words.txt` (probe: "), "{}", finished.stderr);
     assert!(finished.stdout.contains("Try again"), "{}", finished.stdout);
 }

@@ -17,6 +17,7 @@ mod publish;
 mod receipt;
 mod store;
 mod tables;
+mod transcripts;
 mod worklist;
 
 pub use bundle::fetch_bundle;
@@ -28,4 +29,5 @@ pub use publish::{PublishPlan, RunFacts};
 pub use receipt::{Counts, Receipt, ReceiptItem};
 pub use store::{Location, Stores};
 pub use tables::{Snapshot, Table, Tables};
+pub use transcripts::Transcripts;
 pub use worklist::{Due, Known, KnownVideo, PlanOptions, TOO_LARGE, WorkList, plan};

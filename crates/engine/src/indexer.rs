@@ -1,12 +1,15 @@
 //! The running side of `IndexExec`: what a worker process keeps loaded, and the work on a shard.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use datafusion::error::DataFusionError;
-use eventide_catalog::{Receipt, ShardPlace, Stores, Tables};
+use eventide_catalog::{Receipt, ShardPlace, Stores, Tables, Transcripts};
 use eventide_model::runtime::Device;
 use eventide_pipeline::Pipeline;
-use eventide_schema::{Outcome, Provenance, Shard, WorkItem};
+use eventide_schema::{Heard, Outcome, Provenance, Shard, Transcript, WorkItem};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, Semaphore};
 
@@ -29,7 +32,12 @@ pub struct Indexers {
     shards_in_flight: usize,
     progress: Arc<Progress>,
     loaded: Mutex<VecDeque<Loaded>>,
+    /// What was heard before, of the run that was last worked for.
+    heard: Mutex<Option<(HeardFor, Arc<Transcripts>)>>,
 }
+
+/// Tables and run.
+type HeardFor = (String, String);
 
 /// What takes videos to outcomes in one way, once for each device.
 struct Loaded {
@@ -55,8 +63,17 @@ impl Indexers {
         progress: Arc<Progress>,
     ) -> Self {
         let videos_in_flight = Arc::new(Semaphore::new(worker.videos_in_flight));
-        let loaded = Mutex::default();
-        Self { stores, worker, devices, videos_in_flight, shards_in_flight, progress, loaded }
+        let (loaded, heard) = (Mutex::default(), Mutex::default());
+        Self {
+            stores,
+            worker,
+            devices,
+            videos_in_flight,
+            shards_in_flight,
+            progress,
+            loaded,
+            heard,
+        }
     }
 
     /// The indexer of a job. Loads its model if no task has wanted it before.
@@ -117,7 +134,7 @@ impl Indexers {
             let outcomes = futures::stream::iter(shard.items)
                 .map(move |item| {
                     let (indexers, station) = (Arc::clone(&self), Arc::clone(&station));
-                    async move { indexers.outcome(&station, item).await }
+                    async move { indexers.outcome(&station, item, None).await }
                 })
                 .buffer_unordered(videos_in_flight)
                 .inspect(move |_| {
@@ -128,11 +145,33 @@ impl Indexers {
         futures::stream::once(start).try_flatten().map_err(Error::into_task_error)
     }
 
-    async fn outcome(&self, station: &Station, item: WorkItem) -> Result<Outcome, Error> {
+    /// The transcripts that are published when a run is first worked for.
+    async fn heard(&self, tables: &Tables, run_id: &str) -> Result<Arc<Transcripts>, Error> {
+        let mut heard = self.heard.lock().await; // the others wait rather than read it again
+        let wanted = (tables.location().uri.clone(), run_id.to_owned());
+        if let Some((of, transcripts)) = heard.as_ref().filter(|(of, _)| *of == wanted) {
+            tracing::trace!(?of, "transcripts are known");
+            return Ok(Arc::clone(transcripts));
+        }
+        let transcripts = Arc::new(tables.transcripts().await?);
+        *heard = Some((wanted, Arc::clone(&transcripts)));
+        Ok(transcripts)
+    }
+
+    /// What becomes of a video. `heard` is what the recogniser has heard in it before.
+    async fn outcome(
+        &self,
+        station: &Station,
+        item: WorkItem,
+        heard: Option<&Transcript>,
+    ) -> Result<Outcome, Error> {
         let _slot = self.videos_in_flight.acquire().await;
         let item = &item;
         let index = || async {
-            let outcome = station.pipeline.index(item.clone()).await;
+            let outcome = match heard {
+                Some(heard) => station.pipeline.index_heard(item.clone(), heard).await,
+                None => station.pipeline.index(item.clone()).await,
+            };
             let video = || item.video.uri.clone();
             outcome.map_err(|error| Error::Pipeline { video: video(), source: Box::new(error) })
         };
@@ -193,10 +232,32 @@ impl Indexer<'_> {
     }
 
     async fn outcomes(&self, shard: &Shard) -> Result<Vec<Outcome>, Error> {
+        let read = || async { self.heard(shard).await };
+        let heard = &RETRIES.of("read the transcripts", read).await?;
         futures::stream::iter(shard.items.iter().cloned())
-            .map(|item| self.indexers.outcome(&self.station, item))
+            .map(|item| {
+                let heard = heard.get(&item.video.video_id);
+                self.indexers.outcome(&self.station, item, heard)
+            })
             .buffer_unordered(self.indexers.worker.videos_in_flight)
             .try_collect()
             .await
+    }
+    /// What the recogniser of this run has heard in videos of a shard before, by their ids. Words that are
+    /// not found any more are recognised again.
+    async fn heard(&self, shard: &Shard) -> Result<HashMap<String, Transcript>, Error> {
+        let with = |heard: Heard| {
+            let items = shard.items.iter().filter(move |item| item.heard == heard);
+            items.map(|item| &item.video).collect::<Vec<_>>()
+        };
+        let nothing = with(Heard::Nothing).into_iter();
+        let nothing = nothing.map(|video| (video.video_id.clone(), Transcript::default()));
+        let (mut heard, spoken) = (nothing.collect::<HashMap<_, _>>(), with(Heard::Words));
+        if !spoken.is_empty() {
+            let Provenance { run_id, speech_digest, .. } = &self.provenance;
+            let transcripts = self.indexers.heard(&self.tables, run_id).await?;
+            heard.extend(transcripts.of(&spoken, speech_digest).await?);
+        }
+        Ok(heard)
     }
 }

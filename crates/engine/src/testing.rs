@@ -21,6 +21,8 @@ pub(crate) fn index_options() -> IndexOptions {
             model_id: "tiny".to_owned(),
             model_digest: "m".to_owned(),
             params_digest: "p".to_owned(),
+            speech_model_digest: "none".to_owned(),
+            speech_digest: "none".to_owned(),
             run_id: "r".to_owned(),
             indexed_at_ms: 1,
             worker: String::new(),

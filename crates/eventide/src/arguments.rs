@@ -123,6 +123,9 @@ pub(crate) struct JobArguments {
     /// Where the model bundle is, instead of the job's `model.bundle`.
     #[arg(long, env = "EVENTIDE_BUNDLE", value_name = "URI")]
     pub(crate) bundle: Option<String>,
+    /// Where the speech bundle is, instead of the job's `speech.bundle`.
+    #[arg(long, env = "EVENTIDE_SPEECH_BUNDLE", value_name = "URI")]
+    pub(crate) speech_bundle: Option<String>,
     /// Use a bundle whose weights are random; its captions mean nothing.
     #[arg(long)]
     pub(crate) allow_untrained: bool,

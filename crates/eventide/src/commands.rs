@@ -202,6 +202,7 @@ fn night(job: &JobArguments) -> Result<Night, Stop> {
     let overrides = Overrides {
         tables: job.tables.as_deref(),
         bundle: job.bundle.as_deref(),
+        speech_bundle: job.speech_bundle.as_deref(),
         allow_untrained: job.allow_untrained,
     };
     JobFile::load(&job.job, &overrides).map_err(Stop::bad_job)

@@ -59,12 +59,15 @@ fn run_text(run: &RunRow) -> String {
             ),
         ),
     ];
-    let versions = (run.events_version, run.videos_version);
+    let versions = [run.events_version, run.videos_version, run.transcripts_version];
     rows.push((
         "published",
         match versions {
-            (None, None) => "nothing had changed".to_owned(),
-            (events, videos) => format!("events {}, videos {}", version(events), version(videos)),
+            [None, None, None] => "nothing had changed".to_owned(),
+            versions => {
+                let [events, videos, transcripts] = versions.map(version);
+                format!("events {events}, videos {videos}, transcripts {transcripts}")
+            }
         },
     ));
     two_columns(&rows)

@@ -117,6 +117,18 @@ pub enum TranscriptOption {
     Asr,
 }
 
+impl TranscriptOption {
+    /// The word in a job.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar",
+            Self::Embedded => "embedded",
+            Self::Asr => "asr",
+        }
+    }
+}
+
 /// What is asked of a recogniser: all that changes what it hears, but for the model. Plain data, for the digest of
 /// the parameters too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

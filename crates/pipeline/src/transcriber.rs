@@ -5,7 +5,6 @@
 //! recognised together.
 
 use std::{
-    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
@@ -370,13 +369,14 @@ fn guarded<T>(
 fn transcript(heard: &[Heard], options: &TranscriptionOptions) -> Transcript {
     let words: Vec<Word> = heard.iter().flat_map(|heard| heard.words.iter().cloned()).collect();
     let spoken = heard.iter().find(|heard| !heard.words.is_empty());
-    let microseconds = |sample: u64| i64::try_from(sample * 125 / 2).unwrap_or(i64::MAX);
+    // Whole milliseconds, which is what the tables keep: what is read there again is what was heard.
+    let start = |sample: u64| i64::try_from(sample / 16 * 1000).unwrap_or(i64::MAX);
+    let end = |sample: u64| i64::try_from(sample.div_ceil(16) * 1000).unwrap_or(i64::MAX);
     let (cues, confidences) = sentences(&words, &options.sentences)
         .into_iter()
         .filter(|sentence| sentence.confidence >= options.least_confidence)
         .map(|sentence| {
-            let Range { start, end } = sentence.span;
-            let span = TimeSpan::new(microseconds(start), microseconds(end));
+            let span = TimeSpan::new(start(sentence.span.start), end(sentence.span.end));
             (Cue { span, text: sentence.text }, sentence.confidence)
         })
         .unzip();

@@ -61,6 +61,20 @@ enum Question<'a> {
     Words,
 }
 
+/// What is known of the speech of a video, and who is told of the rest.
+#[derive(Debug, Clone, Copy)]
+struct Hearing<'a> {
+    /// What the recogniser has heard in it before.
+    known: Option<&'a Transcript>,
+    listening: &'a Listening,
+}
+
+impl<'a> Hearing<'a> {
+    fn new(listening: &'a Listening) -> Self {
+        Self { known: None, listening }
+    }
+}
+
 /// A part of a video that the model sees at once.
 #[derive(Debug)]
 struct Part {
@@ -83,6 +97,7 @@ struct Draft {
     stage: Stage,
     media: MediaFacts,
     transcript: Transcript,
+    heard: bool,
     windows: u32,
     frames_used: u32,
     frames_missing: u32,
@@ -116,6 +131,7 @@ impl Draft {
             failure: self.remark,
             media: self.media,
             transcript: self.transcript,
+            heard: self.heard,
             windows: self.windows,
             frames_used: self.frames_used,
             frames_missing: self.frames_missing,
@@ -134,6 +150,7 @@ impl Notes {
             stage: Stage::Fetch,
             media: MediaFacts::default(),
             transcript: Transcript::default(),
+            heard: false,
             windows: 0,
             frames_used: 0,
             frames_missing: 0,
@@ -172,7 +189,17 @@ impl Pipeline {
     /// # Errors
     /// Only for trouble that has nothing to do with the video; see [`Error`].
     pub async fn index(&self, item: WorkItem) -> Result<Outcome, Error> {
-        self.answer(item, Question::Events, &Listening::default()).await
+        self.answer(item, Question::Events, Hearing::new(&Listening::default())).await
+    }
+
+    /// The same of a video whose sound the same recogniser has heard before: it is not asked again.
+    ///
+    /// # Errors
+    /// As [`Pipeline::index`].
+    pub async fn index_heard(&self, item: WorkItem, heard: &Transcript) -> Result<Outcome, Error> {
+        let listening = Listening::default();
+        let hearing = Hearing { known: Some(heard), listening: &listening };
+        self.answer(item, Question::Events, hearing).await
     }
 
     /// Captions given spans of one video, each by itself: one event a span, whose caption is all that is
@@ -182,7 +209,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::index`].
     pub async fn clips(&self, item: WorkItem, clips: &[TimeSpan]) -> Result<Outcome, Error> {
-        self.answer(item, Question::Clips(clips), &Listening::default()).await
+        self.answer(item, Question::Clips(clips), Hearing::new(&Listening::default())).await
     }
 
     /// What is said in one video, or in a file that is sound alone: the outcome has a transcript and no
@@ -195,7 +222,7 @@ impl Pipeline {
         item: WorkItem,
         listening: &Listening,
     ) -> Result<Outcome, Error> {
-        self.answer(item, Question::Words, listening).await
+        self.answer(item, Question::Words, Hearing::new(listening)).await
     }
 
     #[tracing::instrument(name = "video", skip_all, fields(video = %item.video.video_id, uri = %item.video.uri, attempt = item.attempt))]
@@ -203,13 +230,13 @@ impl Pipeline {
         &self,
         item: WorkItem,
         question: Question<'_>,
-        listening: &Listening,
+        hearing: Hearing<'_>,
     ) -> Result<Outcome, Error> {
         let started = Instant::now();
         let notes = Notes::new();
         let media = self.media.metered();
         let (video, notes_of) = (&item.video, &notes);
-        let way = Way { pipeline: self, media: &media, video, notes: notes_of, listening };
+        let way = Way { pipeline: self, media: &media, video, notes: notes_of, hearing };
         let followed = AssertUnwindSafe(way.follow(question)).catch_unwind();
         let ended = match tokio::time::timeout(self.limits.wall, followed).await {
             Ok(Ok(ended)) => ended,
@@ -246,7 +273,7 @@ struct Way<'a> {
     media: &'a Media,
     video: &'a Video,
     notes: &'a Notes,
-    listening: &'a Listening,
+    hearing: Hearing<'a>,
 }
 
 impl Way<'_> {
@@ -259,7 +286,7 @@ impl Way<'_> {
         let probed = self.notes.during(Stage::Probe, self.media.probe(&fetched.path)).await;
         let probe = probed.map_err(|e| self.media_trouble(Stage::Probe, e))?.value;
         self.notes.note(|draft| draft.media = probe.facts());
-        self.listening.set_length(probe.duration_us);
+        self.hearing.listening.set_length(probe.duration_us);
         if !matches!(question, Question::Words) {
             probe.require_video(&fetched.path).map_err(|e| self.media_trouble(Stage::Probe, e))?;
         }
@@ -381,16 +408,25 @@ impl Way<'_> {
         fetched: &Fetched,
         probe: &Probe,
     ) -> Result<Transcript, Trouble> {
+        if let Some(known) = self.hearing.known {
+            self.notes.note(|draft| draft.heard = true);
+            info!(sentences = known.cues.len(), "heard before");
+            return Ok(known.clone());
+        }
         let Some(stream) = probe.audio.first() else { return Ok(Transcript::default()) };
         let recognition = self.pipeline.speech.as_ref();
         let Recognition { transcriber, options, .. } =
             recognition.ok_or(Trouble::Run(Error::NoRecogniser))?;
         let file = (fetched.path.as_path(), probe);
-        let asked = transcriber.transcribe(self.media, file, stream.index, options, self.listening);
+        let listening = self.hearing.listening;
+        let asked = transcriber.transcribe(self.media, file, stream.index, options, listening);
         let heard = asked.await.map_err(|error| self.speech_trouble(error))?;
         let Transcription { transcript, device } = heard;
-        self.notes.note(|draft| draft.costs.device_ms += millis(device));
-        debug!(sentences = transcript.cues.len(), language = transcript.language, "heard");
+        self.notes.note(|draft| {
+            draft.heard = true;
+            draft.costs.device_ms += millis(device);
+        });
+        info!(sentences = transcript.cues.len(), language = transcript.language, "listened");
         Ok(transcript)
     }
 

@@ -133,6 +133,8 @@ pub struct Outcome {
     pub media: MediaFacts,
     /// What is said in it, as far as that was found out.
     pub transcript: Transcript,
+    /// Whether a recogniser has listened to it to its end, now or in an earlier run.
+    pub heard: bool,
     /// Windows that the video was cut into.
     pub windows: u32,
     /// Frames that the model saw.
@@ -156,6 +158,7 @@ impl Outcome {
             failure: Some(failure),
             media: MediaFacts::default(),
             transcript: Transcript::default(),
+            heard: false,
             windows: 0,
             frames_used: 0,
             frames_missing: 0,
@@ -174,6 +177,10 @@ pub struct Provenance {
     pub model_digest: String,
     /// Digest of every parameter that can change a row.
     pub params_digest: String,
+    /// Digest of the speech bundle, or `none`.
+    pub speech_model_digest: String,
+    /// Stands for all that decides what is heard in a sound, or `none`.
+    pub speech_digest: String,
     /// The run.
     pub run_id: String,
     /// Milliseconds since 1970 (UTC).

@@ -28,7 +28,7 @@ use crate::{IndexExec, IndexOptions, PIPELINE_VERSION, params::RULES_VERSION};
 /// How an envelope begins.
 const MAGIC: &[u8] = b"eventide\0";
 /// Raised whenever the form of an envelope, or what its nodes mean, changes.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// A node of ours and who wrote it.
 #[derive(Debug, Serialize, Deserialize)]

@@ -137,7 +137,7 @@ pub(super) async fn run(
     let work = async {
         let pipeline = how.pipeline(stores, &worker).await.map_err(|e| Stop::of_run(&e))?;
         let uri = video.uri.clone();
-        let item = WorkItem { video, attempt: 1 };
+        let item = WorkItem::new(video, 1);
         let outcome = match arguments.form {
             Form::Events | Form::Paragraph => pipeline.index(item).await,
             Form::Clips => pipeline.clips(item, &clips).await,

@@ -84,7 +84,7 @@ fn options_of_job(
     job: &str,
     bundle: Option<&str>,
 ) -> Result<CaptionOptions, Box<dyn StdError + Send + Sync>> {
-    let overrides = Overrides { tables: None, bundle, allow_untrained: false };
+    let overrides = Overrides { bundle, ..Overrides::default() };
     let night = JobFile::load(Path::new(job), &overrides)?;
     let how = night.how();
     Ok(CaptionOptions { corpus: night.corpus, how, shards: night.shards })

@@ -32,6 +32,14 @@ pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Resul
         findings.push(("onnxruntime", worker.onnxruntime.display().to_string()));
     }
 
+    if let Some(speech) = &night.speech {
+        let identity = speech.identity(stores).await.map_err(|e| Stop::bad_job(explained(&e)))?;
+        findings.push(("speech", format!("{} ({})", identity.model_id, identity.model_digest)));
+        if night.model.is_none() {
+            findings.push(("onnxruntime", worker.onnxruntime.display().to_string()));
+        }
+    }
+
     let catalog = |e: eventide_catalog::Error| Stop::bad_job(explained(&e.into()));
     let corpus = stores.open(&night.corpus.uri).map_err(catalog)?;
     let mut listing = list(stores, &night.corpus).map_err(catalog)?;

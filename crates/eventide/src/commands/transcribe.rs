@@ -12,7 +12,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
-use eventide_catalog::{Stores, video_at};
+use eventide_catalog::{Stores, list, video_at};
 use eventide_engine::{How, SpeechIdentity, SpeechOptions};
 use eventide_model::runtime::Device;
 use eventide_pipeline::{
@@ -20,7 +20,8 @@ use eventide_pipeline::{
     TranscriptOption,
 };
 use eventide_query::functions::timecode;
-use eventide_schema::{Outcome, Status, Video, WorkItem};
+use eventide_schema::{Outcome, Status, TranscriptSource, Video, WorkItem};
+use futures::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use miette::{IntoDiagnostic, WrapErr};
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ use tokio::time::MissedTickBehavior;
 use super::{Stop, absolute, caption::Told, explained, index::told_to_stop, model::device, worker};
 use crate::{
     arguments::{Common, ToolArguments},
-    job::{LanguageOption, confidence},
+    job::{JobFile, LanguageOption, Overrides, confidence},
     report,
 };
 
@@ -40,12 +41,13 @@ const LONGEST: Duration = Duration::from_hours(24);
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TranscribeArguments {
-    /// Videos or sounds: files, or addresses such as `s3://bucket/talk.mp4`.
+    /// Videos or sounds: files, or addresses such as `s3://bucket/talk.mp4`. Or one job file: the words of its corpus
+    /// as the job would have them, from subtitles or heard.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<String>,
-    /// The speech bundle: a folder or an address.
+    /// The speech bundle: a folder or an address. A job names its own.
     #[arg(long, env = "EVENTIDE_SPEECH_BUNDLE", value_name = "BUNDLE")]
-    model: String,
+    model: Option<String>,
     /// The language that is spoken, such as `en`; found out for each file if `auto`.
     #[arg(long, default_value = "auto", value_name = "CODE", value_parser = language)]
     language: LanguageOption,
@@ -79,7 +81,8 @@ const EXAMPLES: &str = "\
 Examples:
   eventide transcribe talk.mp4 --model models/whisper-base                       what is said, and when
   eventide transcribe talk.mp4 --model models/whisper-base --format srt >talk.srt
-  eventide transcribe *.mp4 --model models/whisper-base --format vtt --out .     side-cars for all of them";
+  eventide transcribe *.mp4 --model models/whisper-base --format vtt --out .     side-cars for all of them
+  eventide transcribe jobs/nightly.toml --format vtt --out subtitles             what its corpus says";
 
 /// How a transcript is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,15 +121,18 @@ pub(super) async fn run(
     common: &Common,
     stores: &Arc<Stores>,
 ) -> Result<ExitCode, Stop> {
-    let places = places(arguments)?;
-    let how = how(arguments)?;
-    let Some(speech) = &how.speech else { return Ok(ExitCode::SUCCESS) };
-    let identity = speech.identity(stores).await.map_err(|e| Stop::bad_job(explained(&e)))?;
-    let mut videos = Vec::new();
-    for file in &arguments.files {
-        let found = video_at(stores, &absolute(file)?).await;
-        videos.push(found.map_err(|error| Stop::bad_job(explained(&error.into())))?);
-    }
+    let Task { videos, how } = match arguments.files.as_slice() {
+        [job] if Path::new(job).extension().is_some_and(|end| end == "toml") => {
+            task_of_job(arguments, Path::new(job), stores).await?
+        }
+        _ => task_of_files(arguments, stores).await?,
+    };
+    let identity = match &how.speech {
+        Some(speech) => {
+            Some(speech.identity(stores).await.map_err(|e| Stop::bad_job(explained(&e)))?)
+        }
+        None => None,
+    };
     let worker = worker(how.needs_runtime(), &arguments.tools, Some(1))?;
     let tools = worker.tools.check().await;
     tools.map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
@@ -134,9 +140,9 @@ pub(super) async fn run(
     let work = async {
         let pipeline = how.pipeline(stores, &worker).await.map_err(|e| Stop::of_run(&e))?;
         let mut told = Transcripts { identity, heard: Vec::new(), failures: Vec::new() };
-        for (index, video) in videos.into_iter().enumerate() {
+        for Wanted { video, place } in videos {
             let outcome = transcribe(&pipeline, video, &bar).await?;
-            told.take(arguments.format, outcome, places.get(index))?;
+            told.take(arguments.format, outcome, place.as_deref())?;
         }
         Ok(told)
     };
@@ -145,17 +151,69 @@ pub(super) async fn run(
         () = told_to_stop() => return Err(Stop::interrupted(miette::miette!("interrupted"))),
     };
     bar.finish_and_clear();
-    if places.is_empty() && !told.heard.is_empty() {
+    if arguments.out.is_none() && !told.heard.is_empty() {
         report::text(&told.text(arguments.format)).map_err(Stop::failed)?;
     }
     told.end()
 }
 
+/// A video, and the file that its transcript is written to.
+struct Wanted {
+    video: Video,
+    place: Option<PathBuf>,
+}
+
+/// What is to be done.
+struct Task {
+    videos: Vec<Wanted>,
+    how: How,
+}
+
+async fn task_of_files(arguments: &TranscribeArguments, stores: &Stores) -> Result<Task, Stop> {
+    let how = how(arguments)?;
+    let stem = |file: &String| {
+        Path::new(file).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    };
+    let places = places(arguments, &arguments.files.iter().map(stem).collect::<Vec<_>>())?;
+    let mut places = places.into_iter();
+    let mut videos = Vec::new();
+    for file in &arguments.files {
+        let found = video_at(stores, &absolute(file)?).await;
+        let video = found.map_err(|error| Stop::bad_job(explained(&error.into())))?;
+        videos.push(Wanted { video, place: places.next() });
+    }
+    Ok(Task { videos, how })
+}
+
+/// The corpus of a job, whose words come from where the job has them from.
+async fn task_of_job(
+    arguments: &TranscribeArguments,
+    job: &Path,
+    stores: &Stores,
+) -> Result<Task, Stop> {
+    let overrides = Overrides { speech_bundle: arguments.model.as_deref(), ..Overrides::default() };
+    let night = JobFile::load(job, &overrides).map_err(Stop::bad_job)?;
+    let mut how = night.how();
+    (how.model, how.captioning.source) = (None, CaptioningSource::Speech);
+    let wrong = |error: eventide_catalog::Error| Stop::bad_job(explained(&error.into()));
+    let below = stores.open(&night.corpus.uri).map_err(wrong)?.uri;
+    let listing = list(stores, &night.corpus).map_err(wrong)?;
+    let videos: Vec<Video> = listing.try_collect().await.map_err(wrong)?;
+    let stem = |video: &Video| {
+        let name = video.uri.strip_prefix(&below).unwrap_or(&video.uri).trim_start_matches('/');
+        Path::new(name).with_extension("").to_string_lossy().into_owned()
+    };
+    let places = places(arguments, &videos.iter().map(stem).collect::<Vec<_>>())?;
+    let mut places = places.into_iter();
+    let videos = videos.into_iter().map(|video| Wanted { video, place: places.next() });
+    Ok(Task { videos: videos.collect(), how })
+}
+
 /// The file that each transcript is written to; none where they are printed.
-fn places(arguments: &TranscribeArguments) -> Result<Vec<PathBuf>, Stop> {
+fn places(arguments: &TranscribeArguments, stems: &[String]) -> Result<Vec<PathBuf>, Stop> {
     let Some(folder) = &arguments.out else {
         let subtitles = matches!(arguments.format, TranscriptFormat::Srt | TranscriptFormat::Vtt);
-        if subtitles && arguments.files.len() > 1 {
+        if subtitles && stems.len() > 1 {
             return Err(Stop::bad_job(miette::miette!(
                 help = "give --out FOLDER, and each file gets subtitles of its own there",
                 "the subtitles of several files cannot be printed as one"
@@ -163,13 +221,8 @@ fn places(arguments: &TranscribeArguments) -> Result<Vec<PathBuf>, Stop> {
         }
         return Ok(Vec::new());
     };
-    std::fs::create_dir_all(folder)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("cannot make the folder `{}`", folder.display()))
-        .map_err(Stop::bad_job)?;
     let mut places: Vec<PathBuf> = Vec::new();
-    for file in &arguments.files {
-        let stem = Path::new(file).file_stem().unwrap_or_default().to_string_lossy();
+    for stem in stems {
         let place = folder.join(format!("{stem}.{}", arguments.format.extension()));
         if places.contains(&place) {
             return Err(Stop::bad_job(miette::miette!(
@@ -179,14 +232,23 @@ fn places(arguments: &TranscribeArguments) -> Result<Vec<PathBuf>, Stop> {
                 place.display()
             )));
         }
+        let parent = place.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("cannot make the folder `{}`", parent.display()))
+            .map_err(Stop::bad_job)?;
         places.push(place);
     }
     Ok(places)
 }
 
 fn how(arguments: &TranscribeArguments) -> Result<How, Stop> {
+    let bundle = arguments.model.as_deref().ok_or_else(|| {
+        let help = "give --model; `eventide model import --whisper` makes one";
+        Stop::bad_job(miette::miette!(help = help, "no speech bundle is given"))
+    })?;
     let speech = SpeechOptions {
-        bundle: absolute(&arguments.model)?,
+        bundle: absolute(bundle)?,
         device: arguments.device,
         threads: arguments.threads,
         listening: ListeningOptions {
@@ -234,7 +296,7 @@ async fn transcribe(pipeline: &Pipeline, video: Video, bar: &ProgressBar) -> Res
             bar.set_message(format!("{} of {}, {name}", clock(heard), clock(length)));
         }
     };
-    let item = WorkItem { video, attempt: 1 };
+    let item = WorkItem::new(video, 1);
     let outcome = tokio::select! {
         outcome = pipeline.transcribe(item, &listening) => outcome,
         () = shown => unreachable!("it shows for ever"),
@@ -253,7 +315,7 @@ fn clock(us: u64) -> String {
 
 /// What was heard in files, and why nothing was in others.
 struct Transcripts {
-    identity: SpeechIdentity,
+    identity: Option<SpeechIdentity>,
     heard: Vec<Outcome>,
     failures: Vec<String>,
 }
@@ -264,7 +326,7 @@ impl Transcripts {
         &mut self,
         format: TranscriptFormat,
         outcome: Outcome,
-        place: Option<&PathBuf>,
+        place: Option<&Path>,
     ) -> Result<(), Stop> {
         if let Some(failure) = failure(&outcome) {
             self.failures.push(failure);
@@ -300,21 +362,23 @@ impl Transcripts {
 
     fn json(&self, outcome: &Outcome) -> Value {
         let transcript = &outcome.transcript;
-        let sentences = transcript.cues.iter().zip(&transcript.confidences);
-        let sentences = sentences.map(|(cue, confidence)| {
+        let heard = transcript.source == TranscriptSource::Asr;
+        let identity = self.identity.as_ref().filter(|_| heard);
+        let sentences = transcript.cues.iter().enumerate().map(|(index, cue)| {
             json!({
                 "start_ms": cue.span.start_ms(),
                 "end_ms": cue.span.end_ms(),
                 "text": cue.text,
-                "confidence": confidence,
+                "confidence": transcript.confidences.get(index),
             })
         });
         json!({
             "uri": outcome.video.uri,
             "duration_ms": outcome.media.duration_us.map(|us| us / 1000),
+            "source": transcript.source.as_str(),
             "language": transcript.language,
-            "model_id": self.identity.model_id,
-            "model_digest": self.identity.model_digest,
+            "model_id": identity.map(|identity| &identity.model_id),
+            "model_digest": identity.map(|identity| &identity.model_digest),
             "sentences": sentences.collect::<Vec<_>>(),
         })
     }
