@@ -8,6 +8,7 @@ use object_store::{ObjectStoreExt, path::Path};
 use rstest::rstest;
 use serde_json::Value;
 
+use crate::heard;
 use crate::trial::{LIMIT, Trial, eventide};
 
 /// One video a shard, so that a run has many parts to lose.
@@ -100,6 +101,26 @@ fn talks(count: u32) -> Trial {
         trial.add_narrated(number);
     }
     trial
+}
+
+#[test]
+fn speech_is_heard_alike_on_a_cluster() {
+    let (here, there) = (heard::trial(), heard::trial());
+    let cluster = Cluster::of(1);
+    here.indexed();
+    cluster.indexed(&there);
+    assert_eq!(rows(&here), rows(&there));
+    let said = |trial: &Trial| {
+        let mut said = trial.rows("transcripts", "sentence_index,start_ms,text");
+        for row in &mut said {
+            let row = row.as_object_mut().unwrap();
+            row.retain(|name, _| !["video_id", "uri", "source_version"].contains(&name.as_str()));
+            row.retain(|name, _| !["run_id", "indexed_at"].contains(&name.as_str()));
+        }
+        said
+    };
+    assert_eq!(said(&here), said(&there));
+    assert!(said(&here).iter().any(|row| row["source"] == "asr"));
 }
 
 /// The rows of `events` and `videos`.

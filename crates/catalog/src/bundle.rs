@@ -15,9 +15,6 @@ use uuid::Uuid;
 
 use crate::{Error, Location, Result, Stores};
 
-/// The manifest of a bundle, whose digest names it.
-const MANIFEST: &str = "bundle.json";
-
 /// The part of a manifest that matters here.
 #[derive(Deserialize)]
 struct Manifest {
@@ -29,16 +26,23 @@ struct Manifest {
 /// The folder on this machine that holds the bundle at `uri`.
 ///
 /// A bundle on this machine is used where it is. Any other is copied to
-/// `cache_dir/<SHA-256 of its bundle.json>/`, which appears only when every file has its listed
-/// size and the digest that the manifest names; later calls find it there. Several processes may
+/// `cache_dir/<SHA-256 of its manifest>/`, which appears only when every file has its listed
+/// size and the digest that the manifest names; later calls find it there. `manifest` is the
+/// manifest's file name, such as `bundle.json`. Several processes may
 /// do this at the same time.
 ///
 /// # Errors
-/// [`Error::NotFound`] where there is no `bundle.json`, [`Error::DamagedBundle`] when a file is
+/// [`Error::NotFound`] where there is no manifest, [`Error::DamagedBundle`] when a file is
 /// missing or differs, [`Error::Disk`] when it cannot be kept.
-pub async fn fetch_bundle(stores: &Stores, uri: &str, cache_dir: &DiskPath) -> Result<PathBuf> {
+pub async fn fetch_bundle(
+    stores: &Stores,
+    uri: &str,
+    manifest: &str,
+    cache_dir: &DiskPath,
+) -> Result<PathBuf> {
     let bundle = stores.open(uri)?;
-    let manifest_path = bundle.child(MANIFEST);
+    let name = manifest;
+    let manifest_path = bundle.child(name);
     let manifest_uri = bundle.uri_of(&manifest_path);
     let unreadable = |source| Error::store("read", &manifest_uri, source);
     let read = bundle.store.get(&manifest_path).await.map_err(unreadable)?;
@@ -53,7 +57,7 @@ pub async fn fetch_bundle(stores: &Stores, uri: &str, cache_dir: &DiskPath) -> R
     let Manifest { files } = serde_json::from_slice(&manifest)
         .map_err(|source| Error::Document { uri: manifest_uri.clone(), source })?;
     let draft = cache_dir.join(format!(".fetch-{}", Uuid::now_v7()));
-    let fetched = fetch_all(&bundle, &manifest, files, &draft).await;
+    let fetched = fetch_all(&bundle, (name, &manifest), files, &draft).await;
     let kept = match fetched {
         Ok(()) => keep(&draft, &folder).await,
         Err(error) => Err(error),
@@ -75,7 +79,7 @@ async fn keep(draft: &DiskPath, folder: &DiskPath) -> Result<()> {
 
 async fn fetch_all(
     bundle: &Location,
-    manifest: &[u8],
+    (manifest_name, manifest): (&str, &[u8]),
     mut digests: BTreeMap<String, String>,
     draft: &DiskPath,
 ) -> Result<()> {
@@ -85,7 +89,7 @@ async fn fetch_all(
     while let Some(object) = objects.try_next().await.map_err(unreadable)? {
         let key = object.location.as_ref();
         let name = key.strip_prefix(bundle.prefix.as_ref()).unwrap_or(key).trim_start_matches('/');
-        if name != MANIFEST {
+        if name != manifest_name {
             let digest = digests.remove(name);
             fetch_file(bundle, &object, &draft.join(name), digest.as_deref()).await?;
         }
@@ -94,7 +98,7 @@ async fn fetch_all(
         let uri = bundle.uri_of(&bundle.child(missing));
         return Err(Error::DamagedBundle { uri, because: "it is missing".to_owned() });
     }
-    let path = draft.join(MANIFEST);
+    let path = draft.join(manifest_name);
     fs::write(&path, manifest).await.map_err(|source| disk("write", &path, source))
 }
 
@@ -146,6 +150,8 @@ mod tests {
     use rstest::rstest;
     use std::{collections::BTreeMap, sync::Arc};
 
+    const MANIFEST: &str = "bundle.json";
+
     async fn bundle(weights: &str, digest_of: &str) -> Stores {
         let stores = Stores::new(BTreeMap::new());
         stores.insert("s3://b", Arc::new(InMemory::new()));
@@ -166,10 +172,10 @@ mod tests {
     async fn is_copied_once_and_whole() {
         let stores = bundle("weights", "weights").await;
         let cache = tempfile::tempdir().unwrap();
-        let folder = fetch_bundle(&stores, "s3://b/m", cache.path()).await.unwrap();
+        let folder = fetch_bundle(&stores, "s3://b/m", MANIFEST, cache.path()).await.unwrap();
         assert_eq!(std::fs::read_to_string(folder.join("golden/w")).unwrap(), "weights");
         put(&stores, "golden/w", "others").await;
-        let again = fetch_bundle(&stores, "s3://b/m", cache.path()).await.unwrap();
+        let again = fetch_bundle(&stores, "s3://b/m", MANIFEST, cache.path()).await.unwrap();
         assert_eq!(again, folder);
         assert_eq!(std::fs::read_to_string(folder.join("golden/w")).unwrap(), "weights");
         assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 1, "no drafts are left");
@@ -179,7 +185,7 @@ mod tests {
     async fn many_processes_may_fetch_it_at_once() {
         let stores = bundle("weights", "weights").await;
         let cache = tempfile::tempdir().unwrap();
-        let fetches = (0..8).map(|_| fetch_bundle(&stores, "s3://b/m", cache.path()));
+        let fetches = (0..8).map(|_| fetch_bundle(&stores, "s3://b/m", MANIFEST, cache.path()));
         let folders = futures::future::try_join_all(fetches).await.unwrap();
         assert!(folders.iter().all(|folder| *folder == folders[0]));
         assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 1, "no drafts are left");
@@ -196,7 +202,10 @@ mod tests {
             at.store.delete(&at.child("golden/w")).await.unwrap();
         }
         let cache = tempfile::tempdir().unwrap();
-        let error = fetch_bundle(&stores, "s3://b/m", cache.path()).await.unwrap_err().to_string();
+        let error = fetch_bundle(&stores, "s3://b/m", MANIFEST, cache.path())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("s3://b/m/golden/w") && error.contains(because), "{error}");
         assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0, "nothing is left");
     }
@@ -208,8 +217,11 @@ mod tests {
         let stores = Stores::new(BTreeMap::new());
         let uri = format!("file://{}", folder.path().display());
         let cache = tempfile::tempdir().unwrap();
-        assert_eq!(fetch_bundle(&stores, &uri, cache.path()).await.unwrap(), folder.path());
-        let nowhere = fetch_bundle(&stores, &format!("{uri}/gone"), cache.path()).await;
+        assert_eq!(
+            fetch_bundle(&stores, &uri, MANIFEST, cache.path()).await.unwrap(),
+            folder.path()
+        );
+        let nowhere = fetch_bundle(&stores, &format!("{uri}/gone"), MANIFEST, cache.path()).await;
         assert!(matches!(nowhere, Err(Error::NotFound { .. })), "{nowhere:?}");
     }
 }

@@ -18,6 +18,7 @@ mod publish;
 mod receipt;
 mod store;
 mod tables;
+mod transcripts;
 mod vacuum;
 mod worklist;
 
@@ -31,5 +32,6 @@ pub use publish::{PublishPlan, RunFacts};
 pub use receipt::{Counts, Receipt, ReceiptItem, Unpublished};
 pub use store::{Location, Stores};
 pub use tables::{Snapshot, Table, Tables};
+pub use transcripts::Transcripts;
 pub use vacuum::{LEAST_AGE, Orphan, OrphanKind};
 pub use worklist::{Due, Known, KnownVideo, PlanOptions, TOO_LARGE, WorkList, plan};

@@ -18,8 +18,8 @@ use arrow::{
 use async_trait::async_trait;
 use datafusion::{physical_plan::collect, prelude::SessionContext};
 use eventide_schema::{
-    Event, EventSource, Failure, Outcome, Provenance, Shard, Stage, Status, TimeSpan, Video,
-    WorkItem, tables::RunRow, video_id,
+    Cue, Event, EventSource, Failure, Heard, Outcome, Provenance, Shard, Stage, Status, TimeSpan,
+    Transcript, TranscriptSource, Video, WorkItem, tables::RunRow, video_id,
 };
 use futures::{
     StreamExt, TryStreamExt,
@@ -185,6 +185,7 @@ fn options() -> PlanOptions {
     PlanOptions {
         model_digest: "m".to_owned(),
         params_digest: "p".to_owned(),
+        speech_digest: Some("s".to_owned()),
         max_attempts: 3,
         largest_file_bytes: 1 << 40,
         shard_cost_bytes: 1 << 40,
@@ -198,6 +199,8 @@ fn provenance(run_id: &str) -> Provenance {
         model_id: "none".to_owned(),
         model_digest: "m".to_owned(),
         params_digest: "p".to_owned(),
+        speech_model_digest: "w".to_owned(),
+        speech_digest: "s".to_owned(),
         run_id: run_id.to_owned(),
         indexed_at_ms: 1,
         worker: "w".to_owned(),
@@ -228,7 +231,26 @@ fn outcome(item: &WorkItem) -> Outcome {
         language: None,
     };
     outcome.events = vec![event(0), event(1)];
+    outcome.transcript = said(&item.video);
+    outcome.heard = true;
     outcome
+}
+
+/// What a recogniser hears in a video: nothing where the name begins with `mute`.
+fn said(video: &Video) -> Transcript {
+    if video.uri.contains("/mute") {
+        return Transcript::default();
+    }
+    let cue = |start_us: i64| Cue {
+        span: TimeSpan::new(start_us, start_us + 1_234_000),
+        text: format!("{start_us} of {}@{}", video.uri, video.source_version),
+    };
+    Transcript {
+        source: TranscriptSource::Asr,
+        language: Some("en".to_owned()),
+        cues: [2_000_000, 0, 1_000_000].map(cue).into(),
+        confidences: vec![0.25, 0.5, 0.75],
+    }
 }
 
 fn place(uri: &str) -> Location {
@@ -304,6 +326,7 @@ async fn rows(tables: &Tables, table: Table, names: &[&str]) -> Vec<String> {
     let version = match table {
         Table::Events => snapshot.events_version,
         Table::Videos => snapshot.videos_version,
+        Table::Transcripts => snapshot.transcripts_version,
         Table::Runs => snapshot.runs_version,
     };
     let delta = tables.delta(table, Some(version)).await.unwrap().unwrap();
@@ -333,6 +356,13 @@ async fn check(tables: &Tables, listing: &str) {
         corpus(listing).iter().map(|v| format!("{} {}", v.uri, v.source_version)).collect();
     videos.sort();
     assert_eq!(rows(tables, Table::Videos, &["uri", "source_version"]).await, videos);
+    let mut transcripts: Vec<_> = corpus(listing)
+        .iter()
+        .filter(|video| !video.uri.contains("/bad"))
+        .flat_map(|video| said(video).cues.into_iter().map(|cue| cue.text))
+        .collect();
+    transcripts.sort();
+    assert_eq!(rows(tables, Table::Transcripts, &["text"]).await, transcripts);
     for run in tables.runs().await.unwrap() {
         assert!(run.is_balanced(), "{run:?}");
     }
@@ -438,13 +468,70 @@ async fn a_night_without_change_changes_one_row_of_runs() {
         (before.events_version, before.videos_version)
     );
     assert_eq!(after.runs_version, before.runs_version + 1);
-    for (table, version) in
-        [(Table::Events, after.events_version), (Table::Videos, after.videos_version)]
-    {
+    for (table, version) in [
+        (Table::Events, after.events_version),
+        (Table::Videos, after.videos_version),
+        (Table::Transcripts, after.transcripts_version),
+    ] {
         let newest = tables.delta(table, None).await.unwrap().unwrap().version();
         assert_eq!(newest, Some(version), "{} has no commit", table.as_str());
     }
     check(&tables, "a@1 b@1").await;
+}
+
+#[tokio::test]
+async fn what_was_heard_is_found_again() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    assert!(tables.transcripts().await.unwrap().is_empty(), "before the first night");
+    night(&tables, "r1", "a@1 b@1 c@1 d@1 mute@1 bad@1").await.unwrap();
+    night(&tables, "r2", "a@1 b@2 d@1 e@1 mute@1 bad@1").await.unwrap();
+    let transcripts = tables.transcripts().await.unwrap();
+    let videos = ["a@1", "b@2", "d@1", "e@1", "mute@1", "bad@1", "c@1", "b@1"];
+    let videos: Vec<_> = videos.iter().flat_map(|word| corpus(word)).collect();
+    let asked: Vec<&Video> = videos.iter().collect();
+    let found = transcripts.of(&asked, "s").await.unwrap();
+    for video in &videos[..4] {
+        assert_eq!(found[&video.video_id], said(video), "{}", video.uri);
+    }
+    assert_eq!(found.len(), 4, "{:?}", found.keys());
+    assert!(transcripts.of(&asked, "another").await.unwrap().is_empty());
+    let old = transcripts.of(&[&videos[7]], "s").await.unwrap();
+    assert!(old.is_empty(), "the words of another version: {old:?}");
+
+    let listing = corpus("a@1 b@3 mute@1");
+    let listing = stream::iter(listing.into_iter().map(Ok));
+    let other = PlanOptions { model_digest: "another".to_owned(), ..options() };
+    let known = tables.known(&whole_bucket()).await.unwrap();
+    let list = plan(listing, known, vec![], &other).await.unwrap();
+    let items = list.shards.iter().flat_map(|shard| &shard.items);
+    let mut heard: Vec<_> = items.map(|item| (item.video.uri.as_str(), item.heard)).collect();
+    heard.sort_by_key(|(uri, _)| *uri);
+    let expected = [
+        ("s3://corpus/a.mp4", Heard::Words),
+        ("s3://corpus/b.mp4", Heard::NotYet),
+        ("s3://corpus/mute.mp4", Heard::Nothing),
+    ];
+    assert_eq!(heard, expected);
+}
+
+#[tokio::test]
+async fn tables_of_an_earlier_program_get_the_new_columns() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r1", FIRST).await.unwrap();
+    // What the earlier program had made: no `transcripts`, and fewer columns.
+    let older = tables_in(Arc::new(InMemory::new()));
+    for (table, added) in [
+        (Table::Events, &[][..]),
+        (Table::Videos, &["language", "speech_digest"]),
+        (Table::Runs, &["transcripts_version"]),
+    ] {
+        older.create_without(table, added).await.unwrap();
+    }
+    night(&older, "r1", FIRST).await.unwrap();
+    night(&older, "r2", SECOND).await.unwrap();
+    check(&older, SECOND).await;
+    let digests = rows(&older, Table::Videos, &["uri", "speech_digest"]).await;
+    assert!(digests.iter().filter(|row| row.ends_with(" s")).count() >= 4, "{digests:?}");
 }
 
 #[tokio::test]
@@ -553,9 +640,11 @@ async fn of_eight_writers_of_a_shard_one_wins() {
     let shard = &list.shards[0];
     let receipts = try_join_all((0..8).map(|_| write(&tables, "r1", shard))).await.unwrap();
     assert!(receipts.iter().all(|receipt| *receipt == receipts[0]));
-    for (table, parts) in
-        [(Table::Events, &receipts[0].events), (Table::Videos, &receipts[0].videos)]
-    {
+    for (table, parts) in [
+        (Table::Events, &receipts[0].events),
+        (Table::Videos, &receipts[0].videos),
+        (Table::Transcripts, &receipts[0].transcripts),
+    ] {
         let folder = tables.folder(table);
         let left: Vec<_> = folder.store.list(Some(&folder.prefix)).try_collect().await.unwrap();
         let left: Vec<_> = left.iter().map(|object| object.location.clone()).collect();
@@ -685,7 +774,7 @@ async fn outcomes_of_other_videos_are_refused() {
     let list = planned(&tables, &corpus("a@1 b@1")).await.unwrap();
     let shard = &list.shards[0];
     let good: Vec<_> = shard.items.iter().map(outcome).collect();
-    let other = outcome(&WorkItem { video: video("c", "1"), attempt: 1 });
+    let other = outcome(&WorkItem::new(video("c", "1"), 1));
     let twice = vec![good[0].clone(), good[1].clone(), good[1].clone()];
     for outcomes in [vec![good[0].clone()], vec![good[0].clone(), other], twice] {
         let refused = tables.write_shard(&provenance("r1"), shard, &outcomes).await;

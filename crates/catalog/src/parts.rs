@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
+    array::{Array, AsArray, RecordBatch, new_null_array},
     compute::{cast, max, max_string, min, min_string},
     datatypes::{DataType, Int64Type, SchemaRef},
 };
@@ -244,15 +244,21 @@ impl PartReader {
 }
 
 /// `batch` with exactly the columns of `schema`, in their order and types: another writer of the
-/// table may have chosen other Arrow types for the same Delta types.
+/// table may have chosen other Arrow types for the same Delta types, or none of a column.
 pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef, uri: &str) -> Result<RecordBatch> {
     let wrong = |source| Error::Rows { uri: uri.to_owned(), source };
     let columns = schema
         .fields()
         .iter()
         .map(|field| {
-            let column = batch.column(batch.schema_ref().index_of(field.name())?);
-            cast(column, field.data_type())
+            match batch.schema_ref().index_of(field.name()) {
+                Ok(column) => cast(batch.column(column), field.data_type()),
+                // A file from before the table had the column.
+                Err(_) if field.is_nullable() => {
+                    Ok(new_null_array(field.data_type(), batch.num_rows()))
+                }
+                Err(error) => Err(error),
+            }
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(wrong)?;

@@ -235,7 +235,7 @@ mod tests {
             last_modified_ms: 1,
             sidecars: Vec::new(),
         };
-        Shard { shard_id: id.to_owned(), items: vec![WorkItem { video, attempt: 1 }] }
+        Shard { shard_id: id.to_owned(), items: vec![WorkItem::new(video, 1)] }
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Publishing: a run's receipts become one commit to `events`, one to `videos`, and then the row
+//! Publishing: a run's receipts become one commit to each of the other tables, and then the row
 //! of `runs` that makes readers look at them.
 //!
 //! Runs are published one after the other, whoever runs at the same time. What is to be
@@ -77,6 +77,7 @@ impl PublishPlan {
             "due": list.due,
             "events_files": receipts.iter().map(|r| r.events.len()).sum::<usize>(),
             "videos_files": receipts.iter().map(|r| r.videos.len()).sum::<usize>(),
+            "transcripts_files": receipts.iter().map(|r| r.transcripts.len()).sum::<usize>(),
         });
         let run = RunRow {
             run_id: facts.run_id,
@@ -100,6 +101,7 @@ impl PublishPlan {
             params_digest: facts.params_digest,
             events_version: None,
             videos_version: None,
+            transcripts_version: None,
             receipt: receipt.to_string(),
         };
         Self { format_version: FORMAT_VERSION, run, receipts, removed: list.removed.clone() }
@@ -195,8 +197,12 @@ impl Tables {
     /// The row that is there, if it is of this plan.
     async fn same_run(&self, planned: &RunRow) -> Result<RunRow> {
         let there = self.runs().await?.into_iter().find(|run| run.run_id == planned.run_id);
-        let without_versions =
-            |run: &RunRow| RunRow { events_version: None, videos_version: None, ..run.clone() };
+        let without_versions = |run: &RunRow| RunRow {
+            events_version: None,
+            videos_version: None,
+            transcripts_version: None,
+            ..run.clone()
+        };
         there
             .filter(|run| without_versions(run) == without_versions(planned))
             .ok_or_else(|| Error::RunTaken { run_id: planned.run_id.clone() })
@@ -263,7 +269,11 @@ impl Tables {
         tracing::info!(run_id, version = events_version, "events published");
         let videos_version = self.commit(&change(Table::Videos, videos)).await?;
         tracing::info!(run_id, version = videos_version, "videos published");
-        let run = RunRow { events_version, videos_version, ..plan.run.clone() };
+        let transcripts = plan.receipts.iter().flat_map(|receipt| &receipt.transcripts).collect();
+        let transcripts_version = self.commit(&change(Table::Transcripts, transcripts)).await?;
+        tracing::info!(run_id, version = transcripts_version, "transcripts published");
+        let run =
+            RunRow { events_version, videos_version, transcripts_version, ..plan.run.clone() };
         self.commit_run(&run).await?;
         tracing::info!(run_id, "run published");
         Ok(run)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use eventide_schema::{
     Outcome, Provenance, Shard, Stage, Status,
-    tables::{events_batch, videos_batch},
+    tables::{events_batch, transcripts_batch, videos_batch},
 };
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStoreExt, PutMode, PutOptions, path::Path};
@@ -41,6 +41,9 @@ pub struct Receipt {
     pub events: Vec<PartFile>,
     /// Files of `videos`.
     pub videos: Vec<PartFile>,
+    /// Files of `transcripts`; none where nothing is said.
+    #[serde(default)]
+    pub transcripts: Vec<PartFile>,
     /// Sums over the shard.
     pub counts: Counts,
     /// Who did it, and when; not known of earlier programs.
@@ -280,10 +283,11 @@ impl Tables {
     ) -> Result<Receipt> {
         let rows = |source| Error::Rows { uri: self.location().uri.clone(), source };
         let name = || format!("part-{}-{}-{}.parquet", by.run_id, shard.shard_id, Uuid::now_v7());
-        let mut parts = [Vec::new(), Vec::new()];
+        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
         let batches = [
             (Table::Events, events_batch(outcomes, by).map_err(rows)?),
             (Table::Videos, videos_batch(outcomes, by).map_err(rows)?),
+            (Table::Transcripts, transcripts_batch(outcomes, by).map_err(rows)?),
         ];
         for ((table, batch), parts) in batches.iter().zip(&mut parts) {
             if batch.num_rows() > 0 {
@@ -292,7 +296,7 @@ impl Tables {
                 parts.push(writer.finish().await?);
             }
         }
-        let [events, videos] = parts;
+        let [events, videos, transcripts] = parts;
         let mut items: Vec<_> = outcomes.iter().map(item).collect();
         items.sort_by(|a, b| a.video_id.cmp(&b.video_id));
         Ok(Receipt {
@@ -304,13 +308,18 @@ impl Tables {
             items,
             events,
             videos,
+            transcripts,
             counts: Counts::of(outcomes),
             work: None,
         })
     }
 
     async fn remove_parts(&self, receipt: &Receipt) {
-        let parts = [(Table::Events, &receipt.events), (Table::Videos, &receipt.videos)];
+        let parts = [
+            (Table::Events, &receipt.events),
+            (Table::Videos, &receipt.videos),
+            (Table::Transcripts, &receipt.transcripts),
+        ];
         for (table, parts) in parts {
             let folder = self.folder(table);
             let paths = parts.iter().map(|part| folder.child(&part.path)).collect();

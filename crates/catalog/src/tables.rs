@@ -1,4 +1,4 @@
-//! The three Delta tables of a folder: where they are, what is published, what is known.
+//! The four Delta tables of a folder: where they are, what is published, what is known.
 
 use std::sync::Arc;
 
@@ -8,12 +8,14 @@ use arrow::{
 };
 use deltalake_core::{
     DeltaTable, DeltaTableError,
-    kernel::{LogicalFileView, StructType, engine::arrow_conversion::TryIntoKernel},
+    kernel::{LogicalFileView, StructField, StructType, engine::arrow_conversion::TryIntoKernel},
     logstore::{LogStoreRef, StorageConfig, default_logstore},
     operations::create::CreateBuilder,
     protocol::SaveMode,
 };
-use eventide_schema::tables::{RunRow, events_schema, runs_schema, videos_schema};
+use eventide_schema::tables::{
+    RunRow, events_schema, runs_schema, transcripts_schema, videos_schema,
+};
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStoreExt, path::Path, prefix::PrefixStore};
 use serde::Deserialize;
@@ -32,6 +34,8 @@ pub enum Table {
     Events,
     /// One row for each video.
     Videos,
+    /// What is said in each video.
+    Transcripts,
     /// One row for each run.
     Runs,
 }
@@ -43,6 +47,7 @@ impl Table {
         match self {
             Self::Events => "events",
             Self::Videos => "videos",
+            Self::Transcripts => "transcripts",
             Self::Runs => "runs",
         }
     }
@@ -53,6 +58,7 @@ impl Table {
         match self {
             Self::Events => events_schema(),
             Self::Videos => videos_schema(),
+            Self::Transcripts => transcripts_schema(),
             Self::Runs => runs_schema(),
         }
     }
@@ -72,6 +78,8 @@ pub struct Snapshot {
     pub events_version: u64,
     /// Version of `videos`.
     pub videos_version: u64,
+    /// Version of `transcripts`.
+    pub transcripts_version: u64,
     /// Version of `runs` from which the others were read.
     pub runs_version: u64,
 }
@@ -131,12 +139,13 @@ impl Tables {
             versions
         } else {
             let rows = self.runs().await?;
-            rows.iter().map(|run| (run.events_version, run.videos_version)).collect()
+            rows.iter().map(Versions::of).collect()
         };
         let newest = |version: Option<i64>| u64::try_from(version.unwrap_or(0)).unwrap_or(0);
         Ok((!versions.is_empty()).then(|| Snapshot {
-            events_version: newest(versions.iter().filter_map(|v| v.0).max()),
-            videos_version: newest(versions.iter().filter_map(|v| v.1).max()),
+            events_version: newest(versions.iter().filter_map(|v| v.events).max()),
+            videos_version: newest(versions.iter().filter_map(|v| v.videos).max()),
+            transcripts_version: newest(versions.iter().filter_map(|v| v.transcripts).max()),
             runs_version: runs.version().unwrap_or(0),
         }))
     }
@@ -161,6 +170,8 @@ impl Tables {
             "params_digest",
             "status",
             "attempts",
+            "transcript_source",
+            "speech_digest",
         ];
         let below = format!("{}/", corpus.uri.trim_end_matches('/'));
         let mut known = Known::default();
@@ -196,13 +207,15 @@ impl Tables {
         self.location.store.delete(&path).await.map_err(wrong)
     }
 
-    /// Makes the tables that are not there yet, without rows.
+    /// Makes the tables that are not there yet, without rows, and gives tables of an earlier program
+    /// the columns that have been added since.
     ///
     /// # Errors
     /// [`Error::Delta`] when one cannot be made.
     pub async fn create_missing(&self) -> Result<()> {
-        for table in [Table::Events, Table::Videos, Table::Runs] {
-            if self.delta(table, None).await?.is_some() {
+        for table in [Table::Events, Table::Videos, Table::Transcripts, Table::Runs] {
+            if let Some(delta) = self.delta(table, None).await? {
+                self.add_missing_columns(table, delta).await?;
                 continue;
             }
             if let Err(error) = self.create_table(table).await
@@ -214,18 +227,47 @@ impl Tables {
         Ok(())
     }
 
+    /// Adds the columns that a table lacks, which all may be null.
+    async fn add_missing_columns(&self, table: Table, delta: DeltaTable) -> Result<()> {
+        let uri = self.folder(table).uri;
+        let columns = self.columns(table)?;
+        let there = delta.snapshot().map_err(|source| delta_error("read", &uri, source))?.schema();
+        let missing: Vec<_> =
+            columns.fields().filter(|field| there.field(field.name()).is_none()).cloned().collect();
+        drop(there);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let added = delta.add_columns().with_fields(missing).await;
+        added.map(drop).map_err(|source| delta_error("add columns to", &uri, source))
+    }
+
+    fn columns(&self, table: Table) -> Result<StructType> {
+        let columns = table.schema();
+        let columns = columns.as_ref().try_into_kernel();
+        columns.map_err(|source| Error::Rows { uri: self.folder(table).uri, source })
+    }
+
+    /// Makes a table as a program made it that did not know some columns.
+    #[cfg(test)]
+    pub(crate) async fn create_without(&self, table: Table, unknown: &[&str]) -> Result<()> {
+        let columns = self.columns(table)?;
+        let known = columns.fields().filter(|field| !unknown.contains(&field.name().as_str()));
+        self.create_of(table, known.cloned().collect()).await
+    }
+
     async fn create_table(&self, table: Table) -> Result<()> {
+        let columns = self.columns(table)?;
+        self.create_of(table, columns.fields().cloned().collect()).await
+    }
+
+    async fn create_of(&self, table: Table, columns: Vec<StructField>) -> Result<()> {
         let folder = self.folder(table);
-        let columns: StructType = table
-            .schema()
-            .as_ref()
-            .try_into_kernel()
-            .map_err(|source| Error::Rows { uri: folder.uri.clone(), source })?;
         let change_feed = (table != Table::Runs).then_some("true");
         CreateBuilder::new()
             .with_log_store(log_store(&folder)?)
             .with_table_name(table.as_str())
-            .with_columns(columns.fields().cloned())
+            .with_columns(columns)
             .with_configuration([("delta.enableChangeDataFeed", change_feed)])
             .with_save_mode(SaveMode::ErrorIfExists)
             .await
@@ -364,6 +406,7 @@ pub(crate) struct ColumnValues {
     pub(crate) video_id: Option<String>,
     pub(crate) events_version: Option<i64>,
     pub(crate) videos_version: Option<i64>,
+    pub(crate) transcripts_version: Option<i64>,
 }
 
 impl FileBounds {
@@ -373,9 +416,26 @@ impl FileBounds {
     }
 }
 
-/// The newest versions of `events` and `videos` that each file of `runs` names, by the statistics
-/// in the log alone. `None` where a file has none.
-fn versions_in_log(runs: &DeltaTable) -> Option<Vec<(Option<i64>, Option<i64>)>> {
+/// The versions of the other tables that a run names.
+struct Versions {
+    events: Option<i64>,
+    videos: Option<i64>,
+    transcripts: Option<i64>,
+}
+
+impl Versions {
+    fn of(run: &RunRow) -> Self {
+        Self {
+            events: run.events_version,
+            videos: run.videos_version,
+            transcripts: run.transcripts_version,
+        }
+    }
+}
+
+/// The newest versions that each file of `runs` names, by the statistics in the log alone. `None`
+/// where a file has none.
+fn versions_in_log(runs: &DeltaTable) -> Option<Vec<Versions>> {
     let state = runs.snapshot().ok()?;
     state
         .log_data()
@@ -383,7 +443,12 @@ fn versions_in_log(runs: &DeltaTable) -> Option<Vec<(Option<i64>, Option<i64>)>>
         .map(|view| {
             let bounds = FileBounds::of(&view);
             bounds.num_records?;
-            Some((bounds.max_values.events_version, bounds.max_values.videos_version))
+            let newest = bounds.max_values;
+            Some(Versions {
+                events: newest.events_version,
+                videos: newest.videos_version,
+                transcripts: newest.transcripts_version,
+            })
         })
         .collect()
 }
@@ -395,6 +460,11 @@ pub(crate) fn text(batch: &RecordBatch, name: &str, row: usize) -> String {
         .filter(|column| column.is_valid(row))
         .map(|column| column.value(row).to_owned())
         .unwrap_or_default()
+}
+
+pub(crate) fn optional_text(batch: &RecordBatch, name: &str, row: usize) -> Option<String> {
+    let column = batch.column_by_name(name)?.as_string_opt::<i32>()?;
+    column.is_valid(row).then(|| column.value(row).to_owned())
 }
 
 fn known_videos<'a>(
@@ -414,6 +484,8 @@ fn known_videos<'a>(
             params_digest: text(batch, "params_digest", row),
             status: text(batch, "status", row),
             attempts: u32::try_from(attempts).unwrap_or(0),
+            transcript_source: text(batch, "transcript_source", row),
+            speech_digest: optional_text(batch, "speech_digest", row),
         }
     })
 }
@@ -453,6 +525,7 @@ fn run_rows(batch: &RecordBatch) -> impl Iterator<Item = RunRow> {
             params_digest: text(batch, "params_digest", row),
             events_version: version("events_version"),
             videos_version: version("videos_version"),
+            transcripts_version: version("transcripts_version"),
             receipt: text(batch, "receipt", row),
         }
     })

@@ -8,7 +8,9 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
-use eventide_schema::{Failure, Outcome, Shard, Stage, Status, Video, WorkItem};
+use eventide_schema::{
+    Failure, Heard, Outcome, Shard, Stage, Status, TranscriptSource, Video, WorkItem,
+};
 use futures::{Stream, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -28,6 +30,8 @@ pub struct PlanOptions {
     pub model_digest: String,
     /// Digest of every parameter that can change a row.
     pub params_digest: String,
+    /// Stands for all that decides what a recogniser hears; `None` where none is asked.
+    pub speech_digest: Option<String>,
     /// How often a video that fails is tried in one version. At least 1.
     pub max_attempts: u32,
     /// Videos above this size are skipped.
@@ -55,6 +59,10 @@ pub struct KnownVideo {
     pub status: String,
     /// Tries in that version.
     pub attempts: u32,
+    /// The word of the [`TranscriptSource`] of its transcript.
+    pub transcript_source: String,
+    /// Stands for the recogniser that has listened to it; `None` where none has.
+    pub speech_digest: Option<String>,
 }
 
 /// What the tables hold, in some 100 bytes a video.
@@ -62,12 +70,15 @@ pub struct KnownVideo {
 pub struct Known {
     rows: HashMap<Box<str>, Row>,
     digests: Vec<(String, String)>,
+    recognisers: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Row {
     version: u128,
     digests: u32,
+    /// Who has listened to it, and whether there were words.
+    heard: Option<(u32, bool)>,
     attempts: u32,
     status: Option<Status>,
     seen: bool,
@@ -76,15 +87,15 @@ struct Row {
 impl Known {
     /// Takes a row in. A later row of the same video replaces an earlier one.
     pub fn insert(&mut self, row: KnownVideo) {
-        let KnownVideo { video_id, source_version, model_digest, params_digest, status, attempts } =
-            row;
-        let digests = self.digests_index(model_digest, params_digest);
-        let version = fingerprint(&source_version);
+        let digests = self.digests_index(row.model_digest, row.params_digest);
+        let version = fingerprint(&row.source_version);
         let status = [Status::Captioned, Status::Empty, Status::Failed, Status::Skipped]
             .into_iter()
-            .find(|s| s.as_str() == status);
-        let row = Row { version, digests, attempts, status, seen: false };
-        self.rows.insert(video_id.into_boxed_str(), row);
+            .find(|s| s.as_str() == row.status);
+        let words = row.transcript_source == TranscriptSource::Asr.as_str();
+        let heard = row.speech_digest.map(|digest| (self.recogniser_index(digest), words));
+        let known = Row { version, digests, heard, attempts: row.attempts, status, seen: false };
+        self.rows.insert(row.video_id.into_boxed_str(), known);
     }
 
     /// How many videos the tables hold.
@@ -97,6 +108,14 @@ impl Known {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    fn recogniser_index(&mut self, digest: String) -> u32 {
+        let index = self.recognisers.iter().position(|d| *d == digest).unwrap_or_else(|| {
+            self.recognisers.push(digest);
+            self.recognisers.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
     }
 
     fn digests_index(&mut self, model: String, params: String) -> u32 {
@@ -183,7 +202,7 @@ impl WorkList {
         let items = self
             .skipped
             .iter()
-            .map(|o| WorkItem { video: o.video.clone(), attempt: o.attempts })
+            .map(|o| WorkItem::new(o.video.clone(), o.attempts))
             .collect::<Vec<_>>();
         (!items.is_empty()).then(|| shard(items, options))
     }
@@ -207,6 +226,7 @@ pub async fn plan(
 ) -> Result<WorkList> {
     let rows_before = known.len();
     let wanted = known.digests_index(options.model_digest.clone(), options.params_digest.clone());
+    let recogniser = options.speech_digest.clone().map(|digest| known.recogniser_index(digest));
     let mut list = WorkList::default();
     let mut new = HashSet::new();
     let mut items = Vec::new();
@@ -230,7 +250,8 @@ pub async fn plan(
             Decision::Skipped(attempts) => list.skipped.push(too_large(video, attempts, options)),
             Decision::Due(reason, attempt) => {
                 *reason(&mut list.due) += 1;
-                items.push(WorkItem { video, attempt });
+                let heard = heard(&video, row, recogniser);
+                items.push(WorkItem { video, attempt, heard });
             }
         }
     }
@@ -277,13 +298,23 @@ fn decide(video: &Video, row: Option<Row>, wanted: u32, options: &PlanOptions) -
     }
 }
 
+/// What `recogniser` has heard in this version of a video.
+fn heard(video: &Video, row: Option<Row>, recogniser: Option<u32>) -> Heard {
+    let same = row.filter(|row| row.version == fingerprint(&video.source_version));
+    match same.and_then(|row| row.heard).filter(|(by, _)| Some(*by) == recogniser) {
+        None => Heard::NotYet,
+        Some((_, false)) => Heard::Nothing,
+        Some((_, true)) => Heard::Words,
+    }
+}
+
 fn too_large(video: Video, attempts: u32, options: &PlanOptions) -> Outcome {
     let reason = format!(
         "{} bytes are more than the {} that the job allows",
         video.size_bytes, options.largest_file_bytes
     );
     let failure = Failure { stage: Stage::Fetch, reason_code: TOO_LARGE.to_owned(), reason };
-    Outcome::without_events(WorkItem { video, attempt: attempts }, Status::Skipped, failure)
+    Outcome::without_events(WorkItem::new(video, attempts), Status::Skipped, failure)
 }
 
 /// The receipts whose every item is still due, newest run first, and the items that remain.
@@ -353,7 +384,7 @@ fn shard(mut items: Vec<WorkItem>, options: &PlanOptions) -> Shard {
     };
     take(&options.model_digest);
     take(&options.params_digest);
-    for WorkItem { video, attempt } in &items {
+    for WorkItem { video, attempt, .. } in &items {
         take(&video.video_id);
         take(&video.source_version);
         take(&attempt.to_string());
@@ -392,6 +423,8 @@ mod tests {
             params_digest: "p".to_owned(),
             status: status.as_str().to_owned(),
             attempts,
+            transcript_source: "none".to_owned(),
+            speech_digest: None,
         }
     }
 
@@ -399,6 +432,7 @@ mod tests {
         PlanOptions {
             model_digest: "m".to_owned(),
             params_digest: "p".to_owned(),
+            speech_digest: None,
             max_attempts: 3,
             largest_file_bytes: 1000,
             shard_cost_bytes: 1 << 30,
@@ -415,6 +449,39 @@ mod tests {
     ) -> Result<WorkList> {
         let listing = stream::iter(listing.into_iter().map(Ok));
         plan(listing, known.into_iter().collect(), pending, options).await
+    }
+
+    #[rstest]
+    #[case::words("v1", Some("s"), "asr", Heard::Words)]
+    #[case::silence("v1", Some("s"), "none", Heard::Nothing)]
+    #[case::another_version("v2", Some("s"), "asr", Heard::NotYet)]
+    #[case::another_recogniser("v1", Some("other"), "asr", Heard::NotYet)]
+    #[case::not_asked("v1", None, "sidecar", Heard::NotYet)]
+    #[tokio::test]
+    async fn what_was_heard_is_heard_again_by_another_only(
+        #[case] version: &str,
+        #[case] by: Option<&str>,
+        #[case] source: &str,
+        #[case] expected: Heard,
+    ) {
+        let known = KnownVideo {
+            transcript_source: source.to_owned(),
+            speech_digest: by.map(str::to_owned),
+            ..row("a", Status::Captioned, 1)
+        };
+        let options = PlanOptions {
+            model_digest: "another model".to_owned(),
+            speech_digest: Some("s".to_owned()),
+            ..options()
+        };
+        let listing = vec![video("a", version, 1), video("b", "v1", 1)];
+        let list = planned(listing, vec![known], vec![], &options).await.unwrap();
+        let items = list.shards.iter().flat_map(|shard| &shard.items);
+        let heard = |name: &str| {
+            let uri = format!("s3://b/{name}");
+            items.clone().find(|item| item.video.uri == uri).unwrap().heard
+        };
+        assert_eq!((heard("a"), heard("b")), (expected, Heard::NotYet));
     }
 
     const NEW: Due = Due { new: 1, changed: 0, retried: 0, params_changed: 0 };
@@ -519,6 +586,7 @@ mod tests {
             items: items.collect(),
             events: vec![],
             videos: vec![],
+            transcripts: vec![],
             counts: crate::Counts::default(),
             work: None,
         }
@@ -581,7 +649,7 @@ mod tests {
         ) {
             let options = PlanOptions { shard_cost_bytes, max_shard_videos, ..options() };
             let items: Vec<_> = (0..).zip(&sizes)
-                .map(|(n, &size): (u32, _)| WorkItem { video: video(&n.to_string(), "v", size), attempt: 1 })
+                .map(|(n, &size): (u32, _)| WorkItem::new(video(&n.to_string(), "v", size), 1))
                 .collect();
             let shards = pack(items.clone(), &options);
             let weights: Vec<u64> = shards.iter().map(|s| s.items.iter().map(cost).sum()).collect();

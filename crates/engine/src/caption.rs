@@ -68,6 +68,9 @@ impl CaptionTable {
         if let Some(model) = &how.model {
             model.identity(&self.stores).await.map_err(Error::into_task_error)?;
         }
+        if let Some(speech) = &how.speech {
+            speech.identity(&self.stores).await.map_err(Error::into_task_error)?;
+        }
         let failed = |error| Error::Catalog(error).into_task_error();
         let videos: Vec<Video> =
             list(&self.stores, corpus).map_err(failed)?.try_collect().await.map_err(failed)?;
@@ -75,6 +78,7 @@ impl CaptionTable {
         let options = PlanOptions {
             model_digest: String::new(),
             params_digest: String::new(),
+            speech_digest: None,
             max_attempts: 1,
             largest_file_bytes: u64::MAX,
             shard_cost_bytes: shards.bytes,

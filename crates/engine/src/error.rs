@@ -37,14 +37,22 @@ pub enum Error {
         /// Why.
         source: eventide_model::Error,
     },
-    /// The model's thread could not be started.
-    #[error("cannot start the captioner")]
+    /// The thread of a model could not be started.
+    #[error("cannot start the model")]
     Captioner(#[source] eventide_pipeline::Error),
     /// The bundle's weights are random.
     #[error("the model bundle `{uri}` is not trained: its captions would mean nothing")]
     Untrained {
         /// Where the bundle is.
         uri: String,
+    },
+    /// The recogniser does not know a language.
+    #[error("the speech bundle `{uri}` does not know the language `{language}`")]
+    Language {
+        /// Where the bundle is.
+        uri: String,
+        /// The language that it was to hear.
+        language: String,
     },
     /// The media tools cannot be used.
     #[error("cannot use the media tools")]
@@ -208,6 +216,7 @@ impl Error {
             | Self::Manifest { .. }
             | Self::Bundle { .. }
             | Self::Untrained { .. }
+            | Self::Language { .. }
             | Self::Scratch { .. }
             | Self::Plan(_) => false,
         }
@@ -222,6 +231,7 @@ impl Error {
                 | Self::Manifest { .. }
                 | Self::Bundle { .. }
                 | Self::Untrained { .. }
+                | Self::Language { .. }
                 | Self::Captioner(_)
                 | Self::SchedulerAddress { .. }
                 | Self::Refused { .. }

@@ -13,6 +13,7 @@ use crate::{
     Error, OwnFolder,
     model::{Model, ModelOptions},
     sources::StoreSources,
+    speech::SpeechOptions,
 };
 
 /// What a worker process has.
@@ -43,10 +44,18 @@ pub struct How {
     pub limits: LimitOptions,
     /// The model; `None` where events come from speech.
     pub model: Option<ModelOptions>,
+    /// The recogniser; `None` where `transcripts` does not name it.
+    pub speech: Option<SpeechOptions>,
 }
 
 impl How {
-    /// What takes one video to its outcome, the model loaded.
+    /// Whether there is something that runs on ONNX Runtime.
+    #[must_use]
+    pub fn needs_runtime(&self) -> bool {
+        self.model.is_some() || self.speech.is_some()
+    }
+
+    /// What takes one video to its outcome, the models loaded.
     ///
     /// # Errors
     /// When the bundle cannot be brought here or be used.
@@ -60,7 +69,12 @@ impl How {
             }
             None => None,
         };
+        let speech = match &self.speech {
+            Some(speech) => Some(speech.load(stores, worker, &self.limits).await?),
+            None => None,
+        };
         Ok(Pipeline {
+            speech,
             media: Media::new(worker.tools.clone(), child_limits(&self.limits)),
             captioner,
             sources: Arc::new(StoreSources(Arc::clone(stores))),

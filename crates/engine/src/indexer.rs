@@ -1,17 +1,21 @@
 //! The running side of `IndexExec`: what a worker process keeps loaded, and the work on a shard.
 
-use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    num::NonZeroUsize,
+    sync::Arc,
+};
 
 use datafusion::error::DataFusionError;
-use eventide_catalog::{Receipt, ShardPlace, Stores, Tables};
+use eventide_catalog::{Receipt, ShardPlace, Stores, Tables, Transcripts};
 use eventide_model::runtime::Device;
 use eventide_pipeline::Pipeline;
-use eventide_schema::{Outcome, Provenance, Shard, WorkItem};
+use eventide_schema::{Heard, Outcome, Provenance, Shard, Transcript, WorkItem};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::{
-    Error, How, IndexOptions, Metrics, ModelOptions, Progress, Worker,
+    Error, How, IndexOptions, Metrics, ModelOptions, Progress, SpeechOptions, Worker,
     metrics::{Counted, DeviceWatcher, ShardEnd},
     retry::RETRIES,
 };
@@ -32,11 +36,16 @@ pub struct Indexers {
     progress: Arc<Progress>,
     metrics: Arc<Metrics>,
     loaded: Mutex<VecDeque<Loaded>>,
+    /// What was heard before, of the run that was last worked for.
+    heard: Mutex<Option<(HeardFor, Arc<Transcripts>)>>,
     /// After how many shards a device is shown the golden clip again; never if not given.
     check_every: Option<NonZeroUsize>,
     /// Where a device is reported that must not be used.
     unfit: (mpsc::Sender<Error>, Mutex<mpsc::Receiver<Error>>),
 }
+
+/// Tables and run.
+type HeardFor = (String, String);
 
 /// What takes videos to outcomes in one way, once for each device.
 struct Loaded {
@@ -76,6 +85,7 @@ impl Indexers {
             progress,
             metrics: Arc::new(Metrics::default()),
             loaded: Mutex::default(),
+            heard: Mutex::default(),
             check_every: None,
             unfit: (unfit, Mutex::new(reports)),
         }
@@ -171,20 +181,24 @@ impl Indexers {
         let mut pipelines = Vec::new();
         for device in self.devices_of(how) {
             let mut how = how.clone();
-            if let (Some(model), Some(device)) = (&mut how.model, device) {
-                model.device = device;
+            if let Some(device) = device {
+                how.model.iter_mut().for_each(|model| model.device = device);
+                how.speech.iter_mut().for_each(|speech| speech.device = device);
             }
-            let model = how.model.clone();
-            let mut pipeline = how.pipeline(&self.stores, &self.worker).await?;
+            let model = &how.model;
+            let mut pipeline = how.clone().pipeline(&self.stores, &self.worker).await?;
             let device = model.as_ref().map_or("none".to_owned(), |model| model.device.to_string());
             let metrics = Arc::clone(&self.metrics);
             pipeline.watcher = Some(Arc::new(DeviceWatcher { metrics, device }));
-            if let Some(model) = &model {
+            if let Some(model) = model {
                 tracing::info!(bundle = %model.bundle, device = %model.device, "model loaded");
+            }
+            if let Some(SpeechOptions { bundle, device, .. }) = &how.speech {
+                tracing::info!(%bundle, %device, "recogniser loaded");
             }
             let slots = Arc::new(Semaphore::new(self.shards_in_flight));
             let since_check = Mutex::default();
-            pipelines.push(Arc::new(Station { pipeline, slots, model, since_check }));
+            pipelines.push(Arc::new(Station { pipeline, slots, model: how.model, since_check }));
         }
         loaded.truncate(MODELS_KEPT - 1);
         loaded.push_front(Loaded { how: how.clone(), pipelines: pipelines.clone() });
@@ -204,7 +218,7 @@ impl Indexers {
             let outcomes = futures::stream::iter(shard.items)
                 .map(move |item| {
                     let (indexers, station) = (Arc::clone(&self), Arc::clone(&station));
-                    async move { indexers.outcome(&station, item).await }
+                    async move { indexers.outcome(&station, item, None).await }
                 })
                 .buffer_unordered(videos_in_flight)
                 .inspect(move |_| {
@@ -215,14 +229,36 @@ impl Indexers {
         futures::stream::once(start).try_flatten().map_err(Error::into_task_error)
     }
 
-    async fn outcome(&self, station: &Station, item: WorkItem) -> Result<Outcome, Error> {
+    /// The transcripts that are published when a run is first worked for.
+    async fn heard(&self, tables: &Tables, run_id: &str) -> Result<Arc<Transcripts>, Error> {
+        let mut heard = self.heard.lock().await; // the others wait rather than read it again
+        let wanted = (tables.location().uri.clone(), run_id.to_owned());
+        if let Some((of, transcripts)) = heard.as_ref().filter(|(of, _)| *of == wanted) {
+            tracing::trace!(?of, "transcripts are known");
+            return Ok(Arc::clone(transcripts));
+        }
+        let transcripts = Arc::new(tables.transcripts().await?);
+        *heard = Some((wanted, Arc::clone(&transcripts)));
+        Ok(transcripts)
+    }
+
+    /// What becomes of a video. `heard` is what the recogniser has heard in it before.
+    async fn outcome(
+        &self,
+        station: &Station,
+        item: WorkItem,
+        heard: Option<&Transcript>,
+    ) -> Result<Outcome, Error> {
         let waiting = Counted::one_of(&self.metrics.videos_waiting);
         let _slot = self.videos_in_flight.acquire().await;
         drop(waiting);
         let _counted = Counted::one_of(&self.metrics.videos_in_progress);
         let item = &item;
         let index = || async {
-            let outcome = station.pipeline.index(item.clone()).await;
+            let outcome = match heard {
+                Some(heard) => station.pipeline.index_heard(item.clone(), heard).await,
+                None => station.pipeline.index(item.clone()).await,
+            };
             let video = || item.video.uri.clone();
             outcome.map_err(|error| Error::Pipeline { video: video(), source: Box::new(error) })
         };
@@ -233,7 +269,7 @@ impl Indexers {
 
     /// The devices to load a model on; `None` is the one that the job names.
     fn devices_of(&self, how: &How) -> Vec<Option<Device>> {
-        if how.model.is_none() || self.devices.is_empty() {
+        if !how.needs_runtime() || self.devices.is_empty() {
             return vec![None];
         }
         self.devices.iter().copied().map(Some).collect()
@@ -313,10 +349,32 @@ impl Indexer<'_> {
     }
 
     async fn outcomes(&self, shard: &Shard) -> Result<Vec<Outcome>, Error> {
+        let read = || async { self.heard(shard).await };
+        let heard = &RETRIES.of("read the transcripts", read).await?;
         futures::stream::iter(shard.items.iter().cloned())
-            .map(|item| self.indexers.outcome(&self.station, item))
+            .map(|item| {
+                let heard = heard.get(&item.video.video_id);
+                self.indexers.outcome(&self.station, item, heard)
+            })
             .buffer_unordered(self.indexers.worker.videos_in_flight)
             .try_collect()
             .await
+    }
+    /// What the recogniser of this run has heard in videos of a shard before, by their ids. Words that are
+    /// not found any more are recognised again.
+    async fn heard(&self, shard: &Shard) -> Result<HashMap<String, Transcript>, Error> {
+        let with = |heard: Heard| {
+            let items = shard.items.iter().filter(move |item| item.heard == heard);
+            items.map(|item| &item.video).collect::<Vec<_>>()
+        };
+        let nothing = with(Heard::Nothing).into_iter();
+        let nothing = nothing.map(|video| (video.video_id.clone(), Transcript::default()));
+        let (mut heard, spoken) = (nothing.collect::<HashMap<_, _>>(), with(Heard::Words));
+        if !spoken.is_empty() {
+            let Provenance { run_id, speech_digest, .. } = &self.provenance;
+            let transcripts = self.indexers.heard(&self.tables, run_id).await?;
+            heard.extend(transcripts.of(&spoken, speech_digest).await?);
+        }
+        Ok(heard)
     }
 }

@@ -18,6 +18,7 @@ mod progress;
 mod relation;
 mod retry;
 mod sources;
+mod speech;
 #[cfg(test)]
 mod testing;
 
@@ -37,3 +38,4 @@ pub use own_folder::OwnFolder;
 pub use params::params_digest;
 pub use progress::{Counts, Progress};
 pub use relation::{CaptionCall, CaptionRelation, Resolve};
+pub use speech::{SpeechIdentity, SpeechOptions};

@@ -66,7 +66,7 @@ impl Model {
         stores: &Stores,
         worker: &Worker,
     ) -> Result<Self, Error> {
-        let folder = fetch_bundle(stores, &options.bundle, &worker.cache).await?;
+        let folder = fetch_bundle(stores, &options.bundle, files::MANIFEST, &worker.cache).await?;
         let bundle = tokio::task::spawn_blocking(move || Bundle::open(&folder))
             .await
             .expect("opening a bundle does not panic")

@@ -16,7 +16,8 @@ use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::{
-    Cluster, Error, How, IndexOptions, Indexers, Patience, Progress, Worker,
+    Cluster, Error, How, IndexOptions, Indexers, Patience, Progress, SpeechIdentity, SpeechOptions,
+    Worker,
     model::ModelOptions,
     operator::{index_plan, receipts_of},
     params::params_digest,
@@ -37,6 +38,8 @@ pub struct Night {
     pub limits: LimitOptions,
     /// The model; `None` where events come from speech.
     pub model: Option<ModelOptions>,
+    /// The recogniser; `None` where `transcripts` does not name it.
+    pub speech: Option<SpeechOptions>,
     /// Where the tables are.
     pub tables: String,
     /// How work is cut into shards.
@@ -70,8 +73,15 @@ pub struct Planned {
     options: PlanOptions,
     started_at_ms: i64,
     run_id: String,
-    model_id: String,
+    models: Models,
     tables: Tables,
+}
+
+/// What the models of a run are called.
+#[derive(Debug)]
+struct Models {
+    model_id: String,
+    speech: Option<SpeechIdentity>,
 }
 
 /// Version of the program, as it is written into rows.
@@ -91,9 +101,19 @@ impl Night {
             Some(model) => model.identity(stores).await?,
             None => ("none".to_owned(), "none".to_owned()),
         };
+        let speech = match &self.speech {
+            Some(speech) => Some(speech.identity(stores).await?),
+            None => None,
+        };
+        let speech_digest = speech.as_ref().map(|speech| speech.speech_digest.clone());
         let options = PlanOptions {
             model_digest,
-            params_digest: params_digest(&self.captioning, &self.transcripts),
+            params_digest: params_digest(
+                &self.captioning,
+                &self.transcripts,
+                speech_digest.as_deref(),
+            ),
+            speech_digest,
             max_attempts: self.limits.attempts.get(),
             largest_file_bytes: self.limits.largest_file.as_u64(),
             shard_cost_bytes: self.shards.bytes,
@@ -107,7 +127,8 @@ impl Night {
         let work = plan(listing, known, pending, &options).await?;
         let run_id =
             work.resumed_run_id().map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned);
-        Ok(Planned { work, history, completed, options, started_at_ms, run_id, model_id, tables })
+        let models = Models { model_id, speech };
+        Ok(Planned { work, history, completed, options, started_at_ms, run_id, models, tables })
     }
 
     /// Does what is planned on this machine and publishes it. Dropping the future stops everything;
@@ -217,6 +238,7 @@ impl Night {
             captioning: self.captioning.clone(),
             limits: self.limits.clone(),
             model: self.model.clone(),
+            speech: self.speech.clone(),
         }
     }
 }
@@ -250,10 +272,15 @@ async fn index_here(
 impl Planned {
     /// Who makes the rows of this run.
     fn provenance(&self, worker: &str) -> Provenance {
+        let speech = |part: fn(&SpeechIdentity) -> &str| {
+            self.models.speech.as_ref().map_or("none", part).to_owned()
+        };
         Provenance {
-            model_id: self.model_id.clone(),
+            model_id: self.models.model_id.clone(),
             model_digest: self.options.model_digest.clone(),
             params_digest: self.options.params_digest.clone(),
+            speech_model_digest: speech(|speech| &speech.model_digest),
+            speech_digest: speech(|speech| &speech.speech_digest),
             run_id: self.run_id.clone(),
             indexed_at_ms: self.started_at_ms,
             worker: worker.to_owned(),

@@ -8,7 +8,8 @@ use crate::commands::{
     caption::CaptionArguments, eval::EvalArguments, executor::ExecutorArguments,
     model::ModelCommand, report::ReportArguments, runs::RunsArguments,
     scheduler::SchedulerArguments, sql::SqlArguments, status::StatusArguments,
-    synth::SynthArguments, train::TrainArguments, vacuum::VacuumArguments,
+    synth::SynthArguments, train::TrainArguments, transcribe::TranscribeArguments,
+    vacuum::VacuumArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -26,6 +27,7 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   eventide caption talk.mp4 --bundle models/m  what happens in one video, and when
+  eventide transcribe talk.mp4 --model models/w  what is said in it, and when
   eventide check jobs/nightly.toml             is the job file right, are its stores there?
   eventide plan  jobs/nightly.toml             what would be done, and what it would cost
   eventide index jobs/nightly.toml             do it; run it again after any interruption
@@ -86,6 +88,8 @@ pub(crate) enum Command {
     Check(JobArguments),
     /// Caption one video, without a job or tables: what to try first.
     Caption(CaptionArguments),
+    /// Say what is said in videos and sounds, and when: subtitles by speech recognition.
+    Transcribe(TranscribeArguments),
     /// Make a model bundle of a released checkpoint; look at one, check it, try it.
     Model {
         /// What to do.
@@ -135,6 +139,9 @@ pub(crate) struct JobArguments {
     /// Where the model bundle is, instead of the job's `model.bundle`.
     #[arg(long, env = "EVENTIDE_BUNDLE", value_name = "URI")]
     pub(crate) bundle: Option<String>,
+    /// Where the speech bundle is, instead of the job's `speech.bundle`.
+    #[arg(long, env = "EVENTIDE_SPEECH_BUNDLE", value_name = "URI")]
+    pub(crate) speech_bundle: Option<String>,
     /// Use a bundle whose weights are random; its captions mean nothing.
     #[arg(long)]
     pub(crate) allow_untrained: bool,

@@ -17,6 +17,7 @@ pub(crate) mod sql;
 pub(crate) mod status;
 pub(crate) mod synth;
 pub(crate) mod train;
+pub(crate) mod transcribe;
 pub(crate) mod vacuum;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -111,6 +112,7 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
             "check the address, the network, and what the environment says of the store: AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...",
         ),
         Error::Bundle { .. } => Some("check that the folder is a whole bundle of this version"),
+        Error::Language { .. } => Some("`eventide model inspect BUNDLE` says which it knows"),
         Error::Scheduler { .. } => Some(
             "check that the scheduler runs and listens at this address; then run the same command again: what has been finished is kept",
         ),
@@ -193,6 +195,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Vacuum(vacuum) => vacuum::run(&vacuum, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Caption(caption) => caption::run(&caption, &stores).await,
+            Command::Transcribe(transcribe) => transcribe::run(&transcribe, &common, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
             Command::Model { command } => model::run(&command, &stores).await,
             Command::Eval(eval) => eval::run(&eval, &common, &stores).await,
@@ -225,6 +228,7 @@ fn night_on(job: &JobArguments, cluster: Option<&str>) -> Result<Night, Stop> {
     let overrides = Overrides {
         tables: job.tables.as_deref(),
         bundle: job.bundle.as_deref(),
+        speech_bundle: job.speech_bundle.as_deref(),
         allow_untrained: job.allow_untrained,
         cluster,
     };
@@ -265,9 +269,9 @@ fn warn_of_open_port(listen: std::net::IpAddr, secret: Option<&Secret>) {
     }
 }
 
-/// The worker that this process is. It needs ONNX Runtime if it has a model to run.
+/// The worker that this process is.
 fn worker(
-    has_model: bool,
+    needs_runtime: bool,
     tools: &ToolArguments,
     videos_in_flight: Option<usize>,
 ) -> Result<Worker, Stop> {
@@ -281,10 +285,10 @@ fn worker(
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot make the cache folder `{}`", cache.display()))
         .map_err(Stop::bad_job)?;
-    let onnxruntime = if has_model {
+    let onnxruntime = if needs_runtime {
         environment::onnxruntime(tools).map_err(Stop::bad_job)?
     } else {
-        std::path::PathBuf::new() // events come from speech
+        std::path::PathBuf::new() // there is no model
     };
     let sandbox = Sandbox::report();
     if sandbox.lacks_a_mechanism() {

@@ -14,6 +14,9 @@ use crate::arguments::ToolArguments;
 /// How the names of variables begin that are settings of object stores.
 const STORE_SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
+/// The file of Silero's voice detector that reads many frames a run.
+const VOICE_DETECTOR: &str = "silero_vad_16k_sequence.onnx";
+
 /// A tool that the work needs is missing.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum ToolError {
@@ -27,6 +30,11 @@ pub(crate) enum ToolError {
         "name it by --onnxruntime or ORT_DYLIB_PATH; it is in the PyPI package `onnxruntime`, and in a checkout `cargo xtask setup` fetches it"
     ))]
     MissingRuntime,
+    #[error("cannot find the voice detector `{name}`", name = VOICE_DETECTOR)]
+    #[diagnostic(help(
+        "name it by --voice; it is in the PyPI package `silero-vad` (MIT), and in a checkout `cargo xtask setup` fetches it"
+    ))]
+    MissingVoice,
     #[error("cannot find `java`, which METEOR runs on")]
     #[diagnostic(help(
         "install it (Debian: `apt install default-jre-headless`), or name it by --java, or its folder by --tools or EVENTIDE_TOOLS; in a checkout, `cargo xtask setup` does it"
@@ -113,6 +121,23 @@ pub(crate) fn java(named: Option<&Path>, tools: Option<&Path>) -> Result<PathBuf
         .or_else(|| in_folder(tools, "java"))
         .or_else(|| in_path("java"))
         .ok_or(ToolError::MissingJava)
+}
+
+/// The voice detector that was named, or that of the folder of a Whisper, or that of the tools.
+///
+/// # Errors
+/// When it is nowhere to be found.
+pub(crate) fn voice_detector(
+    named: Option<&Path>,
+    whisper: &Path,
+    tools: &ToolArguments,
+) -> Result<PathBuf, ToolError> {
+    let of_tools = || in_folder(Some(&tools.tools.as_deref()?.join("silero-vad")), VOICE_DETECTOR);
+    named
+        .map(Path::to_path_buf)
+        .or_else(|| in_folder(Some(whisper), VOICE_DETECTOR))
+        .or_else(of_tools)
+        .ok_or(ToolError::MissingVoice)
 }
 
 /// The ONNX Runtime library.

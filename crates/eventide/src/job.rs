@@ -1,6 +1,8 @@
 //! The job file: what it may say, and what is wrong where it says something else.
 
 mod cluster;
+mod language;
+mod speech;
 
 use std::{
     fs,
@@ -20,6 +22,9 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub(crate) use language::LanguageOption;
+pub(crate) use speech::{SpeechSection, confidence};
+
 /// Address space below which the media tools do not even start.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(256);
 /// Time below which no video can be looked at.
@@ -34,6 +39,9 @@ pub(crate) struct JobFile {
     /// What captions it.
     #[serde(default)]
     pub(crate) model: ModelSection,
+    /// What hears what is said, where `corpus.transcripts` names `asr`.
+    #[serde(default)]
+    pub(crate) speech: SpeechSection,
     /// What is captioned and how.
     #[serde(default)]
     pub(crate) captioning: CaptioningOptions,
@@ -158,6 +166,7 @@ impl Default for RunSection {
 pub(crate) struct Overrides<'a> {
     pub(crate) tables: Option<&'a str>,
     pub(crate) bundle: Option<&'a str>,
+    pub(crate) speech_bundle: Option<&'a str>,
     pub(crate) allow_untrained: bool,
     pub(crate) cluster: Option<&'a str>,
 }
@@ -223,6 +232,7 @@ impl JobFile {
         check_captioning(&self.captioning, &self.corpus.transcripts).map_err(broken)?;
         check_limits(&self.limits).map_err(broken)?;
         let model = self.model.resolve(self.captioning.source, folder, overrides);
+        let speech = self.speech.resolve(&self.corpus.transcripts, folder, overrides);
         Ok(Night {
             job: self.run.name.clone().unwrap_or(stem),
             transcripts: self.corpus.transcripts.clone(),
@@ -230,6 +240,7 @@ impl JobFile {
             captioning: self.captioning,
             limits: self.limits,
             model: model.map_err(broken)?,
+            speech: speech.map_err(broken)?,
             tables: overrides.tables.map_or_else(
                 || anchored(&self.tables.uri, folder),
                 |tables| anchored(tables, Path::new(".")),
@@ -321,6 +332,14 @@ fn check_captioning(
             "`captioning.source` is `speech`, and `corpus.transcripts` is empty",
             "set `corpus.transcripts = [\"sidecar\", \"embedded\"]`",
         ));
+    }
+    for (index, source) in transcripts.iter().enumerate() {
+        if transcripts[..index].contains(source) {
+            return Err(BrokenRule::new(
+                format!("`corpus.transcripts` names `{}` twice", source.name()),
+                "once is enough: what is tried first comes first",
+            ));
+        }
     }
     if let WindowOption::Length(length) = captioning.window
         && captioning.overlap >= length
@@ -462,6 +481,37 @@ mod tests {
         "`corpus.transcripts` is empty",
         Some("sidecar")
     )]
+    #[case::no_speech_bundle(
+        "transcripts = ['asr']\n[captioning]\nsource = 'speech'",
+        "there is no `speech.bundle`",
+        Some("name a speech bundle")
+    )]
+    #[case::idle_recogniser(
+        "[captioning]\nsource = 'speech'\n[speech]\nbundle = 'w'",
+        "`corpus.transcripts` does not name `asr`",
+        Some("[\"sidecar\", \"embedded\", \"asr\"]")
+    )]
+    #[case::same_source_twice(
+        "transcripts = ['sidecar', 'sidecar']\n[captioning]\nsource = 'speech'",
+        "names `sidecar` twice",
+        Some("once")
+    )]
+    #[case::misspelt_transcript(
+        "transcripts = ['sidecars']",
+        "unknown variant `sidecars`",
+        Some("did you mean `sidecar`?")
+    )]
+    #[case::no_language("[speech]\nlanguage = 'german'", "expected `auto` or the code", None)]
+    #[case::no_confidence(
+        "transcripts = ['asr']\n[captioning]\nsource = 'speech'\n[speech]\nbundle = 'w'\nmin-confidence = 2.0",
+        "`speech.min-confidence`: `2` is not from 0 to 1",
+        Some("0 keeps all")
+    )]
+    #[case::short_sentences(
+        "transcripts = ['asr']\n[captioning]\nsource = 'speech'\n[speech]\nbundle = 'w'\nlongest-sentence = '10ms'",
+        "`speech.longest-sentence`",
+        Some("30s")
+    )]
     #[case::no_shards(
         "[captioning]\nsource = 'speech'\n[run]\nshard-size = '0 B'",
         "`run.shard-size` is 0",
@@ -500,10 +550,35 @@ mod tests {
     }
 
     #[test]
+    fn a_recogniser_is_where_the_job_says_it_is() {
+        let more = "transcripts = ['sidecar', 'asr']\n[captioning]\nsource = 'speech'\n[speech]\nbundle = '../w'\n\
+                    language = 'de'\nmin-confidence = 0.5\nbeams = 1\nlongest-sentence = '9s'\nprevious-text = true";
+        let night = load(&format!("{LEAST}{more}")).unwrap();
+        let speech = night.speech.unwrap();
+        assert_eq!((speech.bundle.as_str(), speech.device), ("/w", Device::Cpu));
+        let listening = eventide_pipeline::ListeningOptions {
+            language: Some("de".to_owned()),
+            min_confidence: 0.5,
+            beams: std::num::NonZeroU32::MIN,
+            previous_text: true,
+            longest_sentence: Duration::from_secs(9),
+        };
+        assert_eq!(speech.listening, listening);
+        let plain =
+            "transcripts = ['asr']\n[captioning]\nsource = 'speech'\n[speech]\nbundle = 'w'";
+        let plain = load(&format!("{LEAST}{plain}")).unwrap().speech.unwrap();
+        assert_eq!(plain.listening, eventide_pipeline::ListeningOptions::default());
+    }
+
+    #[test]
     fn flags_win_over_the_file() {
         let path = Path::new("/jobs/nightly.toml");
-        let overrides =
-            Overrides { tables: Some("s3://lake/t"), bundle: Some("/b"), ..Overrides::default() };
+        let overrides = Overrides {
+            tables: Some("s3://lake/t"),
+            bundle: Some("/b"),
+            allow_untrained: true,
+            ..Overrides::default()
+        };
         let night = parse::<JobFile>(path, LEAST).unwrap().resolve(path, &overrides).unwrap();
         assert_eq!(night.tables, "s3://lake/t");
         assert_eq!(night.model.unwrap().bundle, "/b");

@@ -59,12 +59,15 @@ fn run_text(run: &RunRow) -> String {
             ),
         ),
     ];
-    let versions = (run.events_version, run.videos_version);
+    let versions = [run.events_version, run.videos_version, run.transcripts_version];
     rows.push((
         "published",
         match versions {
-            (None, None) => "nothing had changed".to_owned(),
-            (events, videos) => format!("events {}, videos {}", version(events), version(videos)),
+            [None, None, None] => "nothing had changed".to_owned(),
+            versions => {
+                let [events, videos, transcripts] = versions.map(version);
+                format!("events {events}, videos {videos}, transcripts {transcripts}")
+            }
         },
     ));
     two_columns(&rows)
@@ -181,7 +184,7 @@ fn captions_json(outcome: &Outcome, form: Form, told: &[Told]) -> serde_json::Va
         "status": outcome.status.as_str(),
         "remark": outcome.failure.as_ref().map(|failure| &failure.reason),
         "duration_ms": outcome.media.duration_us.map(|us| us / 1000),
-        "transcript_source": outcome.transcript_source.as_str(),
+        "transcript_source": outcome.transcript.source.as_str(),
         "frames_used": outcome.frames_used,
         what: told.collect::<Vec<_>>(),
     })
@@ -206,7 +209,7 @@ fn captions_text(outcome: &Outcome, form: Form, told: &[Told]) -> String {
 }
 
 /// Subtitles as WebVTT. Captions hold no line breaks; what would be markup is written as text.
-fn web_vtt(told: &[Told]) -> String {
+pub(crate) fn web_vtt(told: &[Told]) -> String {
     let mut text = "WEBVTT\n".to_owned();
     for Told { span, caption, .. } in told.iter().filter(|told| !told.caption.is_empty()) {
         let (start, end) = (timecode(span.start_ms()), timecode(span.end_ms()));

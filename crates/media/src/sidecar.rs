@@ -41,7 +41,7 @@ pub fn parse_sidecar(
         SidecarFormat::Json => whisper(&text)?,
     };
     let language = language.map(str::to_owned).or(spoken).filter(|language| !language.is_empty());
-    Ok(Transcript { source: TranscriptSource::Sidecar, language, cues })
+    Ok(Transcript { source: TranscriptSource::Sidecar, language, cues, confidences: Vec::new() })
 }
 
 fn damaged(detail: impl Into<String>) -> Error {

@@ -40,8 +40,19 @@ pub enum Error {
     /// The thread that owns the model has ended.
     #[error("the captioner has stopped")]
     CaptionerStopped,
+    /// The recogniser failed, and not because of the video.
+    #[error("the recogniser cannot hear `{uri}`, nor would it any other video")]
+    Recognition {
+        /// The video that it was at.
+        uri: String,
+        /// What happened.
+        source: Box<crate::TranscriptionError>,
+    },
+    /// Speech is to be recognised, and nothing was loaded that does it.
+    #[error("there is no recogniser")]
+    NoRecogniser,
     /// The system refused a thread.
-    #[error("cannot start the captioner thread")]
+    #[error("cannot start the thread of a model")]
     Thread(#[source] io::Error),
     /// The model could not be loaded.
     #[error("cannot load the model bundle")]
@@ -58,7 +69,10 @@ impl Error {
                 source.kind() != io::ErrorKind::PermissionDenied
             }
             Self::Inference { source, .. } => source.is_transient(),
-            Self::CaptionerStopped | Self::Model(_) => false,
+            Self::CaptionerStopped
+            | Self::Recognition { .. }
+            | Self::NoRecogniser
+            | Self::Model(_) => false,
         }
     }
 }

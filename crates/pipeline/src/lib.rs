@@ -1,6 +1,6 @@
 //! One video in, one outcome out.
 //!
-//! [`Pipeline::index`] takes a [`WorkItem`](eventide_schema::WorkItem) through fetch, probe, words,
+//! [`Pipeline::index`] takes a [`WorkItem`](eventide_schema::WorkItem) through fetch, probe, words (read or recognised),
 //! sample, encode, generate and parse. A bad video is an [`Outcome`](eventide_schema::Outcome) that
 //! says why; only trouble that has nothing to do with the video, such as a store that is down, is an
 //! [`Error`]. Media children are waited for, the model runs on threads of its own ([`Captioner`]),
@@ -22,10 +22,13 @@ pub use captioner::{Captioner, ModelInfo};
 pub use error::Error;
 pub use fetch::{Located, Scratch, Sources};
 pub use options::{
-    CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption, WindowOption,
+    CaptioningOptions, CaptioningSource, LimitOptions, ListeningOptions, TranscriptOption,
+    WindowOption,
 };
 pub use sample::{Sampled, features_in_place, sample};
 pub use speech::sentences;
-pub use transcriber::{Transcriber, TranscriptionError, TranscriptionOptions};
+pub use transcriber::{
+    Listening, Recognition, Transcriber, Transcription, TranscriptionError, TranscriptionOptions,
+};
 pub use video::{Effort, Pipeline, Watcher};
 pub use window::windows;

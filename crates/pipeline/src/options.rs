@@ -3,8 +3,11 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use bytesize::ByteSize;
+use eventide_model::speech::{RecognitionOptions, sentences::SentenceOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
+
+use crate::TranscriptionOptions;
 
 /// The section `[captioning]` of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -110,6 +113,72 @@ pub enum TranscriptOption {
     Sidecar,
     /// A subtitle stream inside the video.
     Embedded,
+    /// What a recogniser hears in its sound.
+    Asr,
+}
+
+impl TranscriptOption {
+    /// The word in a job.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar",
+            Self::Embedded => "embedded",
+            Self::Asr => "asr",
+        }
+    }
+}
+
+/// What is asked of a recogniser: all that changes what it hears, but for the model. Plain data, for the digest of
+/// the parameters too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListeningOptions {
+    /// The language that is spoken, as Whisper's code; `None` finds it out.
+    pub language: Option<String>,
+    /// Sentences that are less probable than this are left out, in 0..1.
+    pub min_confidence: f32,
+    /// Texts that are followed side by side.
+    pub beams: NonZeroU32,
+    /// Whether each window is told what was said before it.
+    pub previous_text: bool,
+    /// A sentence is not longer than this.
+    pub longest_sentence: Duration,
+}
+
+impl Default for ListeningOptions {
+    fn default() -> Self {
+        Self {
+            language: None,
+            min_confidence: 0.0,
+            beams: NonZeroU32::new(5).expect("not zero"),
+            previous_text: false,
+            longest_sentence: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ListeningOptions {
+    /// How windows are recognised.
+    #[must_use]
+    pub fn recognition(&self) -> RecognitionOptions {
+        RecognitionOptions { beams: self.beams.get() as usize, ..RecognitionOptions::default() }
+    }
+
+    /// How a video is transcribed that may take `wall`.
+    #[must_use]
+    pub fn transcription(&self, wall: Duration) -> TranscriptionOptions {
+        let longest = self.longest_sentence.as_millis() * 16; // samples of 16 kHz
+        TranscriptionOptions {
+            language: self.language.clone(),
+            least_confidence: self.min_confidence,
+            connected: self.previous_text,
+            sentences: SentenceOptions {
+                longest: u64::try_from(longest).unwrap_or(u64::MAX),
+                ..SentenceOptions::default()
+            },
+            wall,
+        }
+    }
 }
 
 /// The section `[limits]` of a job: what one video may cost.

@@ -7,8 +7,9 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use eventide_media::{Media, Probe};
@@ -32,6 +33,55 @@ const WAITING: usize = 8;
 const PIECES: usize = 4;
 /// Samples that the voice detector hears at once: 8 seconds.
 const BLOCK: usize = 8 * 16_000;
+
+/// What recognises the speech of videos, and what is asked of it.
+#[derive(Debug, Clone)]
+pub struct Recognition {
+    /// The recogniser.
+    pub transcriber: Transcriber,
+    /// What is asked of it.
+    pub options: TranscriptionOptions,
+    /// Stands for all that decides what is heard in a sound: bundle and options.
+    pub digest: String,
+}
+
+/// How far the sound of a video is listened to, for whoever shows it.
+#[derive(Debug, Default)]
+pub struct Listening {
+    length_us: AtomicU64,
+    heard_us: AtomicU64,
+}
+
+impl Listening {
+    /// The length of the video in microseconds; 0 while it is not known.
+    #[must_use]
+    pub fn length_us(&self) -> u64 {
+        self.length_us.load(Ordering::Relaxed)
+    }
+
+    /// How much of that was heard.
+    #[must_use]
+    pub fn heard_us(&self) -> u64 {
+        self.heard_us.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_length(&self, length_us: i64) {
+        self.length_us.store(u64::try_from(length_us).unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    fn hear(&self, samples: u64) {
+        self.heard_us.fetch_add(samples * 125 / 2, Ordering::Relaxed);
+    }
+}
+
+/// What is said in a sound.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transcription {
+    /// The sentences.
+    pub transcript: Transcript,
+    /// How long the recogniser was busy with it.
+    pub device: Duration,
+}
 
 /// What is asked of a transcript.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,8 +142,8 @@ impl TranscriptionError {
     }
 }
 
-/// The way back of an answer.
-type Reply<T> = oneshot::Sender<Result<T, TranscriptionError>>;
+/// The way back of an answer, and of how long the recogniser was busy with it.
+type Reply<T> = oneshot::Sender<Result<(T, Duration), TranscriptionError>>;
 /// The listener, unless the sound is over, and the windows that are complete.
 type Listened = (Option<Box<Listener>>, Vec<SpeechWindow>);
 
@@ -158,7 +208,7 @@ impl Transcriber {
     }
 
     /// What is said in the sound of stream `index`, in sentences whose times count from the first
-    /// picture. Dropping the future cancels it.
+    /// picture. `listening` is told how far it is. Dropping the future cancels it.
     ///
     /// # Errors
     /// [`TranscriptionError`].
@@ -168,24 +218,27 @@ impl Transcriber {
         (file, probe): (&Path, &Probe),
         index: u32,
         options: &TranscriptionOptions,
-    ) -> Result<Transcript, TranscriptionError> {
+        listening: &Listening,
+    ) -> Result<Transcription, TranscriptionError> {
         let (sender, pieces) = mpsc::channel(PIECES);
         let decoding = async {
             let decoded = media.sound(file, probe, index, options.wall, sender).await;
             decoded.map_err(TranscriptionError::Sound)
         };
-        let (_, heard) = tokio::try_join!(decoding, self.listen(pieces, options))?;
-        Ok(transcript(&heard, options))
+        let hearing = self.listen(pieces, options, listening);
+        let (_, (heard, device)) = tokio::try_join!(decoding, hearing)?;
+        Ok(Transcription { transcript: transcript(&heard, options), device })
     }
 
     async fn listen(
         &self,
         mut pieces: mpsc::Receiver<Vec<f32>>,
         options: &TranscriptionOptions,
-    ) -> Result<Vec<Heard>, TranscriptionError> {
+        listening: &Listening,
+    ) -> Result<(Vec<Heard>, Duration), TranscriptionError> {
         let mut conversation = Conversation::new(options.language.clone(), options.connected);
         let mut listener = Some(Box::<Listener>::default());
-        let mut block = Vec::new();
+        let (mut block, mut device) = (Vec::new(), Duration::ZERO);
         while let Some(heard_so_far) = listener.take() {
             let piece = pieces.recv().await;
             let over = piece.is_none();
@@ -195,17 +248,21 @@ impl Transcriber {
                 continue;
             }
             let samples = std::mem::take(&mut block);
-            let heard = self.hear(heard_so_far, samples, over).await?;
-            listener = heard.0;
-            conversation.add(heard.1);
+            let length = samples.len() as u64;
+            let ((rest, windows), busy) = self.hear(heard_so_far, samples, over).await?;
+            listener = rest;
+            device += busy;
+            conversation.add(windows);
             while conversation.waiting() >= if over { 1 } else { self.batch } {
                 let requests = conversation.next(self.batch);
                 let heard =
                     try_join_all(requests.iter().map(|request| self.recognise(request))).await?;
-                conversation.hear(requests, heard);
+                device += heard.iter().map(|(_, busy)| *busy).sum::<Duration>();
+                conversation.hear(requests, heard.into_iter().map(|(heard, _)| heard).collect());
             }
+            listening.hear(length);
         }
-        Ok(conversation.into_heard())
+        Ok((conversation.into_heard(), device))
     }
 
     async fn hear(
@@ -213,14 +270,14 @@ impl Transcriber {
         listener: Box<Listener>,
         samples: Vec<f32>,
         over: bool,
-    ) -> Result<Listened, TranscriptionError> {
+    ) -> Result<(Listened, Duration), TranscriptionError> {
         let (reply, answer) = oneshot::channel();
         let ask = Ask::Hear { listener, samples, over, reply };
         self.asks.send(ask).await.map_err(|_| TranscriptionError::Stopped)?;
         answer.await.map_err(|_| TranscriptionError::Stopped)?
     }
 
-    async fn recognise(&self, request: &Request) -> Result<Heard, TranscriptionError> {
+    async fn recognise(&self, request: &Request) -> Result<(Heard, Duration), TranscriptionError> {
         let (reply, answer) = oneshot::channel();
         let ask = Ask::Recognise { request: request.clone(), reply };
         self.asks.send(ask).await.map_err(|_| TranscriptionError::Stopped)?;
@@ -235,7 +292,9 @@ fn serve(mut recogniser: Recogniser, mut inbox: mpsc::Receiver<Ask>, batch: usiz
         match ask {
             Ask::Hear { listener, samples, over, reply } => {
                 if !reply.is_closed() {
+                    let started = Instant::now();
                     let heard = guarded(|| hear(&mut recogniser, *listener, &samples, over));
+                    let heard = heard.map(|heard| (heard, started.elapsed()));
                     let _ = reply.send(heard); // a failed send means that the caller was cancelled
                 }
             }
@@ -280,11 +339,13 @@ fn recognise(recogniser: &mut Recogniser, mut windows: Vec<Wanted>) {
     windows.retain(|(_, reply)| !reply.is_closed());
     let requests: Vec<Request> = windows.iter().map(|(request, _)| request.clone()).collect();
     let all_gone = || windows.iter().all(|(_, reply)| reply.is_closed());
+    let started = Instant::now();
     let heard = guarded(|| recogniser.recognise(&requests, &all_gone));
     match heard {
         Ok(heard) => {
+            let share = started.elapsed() / u32::try_from(windows.len().max(1)).unwrap_or(1);
             for ((_, reply), heard) in windows.into_iter().zip(heard) {
-                let _ = reply.send(Ok(heard));
+                let _ = reply.send(Ok((heard, share)));
             }
         }
         Err(error) if windows.len() <= 1 => {
@@ -308,18 +369,22 @@ fn guarded<T>(
 fn transcript(heard: &[Heard], options: &TranscriptionOptions) -> Transcript {
     let words: Vec<Word> = heard.iter().flat_map(|heard| heard.words.iter().cloned()).collect();
     let spoken = heard.iter().find(|heard| !heard.words.is_empty());
-    let microseconds = |sample: u64| i64::try_from(sample * 125 / 2).unwrap_or(i64::MAX);
-    let cues = sentences(&words, &options.sentences)
+    // Whole milliseconds, which is what the tables keep: what is read there again is what was heard.
+    let start = |sample: u64| i64::try_from(sample / 16 * 1000).unwrap_or(i64::MAX);
+    let end = |sample: u64| i64::try_from(sample.div_ceil(16) * 1000).unwrap_or(i64::MAX);
+    let (cues, confidences) = sentences(&words, &options.sentences)
         .into_iter()
         .filter(|sentence| sentence.confidence >= options.least_confidence)
-        .map(|sentence| Cue {
-            span: TimeSpan::new(microseconds(sentence.span.start), microseconds(sentence.span.end)),
-            text: sentence.text,
-        });
+        .map(|sentence| {
+            let span = TimeSpan::new(start(sentence.span.start), end(sentence.span.end));
+            (Cue { span, text: sentence.text }, sentence.confidence)
+        })
+        .unzip();
     Transcript {
         source: TranscriptSource::Asr,
         language: spoken.map(|heard| heard.language.clone()),
-        cues: cues.collect(),
+        cues,
+        confidences,
     }
 }
 
@@ -354,5 +419,6 @@ mod tests {
         assert_eq!(transcript.language.as_deref(), Some("en"));
         let span = TimeSpan::new(1_000_000, 3_500_000);
         assert_eq!(transcript.cues, [Cue { span, text: "Add the salt.".to_owned() }]);
+        assert!((transcript.confidences[0] - 0.9).abs() < 1e-6, "{transcript:?}");
     }
 }

@@ -10,14 +10,14 @@ use eventide_media::{FrameRequest, Media, Probe, parse_sidecar};
 use eventide_model::{Parsed, frames, manifest::Manifest};
 use eventide_schema::{
     Costs, Cue, Event, EventSource, Failure, MediaFacts, Outcome, Sidecar, Stage, Status, TimeSpan,
-    Transcript, TranscriptSource, Video, WorkItem,
+    Transcript, Video, WorkItem,
 };
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use tracing::{debug, info, warn};
 
 use crate::{
-    Captioner, CaptioningOptions, CaptioningSource, Error, LimitOptions, Scratch, Sources,
-    TranscriptOption,
+    Captioner, CaptioningOptions, CaptioningSource, Error, LimitOptions, Listening, Recognition,
+    Scratch, Sources, TranscriptOption, Transcription, TranscriptionError,
     captioner::{Answer, Refusal, Window, panic_text},
     fetch::{Fetched, Trouble, fetch, read_sidecar},
     sample::Sampled,
@@ -45,6 +45,8 @@ pub struct Pipeline {
     pub media: Media,
     /// The model; `None` where events come from speech.
     pub captioner: Option<Captioner>,
+    /// What recognises speech; `None` where `transcripts` does not name it.
+    pub speech: Option<Recognition>,
     /// Where videos are read from.
     pub sources: Arc<dyn Sources>,
     /// Disk space for copies of remote videos.
@@ -83,6 +85,22 @@ enum Question<'a> {
     Events,
     /// What happens in each of these spans.
     Clips(&'a [TimeSpan]),
+    /// What is said. There may be sound and no pictures.
+    Words,
+}
+
+/// What is known of the speech of a video, and who is told of the rest.
+#[derive(Debug, Clone, Copy)]
+struct Hearing<'a> {
+    /// What the recogniser has heard in it before.
+    known: Option<&'a Transcript>,
+    listening: &'a Listening,
+}
+
+impl<'a> Hearing<'a> {
+    fn new(listening: &'a Listening) -> Self {
+        Self { known: None, listening }
+    }
 }
 
 /// A part of a video that the model sees at once.
@@ -106,7 +124,8 @@ fn failure(stage: Stage, reason_code: &str, reason: String) -> Failure {
 struct Draft {
     stage: Stage,
     media: MediaFacts,
-    transcript_source: TranscriptSource,
+    transcript: Transcript,
+    heard: bool,
     windows: u32,
     frames_used: u32,
     frames_missing: u32,
@@ -149,7 +168,8 @@ impl Draft {
             status,
             failure: self.remark,
             media: self.media,
-            transcript_source: self.transcript_source,
+            transcript: self.transcript,
+            heard: self.heard,
             windows: self.windows,
             frames_used: self.frames_used,
             frames_missing: self.frames_missing,
@@ -167,7 +187,8 @@ impl Notes {
         Self(Mutex::new(Draft {
             stage: Stage::Fetch,
             media: MediaFacts::default(),
-            transcript_source: TranscriptSource::None,
+            transcript: Transcript::default(),
+            heard: false,
             windows: 0,
             frames_used: 0,
             frames_missing: 0,
@@ -207,7 +228,17 @@ impl Pipeline {
     /// # Errors
     /// Only for trouble that has nothing to do with the video; see [`Error`].
     pub async fn index(&self, item: WorkItem) -> Result<Outcome, Error> {
-        self.answer(item, Question::Events).await
+        self.answer(item, Question::Events, Hearing::new(&Listening::default())).await
+    }
+
+    /// The same of a video whose sound the same recogniser has heard before: it is not asked again.
+    ///
+    /// # Errors
+    /// As [`Pipeline::index`].
+    pub async fn index_heard(&self, item: WorkItem, heard: &Transcript) -> Result<Outcome, Error> {
+        let listening = Listening::default();
+        let hearing = Hearing { known: Some(heard), listening: &listening };
+        self.answer(item, Question::Events, hearing).await
     }
 
     /// Captions given spans of one video, each by itself: one event a span, whose caption is all that is
@@ -217,15 +248,34 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::index`].
     pub async fn clips(&self, item: WorkItem, clips: &[TimeSpan]) -> Result<Outcome, Error> {
-        self.answer(item, Question::Clips(clips)).await
+        self.answer(item, Question::Clips(clips), Hearing::new(&Listening::default())).await
+    }
+
+    /// What is said in one video, or in a file that is sound alone: the outcome has a transcript and no
+    /// events. `listening` is told how far it is.
+    ///
+    /// # Errors
+    /// As [`Pipeline::index`].
+    pub async fn transcribe(
+        &self,
+        item: WorkItem,
+        listening: &Listening,
+    ) -> Result<Outcome, Error> {
+        self.answer(item, Question::Words, Hearing::new(listening)).await
     }
 
     #[tracing::instrument(name = "video", skip_all, fields(video = %item.video.video_id, uri = %item.video.uri, attempt = item.attempt))]
-    async fn answer(&self, item: WorkItem, question: Question<'_>) -> Result<Outcome, Error> {
+    async fn answer(
+        &self,
+        item: WorkItem,
+        question: Question<'_>,
+        hearing: Hearing<'_>,
+    ) -> Result<Outcome, Error> {
         let started = Instant::now();
         let notes = Notes::new();
         let media = self.media.metered();
-        let way = Way { pipeline: self, media: &media, video: &item.video, notes: &notes };
+        let (video, notes_of) = (&item.video, &notes);
+        let way = Way { pipeline: self, media: &media, video, notes: notes_of, hearing };
         let followed = AssertUnwindSafe(way.follow(question)).catch_unwind();
         let ended = match tokio::time::timeout(self.limits.wall, followed).await {
             Ok(Ok(ended)) => ended,
@@ -268,6 +318,7 @@ struct Way<'a> {
     media: &'a Media,
     video: &'a Video,
     notes: &'a Notes,
+    hearing: Hearing<'a>,
 }
 
 impl Way<'_> {
@@ -280,12 +331,16 @@ impl Way<'_> {
         let probed = self.notes.during(Stage::Probe, self.media.probe(&fetched.path)).await;
         let probe = probed.map_err(|e| self.media_trouble(Stage::Probe, e))?.value;
         self.notes.note(|draft| draft.media = probe.facts());
-        probe.require_video(&fetched.path).map_err(|e| self.media_trouble(Stage::Probe, e))?;
+        self.hearing.listening.set_length(probe.duration_us);
+        if !matches!(question, Question::Words) {
+            probe.require_video(&fetched.path).map_err(|e| self.media_trouble(Stage::Probe, e))?;
+        }
 
         let transcript = self.notes.during(Stage::Words, self.words(&fetched, &probe)).await?;
-        self.notes.note(|draft| draft.transcript_source = transcript.source);
+        self.notes.note(|draft| draft.transcript = transcript.clone());
 
         match (question, captioning.source) {
+            (Question::Words, _) => Ok(Vec::new()),
             (Question::Events, CaptioningSource::Speech) => {
                 Ok(self.speech_events(&transcript, &probe))
             }
@@ -331,6 +386,7 @@ impl Way<'_> {
                 TranscriptOption::Embedded => {
                     self.heard(self.embedded_words(fetched, probe).await)?
                 }
+                TranscriptOption::Asr => self.heard(self.recognised_words(fetched, probe).await)?,
             };
             if let Some(transcript) = found {
                 return Ok(transcript);
@@ -389,6 +445,46 @@ impl Way<'_> {
         };
         let read = self.media.embedded_cues(&fetched.path, probe, stream.index).await;
         Ok(read.map_err(|e| self.media_trouble(Stage::Words, e))?.value)
+    }
+
+    /// What the recogniser hears in the first sound stream; nothing where there is none.
+    async fn recognised_words(
+        self,
+        fetched: &Fetched,
+        probe: &Probe,
+    ) -> Result<Transcript, Trouble> {
+        if let Some(known) = self.hearing.known {
+            self.notes.note(|draft| draft.heard = true);
+            info!(sentences = known.cues.len(), "heard before");
+            return Ok(known.clone());
+        }
+        let Some(stream) = probe.audio.first() else { return Ok(Transcript::default()) };
+        let recognition = self.pipeline.speech.as_ref();
+        let Recognition { transcriber, options, .. } =
+            recognition.ok_or(Trouble::Run(Error::NoRecogniser))?;
+        let file = (fetched.path.as_path(), probe);
+        let listening = self.hearing.listening;
+        let asked = transcriber.transcribe(self.media, file, stream.index, options, listening);
+        let heard = asked.await.map_err(|error| self.speech_trouble(error))?;
+        let Transcription { transcript, device } = heard;
+        self.notes.note(|draft| {
+            draft.heard = true;
+            draft.costs.device_ms += millis(device);
+        });
+        info!(sentences = transcript.cues.len(), language = transcript.language, "listened");
+        Ok(transcript)
+    }
+
+    /// Trouble with a recogniser as a failure of this video, or of the run where it would fail at any.
+    fn speech_trouble(self, error: TranscriptionError) -> Trouble {
+        match (error.reason_code(), error) {
+            (_, TranscriptionError::Sound(source)) => self.media_trouble(Stage::Words, source),
+            (Some(code), error) => failure(Stage::Words, code, chain(&error)).into(),
+            (None, error) => {
+                let (uri, source) = (self.video.uri.clone(), Box::new(error));
+                Trouble::Run(Error::Recognition { uri, source })
+            }
+        }
     }
 
     fn speech_events(self, transcript: &Transcript, probe: &Probe) -> Vec<Event> {

@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use eventide_media::{Limits, Media, Tools as MediaTools};
 use eventide_model::{
     runtime::{Runtime, SessionOptions},
     speech::{RecognitionOptions, SpeechBundle},
 };
-use eventide_pipeline::{Transcriber, TranscriptionOptions};
+use eventide_pipeline::{Listening, Transcriber, TranscriptionOptions};
 use eventide_schema::{Transcript, TranscriptSource};
 use eventide_testkit::{tools, whisper};
 use eventide_training::Style;
@@ -47,7 +47,14 @@ async fn transcript(transcriber: &Transcriber, path: &Path) -> Transcript {
     let probe = media.probe(path).await.unwrap().value;
     let index = probe.audio[0].index;
     let options = TranscriptionOptions::default();
-    transcriber.transcribe(&media, (path, &probe), index, &options).await.unwrap()
+    let listening = Listening::default();
+    let asked = transcriber.transcribe(&media, (path, &probe), index, &options, &listening);
+    let found = asked.await.unwrap();
+    // All of the sound was heard, to the last piece.
+    let length = u64::try_from(probe.duration_us).unwrap();
+    assert!(listening.heard_us().abs_diff(length) < 100_000, "{listening:?} of {length}");
+    assert!(found.device > Duration::ZERO);
+    found.transcript
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Which versions of the tables make up one night.
 //!
-//! `runs` is written last. The versions that its rows name are whole; a newer version of `events`
-//! or `videos` may be half of a night that is still being published, so it is not looked at.
+//! `runs` is written last. The versions that its rows name are whole; a newer version of another
+//! table may be half of a night that is still being published, so it is not looked at.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use deltalake_core::{
     delta_datafusion::DeltaScanNext,
     logstore::{StorageConfig, default_logstore},
 };
-use eventide_schema::tables::{events_schema, videos_schema};
+use eventide_schema::tables::{events_schema, transcripts_schema, videos_schema};
 use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
 use url::Url;
 
@@ -48,7 +48,7 @@ pub(crate) async fn register(
     let runs = open(store, url, "runs", None).await?;
     let runs = runs.ok_or_else(|| Error::NoTables { uri: url.as_str().to_owned() })?;
     let runs = add(context, runs, "runs", "a published run").await?;
-    let (events, videos) = published(context)
+    let Published { events, videos, transcripts } = published(context, &runs.columns)
         .await
         .map_err(|source| Error::OpenTable { uri: format!("{url}runs"), source: source.cause() })?;
     let current = Current { context, store, url };
@@ -56,24 +56,44 @@ pub(crate) async fn register(
         current.add("events", "a captioned span of a video", events, events_schema()).await?,
         runs,
         current
+            .add("transcripts", "a sentence that is said", transcripts, transcripts_schema())
+            .await?,
+        current
             .add("videos", "a listed object and what became of it", videos, videos_schema())
             .await?,
     ])
 }
 
-/// The newest versions of `events` and `videos` that a published run names.
+/// Versions of the other tables.
+#[derive(Debug, Default)]
+struct Published {
+    events: Option<u64>,
+    videos: Option<u64>,
+    transcripts: Option<u64>,
+}
+
+/// The newest versions of the other tables that a published run names.
 ///
-/// A run that had nothing to change names none, so it is the largest that counts, not the last.
+/// A run that had nothing to change names none, so it is the largest that counts, not the last. Runs of
+/// an earlier program know no transcripts.
 async fn published(
     context: &SessionContext,
-) -> std::result::Result<(Option<u64>, Option<u64>), DataFusionError> {
-    let newest = "SELECT max(events_version), max(videos_version) FROM runs";
-    let batches = context.sql(newest).await?.collect().await?;
+    columns: &SchemaRef,
+) -> std::result::Result<Published, DataFusionError> {
+    let known = columns.index_of("transcripts_version").is_ok();
+    let transcripts = if known { "max(transcripts_version)" } else { "CAST(NULL AS BIGINT)" };
+    let newest =
+        format!("SELECT max(events_version), max(videos_version), {transcripts} FROM runs");
+    let batches = context.sql(&newest).await?.collect().await?;
     let version = |batch: &RecordBatch, column: usize| {
         let values = batch.column(column).as_primitive::<Int64Type>();
         values.iter().flatten().next().and_then(|version| u64::try_from(version).ok())
     };
-    Ok(batches.first().map_or((None, None), |batch| (version(batch, 0), version(batch, 1))))
+    Ok(batches.first().map_or(Published::default(), |batch| Published {
+        events: version(batch, 0),
+        videos: version(batch, 1),
+        transcripts: version(batch, 2),
+    }))
 }
 
 /// Where the tables are, and what they are added to.

@@ -90,6 +90,7 @@ impl Lake {
             params_digest: "p".to_owned(),
             events_version: events,
             videos_version: videos,
+            transcripts_version: None,
             receipt: "{}".to_owned(),
         };
         self.append("runs", run_batch(&row).unwrap()).await;
@@ -120,7 +121,7 @@ fn work(uri: &str) -> WorkItem {
         last_modified_ms: 0,
         sidecars: Vec::new(),
     };
-    WorkItem { video, attempt: 1 }
+    WorkItem::new(video, 1)
 }
 
 fn failed() -> Outcome {
@@ -161,6 +162,8 @@ fn provenance() -> Provenance {
         model_id: "none".to_owned(),
         model_digest: "none".to_owned(),
         params_digest: "p".to_owned(),
+        speech_model_digest: "none".to_owned(),
+        speech_digest: "none".to_owned(),
         run_id: "run-1".to_owned(),
         indexed_at_ms: 1_700_000_001_000,
         worker: "w".to_owned(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Event, TranscriptSource, Video};
+use crate::{Event, Transcript, Video};
 
 /// The one terminal state of a listed object in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,8 +131,10 @@ pub struct Outcome {
     pub failure: Option<Failure>,
     /// What the container says.
     pub media: MediaFacts,
-    /// Where the transcript came from.
-    pub transcript_source: TranscriptSource,
+    /// What is said in it, as far as that was found out.
+    pub transcript: Transcript,
+    /// Whether a recogniser has listened to it to its end, now or in an earlier run.
+    pub heard: bool,
     /// Windows that the video was cut into.
     pub windows: u32,
     /// Frames that the model saw.
@@ -155,7 +157,8 @@ impl Outcome {
             status,
             failure: Some(failure),
             media: MediaFacts::default(),
-            transcript_source: TranscriptSource::None,
+            transcript: Transcript::default(),
+            heard: false,
             windows: 0,
             frames_used: 0,
             frames_missing: 0,
@@ -174,6 +177,10 @@ pub struct Provenance {
     pub model_digest: String,
     /// Digest of every parameter that can change a row.
     pub params_digest: String,
+    /// Digest of the speech bundle, or `none`.
+    pub speech_model_digest: String,
+    /// Stands for all that decides what is heard in a sound, or `none`.
+    pub speech_digest: String,
     /// The run.
     pub run_id: String,
     /// Milliseconds since 1970 (UTC).

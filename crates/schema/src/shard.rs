@@ -11,6 +11,30 @@ pub struct WorkItem {
     pub video: Video,
     /// 1 for the first try.
     pub attempt: u32,
+    /// What is known of its speech.
+    #[serde(default)]
+    pub heard: Heard,
+}
+
+impl WorkItem {
+    /// A video of which nothing is known yet.
+    #[must_use]
+    pub fn new(video: Video, attempt: u32) -> Self {
+        Self { video, attempt, heard: Heard::NotYet }
+    }
+}
+
+/// What the same recogniser has heard in the same version of a video before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heard {
+    /// It was not asked.
+    #[default]
+    NotYet,
+    /// No words.
+    Nothing,
+    /// Words, which the tables hold.
+    Words,
 }
 
 /// The unit of work, of retry and of durability: a finished shard has a receipt.

@@ -16,7 +16,7 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Event, Outcome, Provenance, event_id};
+use crate::{Cue, Event, Outcome, Provenance, TranscriptSource, event_id};
 
 fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
@@ -78,6 +78,8 @@ pub fn videos_schema() -> SchemaRef {
         Field::new("fps", DataType::Float64, true),
         Field::new("has_audio", DataType::Boolean, true),
         text("transcript_source", false),
+        text("language", true),
+        text("speech_digest", true),
         text("status", false),
         text("stage", true),
         text("reason_code", true),
@@ -95,6 +97,27 @@ pub fn videos_schema() -> SchemaRef {
         text("model_digest", false),
         text("params_digest", false),
         text("pipeline_version", false),
+        text("run_id", false),
+        moment("indexed_at"),
+    ]))
+}
+
+/// Columns of `transcripts`: what is said in each video, sorted by `video_id`, `start_ms`.
+#[must_use]
+pub fn transcripts_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        text("video_id", false),
+        text("uri", false),
+        text("source_version", false),
+        int("sentence_index", false),
+        long("start_ms", false),
+        long("end_ms", false),
+        text("text", false),
+        text("language", true),
+        Field::new("confidence", DataType::Float32, true),
+        text("source", false),
+        text("model_digest", false),
+        text("speech_digest", true),
         text("run_id", false),
         moment("indexed_at"),
     ]))
@@ -150,6 +173,7 @@ pub fn runs_schema() -> SchemaRef {
         text("params_digest", false),
         long("events_version", true),
         long("videos_version", true),
+        long("transcripts_version", true),
         text("receipt", false),
     ]))
 }
@@ -199,6 +223,8 @@ pub struct RunRow {
     pub events_version: Option<i64>,
     /// Version of `videos` that this run published; `None` where it had nothing to change.
     pub videos_version: Option<i64>,
+    /// Version of `transcripts` that this run published; `None` where it had nothing to change.
+    pub transcripts_version: Option<i64>,
     /// What was published, as JSON.
     pub receipt: String,
 }
@@ -289,6 +315,60 @@ pub fn events_batch(outcomes: &[Outcome], by: &Provenance) -> Result<RecordBatch
     RecordBatch::try_new(events_schema(), columns)
 }
 
+/// A sentence of a transcript, and its place among those of its video.
+struct Said<'a> {
+    outcome: &'a Outcome,
+    index: usize,
+    cue: &'a Cue,
+}
+
+impl Said<'_> {
+    fn is_recognised(&self) -> bool {
+        self.outcome.transcript.source == TranscriptSource::Asr
+    }
+}
+
+/// Rows of `transcripts` for some outcomes, sorted by `video_id`, `start_ms`.
+///
+/// # Errors
+/// Only if a column does not fit the schema, which would be a fault of this file.
+pub fn transcripts_batch(outcomes: &[Outcome], by: &Provenance) -> Result<RecordBatch, ArrowError> {
+    let said = |outcome| move |(index, cue)| Said { outcome, index, cue };
+    let mut rows: Vec<Said<'_>> = outcomes
+        .iter()
+        .flat_map(|outcome| outcome.transcript.cues.iter().enumerate().map(said(outcome)))
+        .collect();
+    let key = |said: &Said<'_>| (said.cue.span.start_us, said.index);
+    rows.sort_by(|a, b| {
+        let ids = a.outcome.video.video_id.cmp(&b.outcome.video.video_id);
+        ids.then_with(|| key(a).cmp(&key(b)))
+    });
+    let n = rows.len();
+    let index = |index| u32::try_from(index).unwrap_or(u32::MAX);
+    let confidence = |said: &Said<'_>| said.outcome.transcript.confidences.get(said.index).copied();
+    let model =
+        |said: &Said<'_>| if said.is_recognised() { &*by.speech_model_digest } else { "none" };
+    let columns: Vec<ArrayRef> = vec![
+        strings(rows.iter().map(|r| r.outcome.video.video_id.as_str())),
+        strings(rows.iter().map(|r| r.outcome.video.uri.as_str())),
+        strings(rows.iter().map(|r| r.outcome.video.source_version.as_str())),
+        ints(rows.iter().map(|r| index(r.index))),
+        Arc::new(rows.iter().map(|r| Some(r.cue.span.start_ms())).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|r| Some(r.cue.span.end_ms())).collect::<Int64Array>()),
+        strings(rows.iter().map(|r| r.cue.text.as_str())),
+        optional_strings(rows.iter().map(|r| r.outcome.transcript.language.as_deref())),
+        Arc::new(rows.iter().map(confidence).collect::<Float32Array>()),
+        strings(rows.iter().map(|r| r.outcome.transcript.source.as_str())),
+        strings(rows.iter().map(model)),
+        optional_strings(
+            rows.iter().map(|r| r.is_recognised().then_some(by.speech_digest.as_str())),
+        ),
+        repeated(&by.run_id, n),
+        moments(std::iter::repeat_n(by.indexed_at_ms, n)),
+    ];
+    RecordBatch::try_new(transcripts_schema(), columns)
+}
+
 /// Rows of `caption` for some outcomes, in their order; the events of each as the model wrote them.
 ///
 /// # Errors
@@ -360,7 +440,9 @@ pub fn videos_batch(outcomes: &[Outcome], by: &Provenance) -> Result<RecordBatch
         optional_ints(rows.iter().map(|o| o.media.height)),
         Arc::new(rows.iter().map(|o| o.media.fps).collect::<Float64Array>()),
         Arc::new(rows.iter().map(|o| o.media.has_audio).collect::<BooleanArray>()),
-        strings(rows.iter().map(|o| o.transcript_source.as_str())),
+        strings(rows.iter().map(|o| o.transcript.source.as_str())),
+        optional_strings(rows.iter().map(|o| o.transcript.language.as_deref())),
+        optional_strings(rows.iter().map(|o| o.heard.then_some(by.speech_digest.as_str()))),
         strings(rows.iter().map(|o| o.status.as_str())),
         failure(|f| f.stage.as_str()),
         failure(|f| &f.reason_code),
@@ -415,6 +497,7 @@ pub fn run_batch(run: &RunRow) -> Result<RecordBatch, ArrowError> {
         repeated(&run.params_digest, 1),
         version(run.events_version),
         version(run.videos_version),
+        version(run.transcripts_version),
         repeated(&run.receipt, 1),
     ];
     RecordBatch::try_new(runs_schema(), columns)
@@ -423,14 +506,18 @@ pub fn run_batch(run: &RunRow) -> Result<RecordBatch, ArrowError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EventSource, Failure, Stage, Status, TimeSpan, Video, WorkItem, video_id};
-    use arrow::array::AsArray;
+    use crate::{
+        EventSource, Failure, Stage, Status, TimeSpan, Transcript, Video, WorkItem, video_id,
+    };
+    use arrow::array::{Array, AsArray};
 
     fn provenance() -> Provenance {
         Provenance {
             model_id: "none".to_owned(),
             model_digest: "none".to_owned(),
             params_digest: "p".to_owned(),
+            speech_model_digest: "w".to_owned(),
+            speech_digest: "s".to_owned(),
             run_id: "r".to_owned(),
             indexed_at_ms: 1,
             worker: "w".to_owned(),
@@ -452,7 +539,7 @@ mod tests {
             reason_code: "no_video_stream".to_owned(),
             reason: "none".to_owned(),
         };
-        let item = WorkItem { video, attempt: 1 };
+        let item = WorkItem::new(video, 1);
         let mut outcome = Outcome::without_events(item, Status::Failed, failure);
         outcome.events = (0..)
             .zip(starts_us)
@@ -490,6 +577,48 @@ mod tests {
         assert_eq!(column("status"), "failed");
         assert_eq!(column("stage"), "probe");
         assert_eq!(column("reason_code"), "no_video_stream");
+    }
+
+    #[test]
+    fn a_transcript_names_what_heard_it_and_a_side_car_nothing() {
+        let cue = |start_us: i64, text: &str| Cue {
+            span: TimeSpan::new(start_us, start_us + 1),
+            text: text.to_owned(),
+        };
+        let mut outcomes = [outcome("file:///b", &[]), outcome("file:///a", &[])];
+        outcomes[0].transcript = Transcript {
+            source: TranscriptSource::Asr,
+            language: Some("en".to_owned()),
+            cues: vec![cue(5_000, "later"), cue(1_000, "sooner")],
+            confidences: vec![0.5, 0.9],
+        };
+        outcomes[0].heard = true;
+        outcomes[1].transcript = Transcript {
+            source: TranscriptSource::Sidecar,
+            cues: vec![cue(0, "read")],
+            ..Transcript::default()
+        };
+        let batch = transcripts_batch(&outcomes, &provenance()).unwrap();
+        let column = |name: &str| batch.column_by_name(name).unwrap();
+        let texts = |name: &str| column(name).as_string::<i32>().iter().collect::<Vec<_>>();
+        let videos = videos_batch(&outcomes, &provenance()).unwrap();
+        let (heard, read) = (video_id("file:///b"), video_id("file:///a"));
+        let mut expected = vec![
+            (heard.as_str(), "sooner", "w", Some("s")),
+            (heard.as_str(), "later", "w", Some("s")),
+            (read.as_str(), "read", "none", None),
+        ];
+        expected.sort_by_key(|row| row.0);
+        let found: Vec<_> = (0..3)
+            .map(|row| {
+                let text = |name| texts(name)[row].unwrap();
+                (text("video_id"), text("text"), text("model_digest"), texts("speech_digest")[row])
+            })
+            .collect();
+        assert_eq!(found, expected);
+        assert_eq!(column("confidence").null_count(), 1);
+        let digests = videos.column_by_name("speech_digest").unwrap().as_string::<i32>();
+        assert_eq!(digests.iter().flatten().collect::<Vec<_>>(), ["s"]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl TranscriptSource {
 }
 
 /// The timed words of one video, in the order of their author.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Transcript {
     /// Where the words come from.
     pub source: TranscriptSource,
@@ -50,6 +50,9 @@ pub struct Transcript {
     pub language: Option<String>,
     /// The sentences.
     pub cues: Vec<Cue>,
+    /// How sure a recogniser is of each sentence, in 0..1; empty where nobody says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confidences: Vec<f32>,
 }
 
 impl Transcript {

@@ -4,9 +4,11 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Args, ValueEnum};
 use eventide_catalog::{Stores, video_at};
-use eventide_engine::{How, ModelOptions};
+use eventide_engine::{How, ModelOptions, SpeechOptions};
 use eventide_model::runtime::Device;
-use eventide_pipeline::{CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption};
+use eventide_pipeline::{
+    CaptioningOptions, CaptioningSource, LimitOptions, ListeningOptions, TranscriptOption,
+};
 use eventide_query::functions::parse_timecode;
 use eventide_schema::{
     Event, Outcome, Sidecar, SidecarFormat, Stage, Status, TimeSpan, Video, WorkItem,
@@ -26,6 +28,9 @@ pub(crate) struct CaptionArguments {
     /// The model bundle: a folder or an address. Not needed for --source speech.
     #[arg(long, env = "EVENTIDE_BUNDLE", value_name = "BUNDLE")]
     bundle: Option<String>,
+    /// A speech bundle, which hears what is said where no subtitles tell it.
+    #[arg(long, env = "EVENTIDE_SPEECH_BUNDLE", value_name = "BUNDLE")]
+    speech_bundle: Option<String>,
     /// What is asked for.
     #[arg(long = "as", default_value = "events")]
     form: Form,
@@ -64,7 +69,8 @@ Examples:
   eventide caption talk.mp4 --bundle models/m --format vtt >a.vtt   the same as subtitles
   eventide caption talk.mp4 --bundle models/m --as paragraph        all of it in a few sentences
   eventide caption talk.mp4 --bundle models/m --as clips --clip 0:10-0:20 --clip 1:00-1:30
-  eventide caption talk.mp4 --source speech                         what is said, without a model";
+  eventide caption talk.mp4 --source speech                         what is said, without a model
+  eventide caption talk.mp4 --bundle models/m --speech-bundle models/whisper-base";
 
 /// What is asked of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -122,13 +128,16 @@ pub(super) async fn run(
     if let Some(model) = &how.model {
         model.identity(stores).await.map_err(|error| Stop::bad_job(explained(&error)))?;
     }
-    let worker = worker(how.model.is_some(), &arguments.tools, Some(1))?;
+    if let Some(speech) = &how.speech {
+        speech.identity(stores).await.map_err(|error| Stop::bad_job(explained(&error)))?;
+    }
+    let worker = worker(how.needs_runtime(), &arguments.tools, Some(1))?;
     let tools = worker.tools.check().await;
     tools.map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
     let work = async {
         let pipeline = how.pipeline(stores, &worker).await.map_err(|e| Stop::of_run(&e))?;
         let uri = video.uri.clone();
-        let item = WorkItem { video, attempt: 1 };
+        let item = WorkItem::new(video, 1);
         let outcome = match arguments.form {
             Form::Events | Form::Paragraph => pipeline.index(item).await,
             Form::Clips => pipeline.clips(item, &clips).await,
@@ -275,11 +284,25 @@ fn how(arguments: &CaptionArguments) -> Result<How, Stop> {
             (CaptioningSource::Vid2Seq, Some(model))
         }
     };
+    let mut transcripts = vec![TranscriptOption::Sidecar, TranscriptOption::Embedded];
+    let speech = match &arguments.speech_bundle {
+        Some(bundle) => {
+            transcripts.push(TranscriptOption::Asr);
+            Some(SpeechOptions {
+                bundle: absolute(bundle)?,
+                device: arguments.device,
+                threads: arguments.threads,
+                listening: ListeningOptions::default(),
+            })
+        }
+        None => None,
+    };
     Ok(How {
-        transcripts: vec![TranscriptOption::Sidecar, TranscriptOption::Embedded],
+        transcripts,
         captioning: CaptioningOptions { source, ..CaptioningOptions::default() },
         limits: LimitOptions::default(),
         model,
+        speech,
     })
 }
 

@@ -41,7 +41,7 @@ pub(super) fn relation(tools: ToolArguments, stores: Arc<Stores>) -> CaptionRela
 }
 
 fn indexers(how: &How, tools: &ToolArguments, stores: &Arc<Stores>) -> Result<Arc<Indexers>, Stop> {
-    let worker = worker(how.model.is_some(), tools, None)?;
+    let worker = worker(how.needs_runtime(), tools, None)?;
     let progress = Arc::new(Progress::default());
     let indexers =
         Indexers::new(Arc::clone(stores), worker, Vec::new(), SHARDS_IN_FLIGHT, progress);
@@ -104,6 +104,7 @@ fn plain_options(bundle: Option<String>) -> CaptionOptions {
             captioning: CaptioningOptions::default(),
             limits: LimitOptions::default(),
             model,
+            speech: None,
         },
         shards: SHARD,
     }

@@ -12,7 +12,7 @@ use crate::{arguments::JobArguments, report};
 
 pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Result<ExitCode, Stop> {
     let night = night(arguments)?;
-    let worker = worker(night.model.is_some(), &arguments.tools, None)?;
+    let worker = worker(night.how().needs_runtime(), &arguments.tools, None)?;
     let mut findings = vec![("job", night.job.clone())];
 
     let versions = worker
@@ -30,6 +30,14 @@ pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Resul
             model.identity(stores).await.map_err(|e| Stop::bad_job(explained(&e)))?;
         findings.push(("model", format!("{name} ({digest})")));
         findings.push(("onnxruntime", worker.onnxruntime.display().to_string()));
+    }
+
+    if let Some(speech) = &night.speech {
+        let identity = speech.identity(stores).await.map_err(|e| Stop::bad_job(explained(&e)))?;
+        findings.push(("speech", format!("{} ({})", identity.model_id, identity.model_digest)));
+        if night.model.is_none() {
+            findings.push(("onnxruntime", worker.onnxruntime.display().to_string()));
+        }
     }
 
     let catalog = |e: eventide_catalog::Error| Stop::bad_job(explained(&e.into()));

@@ -43,8 +43,9 @@ async fn index_here(
     stores: &Arc<Stores>,
     progress: &Arc<Progress>,
 ) -> Result<RunRow, Stop> {
-    let has_model = night.model.is_some();
-    let worker = worker(has_model, &arguments.job.tools, arguments.workers.map(usize::from))?;
+    let needs_runtime = night.how().needs_runtime();
+    let workers = arguments.workers.map(usize::from);
+    let worker = worker(needs_runtime, &arguments.job.tools, workers)?;
     // A tool that does not work would make a failure of every video.
     let tools = worker.tools.check().await;
     tools.map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;

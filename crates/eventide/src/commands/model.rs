@@ -12,13 +12,15 @@ use clap::{
     Args, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use eventide_catalog::{Stores, fetch_bundle};
+use eventide_catalog::{Location, Stores, fetch_bundle};
 use eventide_model::{
     Bundle, Vid2Seq,
-    manifest::Precision,
+    manifest::{Precision, files},
     runtime::{Device, Runtime, SessionOptions},
+    speech,
 };
 use miette::{IntoDiagnostic, WrapErr};
+use object_store::ObjectStoreExt;
 
 use super::{Stop, absolute};
 use crate::{
@@ -30,7 +32,7 @@ use crate::{
 /// What is done with a model.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
-    /// Make a bundle of a released checkpoint, its CLIP model and its tokenizer.
+    /// Make a bundle of a released checkpoint: Vid2Seq with its CLIP model and its tokenizer, or Whisper.
     Import(import::ImportArguments),
     /// Make a smaller bundle of a bundle, and say how far it is from it.
     Quantize(quantize::QuantizeArguments),
@@ -87,17 +89,49 @@ pub(super) async fn run(command: &ModelCommand, stores: &Stores) -> Result<ExitC
     }
 }
 
+/// What a bundle holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A model that captions.
+    Captioner,
+    /// A model that recognises speech.
+    Recogniser,
+}
+
+impl Kind {
+    /// What lies in a folder; a captioner where that cannot be told.
+    async fn of(bundle: &Location) -> Self {
+        let captioner = bundle.store.head(&bundle.child(files::MANIFEST)).await;
+        let recogniser = bundle.child(speech::manifest::files::MANIFEST);
+        let is_none = matches!(captioner, Err(object_store::Error::NotFound { .. }));
+        if is_none && bundle.store.head(&recogniser).await.is_ok() {
+            Self::Recogniser
+        } else {
+            Self::Captioner
+        }
+    }
+}
+
 /// The bundle at a place, brought to this machine; every file of it was checked.
 async fn open(arguments: &BundleArguments, stores: &Stores) -> Result<Bundle, Stop> {
+    let folder = fetch(arguments, stores, files::MANIFEST).await?;
+    Bundle::open(&folder).map_err(|error| unusable(&error))
+}
+
+/// The folder on this machine of the bundle at a place.
+async fn fetch(
+    arguments: &BundleArguments,
+    stores: &Stores,
+    manifest: &str,
+) -> Result<PathBuf, Stop> {
     let cache = environment::cache_folder();
     std::fs::create_dir_all(&cache)
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot make the cache folder `{}`", cache.display()))
         .map_err(Stop::bad_job)?;
-    let folder = fetch_bundle(stores, &absolute(&arguments.bundle)?, &cache)
+    fetch_bundle(stores, &absolute(&arguments.bundle)?, manifest, &cache)
         .await
-        .map_err(|error| unusable(&error))?;
-    Bundle::open(&folder).map_err(|error| unusable(&error))
+        .map_err(|error| unusable(&error))
 }
 
 /// The sessions of a bundle.

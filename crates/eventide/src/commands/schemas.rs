@@ -4,7 +4,8 @@ use std::{fs, path::Path, process::ExitCode};
 
 use arrow::datatypes::Schema;
 use eventide_model::manifest::Manifest;
-use eventide_schema::tables::{events_schema, runs_schema, videos_schema};
+use eventide_model::speech::SpeechManifest;
+use eventide_schema::tables::{events_schema, runs_schema, transcripts_schema, videos_schema};
 use eventide_training::plan::Plan;
 use miette::{IntoDiagnostic, WrapErr};
 use schemars::schema_for;
@@ -33,11 +34,16 @@ fn all() -> Vec<(&'static str, Value)> {
     vec![
         ("events.json", columns("events", &["event_id"], &events_schema())),
         ("videos.json", columns("videos", &["video_id"], &videos_schema())),
+        (
+            "transcripts.json",
+            columns("transcripts", &["video_id", "sentence_index"], &transcripts_schema()),
+        ),
         ("runs.json", columns("runs", &["run_id"], &runs_schema())),
         ("job.schema.json", schema_for!(JobFile).to_value()),
         ("eval.schema.json", schema_for!(EvalReport).to_value()),
         ("train.schema.json", schema_for!(Plan).to_value()),
         ("bundle.schema.json", schema_for!(Manifest).to_value()),
+        ("speech.schema.json", schema_for!(SpeechManifest).to_value()),
     ]
 }
 

@@ -43,14 +43,23 @@ impl SpeechBundle {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(files::MANIFEST);
         let bytes = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        let manifest = parse(&path, &bytes)?;
-        validate(&manifest)?;
-        check_file_list(&manifest.files, &REQUIRED, files::MANIFEST)?;
+        let manifest = Self::read_manifest(&path, &bytes)?;
         for (name, expected) in &manifest.files {
             verify(&folder.join(name), expected)?;
         }
         let digest = Self::digest_of(&manifest);
         Ok(Self { folder: folder.to_owned(), manifest, digest })
+    }
+
+    /// The manifest whose bytes were read from `path`, checked by itself: no other file is looked at.
+    ///
+    /// # Errors
+    /// [`Error::FormatVersion`], [`Error::Manifest`], [`Error::Field`] and [`Error::Unlisted`].
+    pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<SpeechManifest> {
+        let manifest = parse(path, bytes)?;
+        validate(&manifest)?;
+        check_file_list(&manifest.files, &REQUIRED, files::MANIFEST)?;
+        Ok(manifest)
     }
 
     /// What the bundle says about itself.

@@ -1,6 +1,7 @@
 //! `eventide model import`: a released checkpoint becomes a bundle.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,32 +12,46 @@ use eventide_training::{
     Error, Style,
     import::Given,
     released::{Imported, Release},
+    whisper::WhisperRelease,
 };
 use serde_json::json;
 
 use super::{
-    inspect::{Described, describe},
+    inspect::{Described, describe, describe_speech},
     load_runtime, precisions,
 };
 use crate::{
     arguments::{Format, ToolArguments},
     commands::Stop,
-    report,
+    environment, report,
 };
 
 /// Arguments of `model import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArguments {
     /// The checkpoint of VidChapters: temporal encoder and T5. A pickle is read, never run.
-    #[arg(long, value_name = "CHECKPOINT.pth")]
-    vid2seq: PathBuf,
+    #[arg(long, value_name = "CHECKPOINT.pth", requires_all = ["clip", "tokenizer"])]
+    vid2seq: Option<PathBuf>,
     /// The CLIP model: OpenAI's `.pt` (also TorchScript), or `.safetensors` with OpenAI's or Hugging
     /// Face's names.
-    #[arg(long, value_name = "CLIP")]
-    clip: PathBuf,
+    #[arg(long, value_name = "CLIP", requires = "vid2seq")]
+    clip: Option<PathBuf>,
     /// The SentencePiece model that the checkpoint was trained with.
-    #[arg(long, value_name = "spiece.model")]
-    tokenizer: PathBuf,
+    #[arg(long, value_name = "spiece.model", requires = "vid2seq")]
+    tokenizer: Option<PathBuf>,
+    /// A folder of Whisper as Hugging Face has it: `model.safetensors`, `config.json`, `tokenizer.json` and
+    /// `generation_config.json`. The bundle recognises speech.
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "vid2seq",
+        conflicts_with = "vid2seq"
+    )]
+    whisper: Option<PathBuf>,
+    /// Silero's voice detector, `silero_vad_16k_sequence.onnx` of the package `silero-vad`. If not given, that
+    /// beside the Whisper, or that of the tools.
+    #[arg(long, value_name = "VAD.onnx", requires = "whisper")]
+    voice: Option<PathBuf>,
     /// The folder of the bundle, which must not be there yet.
     #[arg(long, value_name = "BUNDLE")]
     out: PathBuf,
@@ -72,11 +87,17 @@ pub(crate) struct ImportArguments {
 }
 
 pub(super) fn run(arguments: &ImportArguments) -> Result<ExitCode, Stop> {
+    if let Some(folder) = &arguments.whisper {
+        return import_whisper(arguments, folder);
+    }
+    // The parser lets none of these be left out.
+    let [vid2seq, clip, tokenizer] = [&arguments.vid2seq, &arguments.clip, &arguments.tokenizer]
+        .map(|path| path.clone().unwrap_or_default());
     let release = Release {
-        vid2seq: arguments.vid2seq.clone(),
-        clip: arguments.clip.clone(),
-        tokenizer: arguments.tokenizer.clone(),
-        model_id: arguments.name.clone().unwrap_or_else(|| name_after(&arguments.vid2seq)),
+        model_id: arguments.name.clone().unwrap_or_else(|| name_after(&vid2seq)),
+        vid2seq,
+        clip,
+        tokenizer,
         licence: arguments.licence.clone(),
         time_tokens: arguments.time_tokens,
         given: Given {
@@ -100,9 +121,37 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<ExitCode, Stop> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A speech bundle out of a release of Whisper.
+fn import_whisper(arguments: &ImportArguments, folder: &Path) -> Result<ExitCode, Stop> {
+    let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let voice = environment::voice_detector(arguments.voice.as_deref(), folder, &arguments.tools);
+    let release = WhisperRelease {
+        folder: folder.to_owned(),
+        voice: voice.map_err(Stop::bad_job)?,
+        model_id: arguments
+            .name
+            .clone()
+            .unwrap_or_else(|| name_of(whole.file_name().unwrap_or_default())),
+        licence: arguments.licence.clone(),
+    };
+    let manifest = release
+        .import(&arguments.out, Style::default(), arguments.precision)
+        .map_err(|error| stop(&error))?;
+    let Described { mut rows, mut document } = describe_speech(&manifest);
+    rows.insert(0, ("bundle", arguments.out.display().to_string()));
+    document["bundle"] = json!(arguments.out);
+    report::described(&rows, &document, arguments.format).map_err(Stop::failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The name of a file, as far as it can be that of a bundle.
 fn name_after(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    name_of(path.file_stem().unwrap_or_default())
+}
+
+/// A name, as far as it can be that of a bundle.
+fn name_of(name: &OsStr) -> String {
+    let stem = name.to_string_lossy().to_ascii_lowercase();
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.';
     let name: String = stem.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
     name.trim_matches('-').to_owned()

@@ -7,12 +7,16 @@ use eventide_catalog::{Location, Stores};
 use eventide_model::{
     Bundle,
     manifest::{Decoding, FeedForward, Manifest, T5, Temporal, Vision, files},
+    speech::{self, SpeechBundle, SpeechManifest, Whisper},
 };
-use eventide_training::tensors::{TensorSpec, t5_tensors, temporal_tensors, vision_tensors};
+use eventide_training::{
+    tensors::{TensorSpec, t5_tensors, temporal_tensors, vision_tensors},
+    whisper::whisper_tensors,
+};
 use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 
-use super::{BundleArguments, unusable};
+use super::{BundleArguments, Kind, unusable};
 use crate::{
     commands::{Stop, absolute},
     report,
@@ -27,15 +31,30 @@ pub(super) struct Described {
 pub(super) async fn run(arguments: &BundleArguments, stores: &Stores) -> Result<ExitCode, Stop> {
     let uri = absolute(&arguments.bundle)?;
     let bundle = stores.open(&uri).map_err(|error| unusable(&error))?;
-    let path = bundle.child(files::MANIFEST);
+    let kind = Kind::of(&bundle).await;
+    let path = bundle.child(match kind {
+        Kind::Captioner => files::MANIFEST,
+        Kind::Recogniser => speech::manifest::files::MANIFEST,
+    });
     let bytes = async { bundle.store.get(&path).await?.bytes().await };
     let bytes = bytes.await.map_err(|error| unreadable(&bundle.uri_of(&path), &error))?;
-    let manifest = Bundle::read_manifest(Path::new(path.as_ref()), &bytes)
-        .map_err(|error| unusable(&error))?;
-    let Described { mut rows, mut document } = describe(&manifest);
+    let place = Path::new(path.as_ref());
+    let (described, listed) = match kind {
+        Kind::Captioner => {
+            let manifest =
+                Bundle::read_manifest(place, &bytes).map_err(|error| unusable(&error))?;
+            (describe(&manifest), manifest.files)
+        }
+        Kind::Recogniser => {
+            let manifest =
+                SpeechBundle::read_manifest(place, &bytes).map_err(|error| unusable(&error))?;
+            (describe_speech(&manifest), manifest.files)
+        }
+    };
+    let Described { mut rows, mut document } = described;
     rows.insert(0, ("bundle", bundle.uri.clone()));
     document["bundle"] = json!(bundle.uri);
-    let sizes = file_sizes(&bundle, &manifest).await?;
+    let sizes = file_sizes(&bundle, listed.keys()).await?;
     for (name, size) in &sizes {
         let size = size.map_or_else(|| "missing".to_owned(), |size| ByteSize(size).to_string());
         rows.push(("file", format!("{name}: {size}")));
@@ -48,10 +67,10 @@ pub(super) async fn run(arguments: &BundleArguments, stores: &Stores) -> Result<
 /// The size of each listed file; `None` for one that is not there.
 async fn file_sizes(
     bundle: &Location,
-    manifest: &Manifest,
+    names: impl Iterator<Item = &String>,
 ) -> Result<Vec<(String, Option<u64>)>, Stop> {
     let mut sizes = Vec::new();
-    for name in manifest.files.keys() {
+    for name in names {
         let path = bundle.child(name);
         let size = match bundle.store.head(&path).await {
             Ok(object) => Some(object.size),
@@ -101,6 +120,36 @@ pub(super) fn describe(manifest: &Manifest) -> Described {
         },
         "manifest": manifest,
     });
+    Described { rows, document }
+}
+
+/// The same of a recogniser.
+pub(super) fn describe_speech(manifest: &SpeechManifest) -> Described {
+    let SpeechManifest { whisper, tokens, .. } = manifest;
+    let digest = SpeechBundle::digest_of(manifest);
+    let parameters = count(&whisper_tensors(whisper));
+    let Whisper { mel_bands, width, encoder_layers, decoder_layers, vocab_size, .. } = whisper;
+    let languages = match tokens.languages.len() {
+        0 => "en".to_owned(),
+        _ => tokens.languages.keys().map(String::as_str).collect::<Vec<_>>().join(" "),
+    };
+    let rows = vec![
+        ("model", manifest.model_id.clone()),
+        ("digest", digest.clone()),
+        ("precision", manifest.precision.name().to_owned()),
+        ("licence", manifest.licence.clone()),
+        ("provenance", manifest.provenance.clone()),
+        (
+            "whisper",
+            format!(
+                "{mel_bands} mel bands, {encoder_layers} + {decoder_layers} layers of {width}, vocabulary of \
+                 {vocab_size}: {parameters} parameters"
+            ),
+        ),
+        ("languages", languages),
+    ];
+    let document =
+        json!({ "digest": digest, "parameters": { "all": parameters }, "manifest": manifest });
     Described { rows, document }
 }
 
