@@ -79,9 +79,14 @@ struct Pending {
 
 impl Pending {
     fn need(&mut self, receipt: Receipt) {
-        let events = receipt.events.into_iter().map(|part| (Table::Events, part.path));
-        let videos = receipt.videos.into_iter().map(|part| (Table::Videos, part.path));
-        self.parts.extend(events.chain(videos));
+        let of_tables = [
+            (Table::Events, receipt.events),
+            (Table::Videos, receipt.videos),
+            (Table::Transcripts, receipt.transcripts),
+        ];
+        for (table, parts) in of_tables {
+            self.parts.extend(parts.into_iter().map(|part| (table, part.path)));
+        }
     }
 }
 
@@ -101,7 +106,7 @@ impl Tables {
     /// What was written before a moment and is needed by nobody.
     pub(crate) async fn orphans_before(&self, before: DateTime<Utc>) -> Result<Vec<Orphan>> {
         let mut old = Vec::new();
-        for table in [Table::Events, Table::Videos, Table::Runs] {
+        for table in [Table::Events, Table::Videos, Table::Transcripts, Table::Runs] {
             old.push((table, self.old_parts(table, before).await?));
         }
         let pending = self.pending_work().await?;

@@ -323,7 +323,7 @@ impl MetricsListener {
 
 #[cfg(test)]
 mod tests {
-    use eventide_schema::{Failure, Status, Video, WorkItem};
+    use eventide_schema::{Failure, Heard, Status, Video, WorkItem};
 
     use super::*;
     use crate::{ExecutorState, RunState};
@@ -342,7 +342,7 @@ mod tests {
             reason_code: "no_moov".to_owned(),
             reason: "x".to_owned(),
         };
-        let item = WorkItem { video, attempt: 1 };
+        let item = WorkItem { video, attempt: 1, heard: Heard::NotYet };
         let mut outcome = Outcome::without_events(item, Status::Failed, failure);
         outcome.media.duration_us = Some(1_500_000);
         outcome.frames_used = 7;

@@ -1,8 +1,11 @@
 //! Trains a vision encoder on pictures and their captions, as CLIP was (arXiv 2103.00020): no labels, only which
 //! caption goes with which picture.
 //!
-//! A caption is the set of its phrases. Its encoder adds up what a small network makes of each phrase's words; it is
-//! thrown away afterwards.
+//! A picture has many captions: each tells some words of one shape. Which pairs fit is learnt pair by pair, as in SigLIP
+//! (arXiv 2303.15343): from one caption a picture that tells everything, a small encoder learns little but colours. The
+//! captions' encoder is thrown away afterwards.
+
+use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use eventide_model::manifest::{Manifest, Vision};
@@ -26,9 +29,32 @@ use crate::{
 
 /// Width of the caption encoder.
 const WIDTH: usize = 128;
-/// The cosines are multiplied by this at first, and by at most [`LARGEST_SCALE`]; as CLIP.
-const FIRST_SCALE: f32 = 1.0 / 0.07;
+/// Likeness is multiplied by this at first, and then shifted by [`FIRST_BIAS`], since most pairs do not fit (SigLIP,
+/// section 3.2).
+const FIRST_SCALE: f32 = 10.0;
+const FIRST_BIAS: f32 = -5.0;
 const LARGEST_SCALE: f64 = 100.0;
+
+/// The words of a phrase that captions tell: places in [`Phrase::words`], which are size, filling, colour, outline,
+/// column, row.
+const TOLD: [&[usize]; 10] = [
+    &[2],
+    &[3],
+    &[2, 3],
+    &[2, 3, 4],
+    &[2, 3, 5],
+    &[0, 2, 3],
+    &[1, 2, 3],
+    &[2, 4],
+    &[2, 5],
+    &[2, 3, 4, 5],
+];
+
+/// Stands for a word that a caption does not tell.
+const UNTOLD: usize = WORDS;
+
+/// One over the share of the steps that show pictures of a single shape, where it is plain which word is about what.
+const PLAIN: u32 = 4;
 
 /// So many pictures that follow one another come in a step together, in most data sets those of one video: to tell
 /// them apart takes a look at where things are, and not only at what there is.
@@ -81,7 +107,9 @@ impl<'a> Contrast<'a> {
         let dim = manifest.vision.output_dim as usize;
         let captions = caption_tensors(dim).into_iter();
         learnt.extend(captions.map(|spec| (spec.name.clone(), seeded::draw(&spec, settings.seed))));
-        learnt.insert("captions.scale".to_owned(), Weight::filled(vec![1], vec![FIRST_SCALE.ln()]));
+        for (name, value) in [("scale", FIRST_SCALE.ln()), ("bias", FIRST_BIAS)] {
+            learnt.insert(format!("captions.{name}"), Weight::filled(vec![1], vec![value]));
+        }
         let learner = Learner::new(&learnt, &device, 0.98, settings.clip);
         Self { manifest, settings, device, learner }
     }
@@ -113,14 +141,16 @@ impl<'a> Contrast<'a> {
             return Err(crate::Error::NoExamples);
         }
         let Settings { batch, seed, schedule, .. } = self.settings;
-        let runs: Vec<&[Captioned]> = examples.chunks(RUN).collect();
+        let shown = shown(examples, self.learner.steps() < schedule.steps / PLAIN);
+        let runs: Vec<&[&Captioned]> = shown.chunks(RUN).collect();
         let (first, count) = (self.learner.steps() as usize * batch / RUN, batch.div_ceil(RUN));
         let chosen = in_turn(first..first + count, runs.len(), seed).flat_map(|at| runs[at]);
-        let chosen: Vec<&Captioned> = chosen.take(batch).collect();
+        let chosen: Vec<&Captioned> = chosen.copied().take(batch).collect();
         let mut numbers = self.learner.numbers(seed);
-        let (pictures, captions) = self.encoded(&chosen, Some(&mut numbers));
-        let scale = self.learner.parameters().vector("captions.scale");
-        let loss = contrastive(pictures, captions, scale.exp().clamp_max(LARGEST_SCALE));
+        let captions = Captions::of(&chosen);
+        let likeness = self.likeness(&chosen, &captions, Some(&mut numbers));
+        let fits = TensorData::new(captions.fits, [chosen.len(), captions.words.len()]);
+        let loss = contrastive(likeness, Tensor::from_data(fits, &self.device));
         let (gradients, value) = self.learner.parameters().gradients(&loss);
         self.learner.accumulate(gradients);
         let rate = schedule.rate(self.learner.steps());
@@ -128,21 +158,24 @@ impl<'a> Contrast<'a> {
         Ok(Progress { step: self.learner.steps(), loss: value, norm, rate, tokens: batch as u64 })
     }
 
-    /// The share of `examples` whose picture is more like its own caption than like that of any other.
+    /// How many of the captions of `examples` are found among all of them by their pictures, in `0..=1`: of those that a
+    /// picture is most like, as many as it has, the share that are its own.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "there are far fewer than 2^24 examples")]
-    pub fn matched(&self, examples: &[Captioned]) -> f32 {
+    #[expect(clippy::cast_precision_loss, reason = "there are far fewer than 2^24 captions")]
+    pub fn recalled(&self, examples: &[Captioned]) -> f32 {
         let examples: Vec<&Captioned> = examples.iter().collect();
-        let (pictures, captions) = self.encoded(&examples, None);
-        let lengths = (captions.clone().square().sum_dim(1) + 1e-12).sqrt();
-        let likeness = floats(pictures.matmul((captions / lengths).transpose()));
-        let best = |row: &[f32]| {
-            let best = row.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
-            best.map(|(at, _)| at)
-        };
-        let rows = likeness.chunks(examples.len().max(1)).enumerate();
-        let right = rows.filter(|(own, row)| best(row) == Some(*own)).count();
-        right as f32 / examples.len().max(1) as f32
+        let captions = Captions::of(&examples);
+        let count = captions.words.len().max(1);
+        let likeness = floats(self.likeness(&examples, &captions, None));
+        let mut found = (0, 0);
+        for (likeness, fits) in likeness.chunks(count).zip(captions.fits.chunks(count)) {
+            let own = fits.iter().filter(|&&fits| fits > 0.0).count();
+            let mut ranked: Vec<usize> = (0..likeness.len()).collect();
+            ranked.sort_by(|&a, &b| likeness[b].total_cmp(&likeness[a]));
+            let hits = ranked.iter().take(own).filter(|&&at| fits[at] > 0.0).count();
+            found = (found.0 + hits, found.1 + own);
+        }
+        found.0 as f32 / found.1.max(1) as f32
     }
 
     /// The features `[n, dim]` of the pictures of `examples`.
@@ -151,19 +184,31 @@ impl<'a> Contrast<'a> {
         let dim = self.manifest.vision.output_dim as usize;
         let of_batch = |examples: &[Captioned]| {
             let examples: Vec<&Captioned> = examples.iter().collect();
-            floats(self.encoded(&examples, None).0)
+            floats(self.pictures(&examples, None))
         };
         let batches = examples.chunks(self.settings.batch.max(1));
         let values: Vec<f32> = batches.flat_map(of_batch).collect();
         Array2::from_shape_vec((examples.len(), dim), values).unwrap_or_default()
     }
 
-    /// Both sides, `[n, dim]`. With `numbers`, the light of each picture is changed a little.
-    fn encoded(
+    /// How well each caption fits each picture, `[pictures, captions]`: the logarithm of its odds.
+    #[expect(clippy::cast_precision_loss, reason = "features are narrow")]
+    fn likeness(
         &self,
         examples: &[&Captioned],
-        mut numbers: Option<&mut StdRng>,
-    ) -> (Tensor<2>, Tensor<2>) {
+        captions: &Captions,
+        numbers: Option<&mut StdRng>,
+    ) -> Tensor<2> {
+        let parameters = self.learner.parameters();
+        let captions = encoded(parameters, captions, &self.device);
+        let dim = captions.dims()[1] as f64;
+        let scale = parameters.vector("captions.scale").exp().clamp_max(LARGEST_SCALE) / dim.sqrt();
+        let likeness = self.pictures(examples, numbers).matmul(captions.transpose());
+        likeness * scale.unsqueeze() + parameters.vector("captions.bias").unsqueeze()
+    }
+
+    /// The pictures of `examples` as features `[n, dim]`. With `numbers`, the light of each is changed a little.
+    fn pictures(&self, examples: &[&Captioned], mut numbers: Option<&mut StdRng>) -> Tensor<2> {
         let pictures: Vec<&[u8]> =
             examples.iter().map(|example| example.picture.as_slice()).collect();
         let light = || match &mut numbers {
@@ -173,8 +218,7 @@ impl<'a> Contrast<'a> {
         let patches = patches(&self.manifest.vision, &pictures, light, &self.device);
         let parameters = self.learner.parameters();
         let mut network = Network::new(self.manifest, parameters, &self.device, Dropout::none());
-        let pictures = network.vision(patches);
-        (pictures, captions(parameters, examples, &self.device))
+        network.vision(patches)
     }
 }
 
@@ -189,44 +233,72 @@ fn caption_tensors(dim: usize) -> Vec<TensorSpec> {
         turned: false,
     };
     vec![
-        tensor("words", vec![WORDS, WIDTH], Start::Normal(1.0)),
+        tensor("words", vec![WORDS + 1, WIDTH], Start::Normal(1.0)),
         tensor("hidden.weight", vec![WIDTH, 2 * WIDTH], Start::Normal(0.05)),
         tensor("hidden.bias", vec![2 * WIDTH], Start::Zeros),
         tensor("inner.weight", vec![2 * WIDTH, 2 * WIDTH], Start::Normal(0.06)),
         tensor("inner.bias", vec![2 * WIDTH], Start::Zeros),
         tensor("output", vec![2 * WIDTH, dim], Start::Normal(0.06)),
-        tensor("nothing", vec![dim], Start::Normal(0.1)),
     ]
 }
 
-/// The captions of `examples`, `[n, dim]`.
-fn captions(parameters: &Parameters, examples: &[&Captioned], device: &Device) -> Tensor<2> {
-    let most = examples.iter().map(|example| example.phrases.len()).max().unwrap_or(0).max(1);
-    let mut words = Vec::with_capacity(examples.len() * most * 6);
-    let mut counted = Vec::with_capacity(examples.len() * most);
-    for example in examples {
-        let absent = most - example.phrases.len();
-        let ids = example.phrases.iter().flat_map(|phrase| phrase.words());
-        words.extend(ids.map(|word| i64::try_from(word).unwrap_or_default()));
-        words.extend(std::iter::repeat_n(0_i64, absent * 6));
-        counted.extend(std::iter::repeat_n(1.0_f32, example.phrases.len()));
-        counted.extend(std::iter::repeat_n(0.0_f32, absent));
+/// The examples that a step chooses from: with `plain`, those of a single shape, if there are any.
+fn shown(examples: &[Captioned], plain: bool) -> Vec<&Captioned> {
+    let alone = examples.iter().filter(|example| plain && example.phrases.len() == 1);
+    let alone: Vec<_> = alone.collect();
+    if alone.is_empty() { examples.iter().collect() } else { alone }
+}
+
+/// All captions of some pictures, each once.
+struct Captions {
+    /// The words of each; [`UNTOLD`] for those that it leaves out.
+    words: Vec<[usize; 6]>,
+    /// `[pictures, captions]`: 1 where a caption is one of a picture, else 0.
+    fits: Vec<f32>,
+}
+
+impl Captions {
+    fn of(examples: &[&Captioned]) -> Self {
+        let mut pairs = Vec::new();
+        for (picture, example) in examples.iter().enumerate() {
+            for words in example.phrases.iter().map(|phrase| phrase.words()) {
+                pairs.extend(TOLD.iter().map(|told| {
+                    let word = |at| if told.contains(&at) { words[at] } else { UNTOLD };
+                    (std::array::from_fn(word), picture)
+                }));
+            }
+        }
+        let places: BTreeMap<[usize; 6], usize> =
+            pairs.iter().map(|(words, _)| (*words, 0)).collect();
+        let words: Vec<[usize; 6]> = places.into_keys().collect();
+        let mut fits = vec![0.0; examples.len() * words.len()];
+        for (caption, picture) in pairs {
+            if let Ok(place) = words.binary_search(&caption) {
+                fits[picture * words.len() + place] = 1.0;
+            }
+        }
+        Self { words, fits }
     }
-    let rows = examples.len() * most;
-    let words = Tensor::<1, Int>::from_data(TensorData::new(words, [rows * 6]), device);
+}
+
+/// Captions as the caption encoder gives them, `[captions, dim]`, each of length 1.
+fn encoded(parameters: &Parameters, captions: &Captions, device: &Device) -> Tensor<2> {
+    let rows = captions.words.len();
+    let words =
+        captions.words.iter().flatten().map(|&word| i64::try_from(word).unwrap_or_default());
+    let words = TensorData::new(words.collect::<Vec<_>>(), [rows * 6]);
+    let words = Tensor::<1, Int>::from_data(words, device);
     let words = parameters.matrix("captions.words").select(0, words);
-    let phrases = words.reshape([rows, 6, WIDTH]).sum_dim(1).reshape([rows, WIDTH]);
+    let words = words.reshape([rows, 6, WIDTH]).sum_dim(1).reshape([rows, WIDTH]);
     let layer = |value: Tensor<2>, name: &str| {
         let weight = parameters.matrix(&format!("captions.{name}.weight"));
         let bias = parameters.vector(&format!("captions.{name}.bias"));
         activation::gelu(value.matmul(weight) + bias.unsqueeze())
     };
-    let phrases =
-        layer(layer(phrases, "hidden"), "inner").matmul(parameters.matrix("captions.output"));
-    let dim = phrases.dims()[1];
-    let counted = Tensor::<2>::from_data(TensorData::new(counted, [rows, 1]), device);
-    let sum = (phrases * counted).reshape([examples.len(), most, dim]).sum_dim(1);
-    sum.reshape([examples.len(), dim]) + parameters.vector("captions.nothing").unsqueeze()
+    let captions =
+        layer(layer(words, "hidden"), "inner").matmul(parameters.matrix("captions.output"));
+    let lengths = (captions.clone().square().sum_dim(1) + 1e-12).sqrt();
+    captions / lengths
 }
 
 /// Patches `[n, patches, 3 * patch * patch]` of normalised pictures, channel by channel: what [`Network::vision`]
@@ -265,9 +337,40 @@ pub fn patches(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::synth::looks::{Colour, Shape, Size, Texture};
+
+    fn seen(phrases: &[[u8; 2]]) -> Captioned {
+        let phrase = |&[column, row]: &[u8; 2]| Phrase {
+            size: Size::Small,
+            texture: Texture::Plain,
+            colour: Colour::Red,
+            shape: Shape::Ring,
+            column,
+            row,
+        };
+        Captioned { picture: Vec::new(), phrases: phrases.iter().map(phrase).collect() }
+    }
 
     #[test]
-    fn the_first_scale_is_that_of_clip() {
-        assert!((FIRST_SCALE.ln() - 2.659).abs() < 1e-3);
+    fn a_caption_fits_every_picture_of_which_it_is_true() {
+        let [one, two, none] = [seen(&[[3, 4]]), seen(&[[3, 9], [5, 4]]), seen(&[])];
+        let captions = Captions::of(&[&one, &two, &none]);
+        let count = captions.words.len();
+        // 5 without a place; colour with column, with row, and both of them with the outline, two of each; whole ones.
+        assert_eq!(count, 5 + 4 * 2 + 3);
+        let fitting = |picture: usize| {
+            captions.fits[picture * count..][..count].iter().filter(|&&fits| fits > 0.0).count()
+        };
+        assert_eq!([fitting(0), fitting(1), fitting(2)], [10, 5 + 4 * 2 + 2, 0]);
+        let told = |words: &[usize; 6]| words.iter().filter(|&&word| word != UNTOLD).count();
+        assert!(captions.words.iter().all(|words| (1..=4).contains(&told(words))));
+    }
+
+    #[test]
+    fn plain_pictures_have_one_shape_if_there_are_any() {
+        let examples = [seen(&[[1, 1]]), seen(&[[1, 1], [2, 2]]), seen(&[])];
+        assert_eq!(shown(&examples, true), [&examples[0]]);
+        assert_eq!(shown(&examples, false).len(), 3);
+        assert_eq!(shown(&examples[1..], true).len(), 2);
     }
 }

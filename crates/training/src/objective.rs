@@ -1,6 +1,6 @@
 //! What is minimised: cross-entropy of the tokens to be written, and the contrastive loss of pictures and captions.
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Int, Tensor, TensorData, activation};
 
 use ndarray::Array2;
 
@@ -36,28 +36,12 @@ fn token_weights(targets: &Array2<i64>, pad: i64) -> Vec<f32> {
     targets.iter().map(|&id| if id == pad { 0.0 } else { each }).collect()
 }
 
-/// The symmetric loss of CLIP (arXiv 2103.00020, section 2.3): each of `n` pictures should be most like its own
-/// caption, and each caption like its own picture. `pictures` and `captions` are `[n, dim]`; `scale` multiplies their
-/// cosines.
+/// The loss of SigLIP (arXiv 2303.15343, section 3.2) where a picture has several captions, and a caption fits several
+/// pictures: each pair is judged by itself. `logits` and `fits` are `[pictures, captions]`; `fits` is 1 where a caption is
+/// one of a picture, else 0. A sum over captions, and a mean over pictures.
 #[must_use]
-pub fn contrastive(pictures: Tensor<2>, captions: Tensor<2>, scale: Tensor<1>) -> Tensor<1> {
-    let device = pictures.device();
-    let count = pictures.dims()[0];
-    let cosines = unit(pictures).matmul(unit(captions).transpose());
-    let logits = cosines * scale.reshape([1, 1]);
-    let one_way = |logits: Tensor<2>| {
-        let log = activation::log_softmax(logits, 1);
-        log.gather(1, diagonal(count, &device)).mean()
-    };
-    (one_way(logits.clone()) + one_way(logits.transpose())) * -0.5
-}
-
-fn diagonal(count: usize, device: &Device) -> Tensor<2, Int> {
-    let end = i64::try_from(count).unwrap_or(i64::MAX);
-    Tensor::<1, Int>::arange(0..end, device).reshape([count, 1])
-}
-
-fn unit(rows: Tensor<2>) -> Tensor<2> {
-    let length = (rows.clone().square().sum_dim(1) + 1e-12).sqrt();
-    rows / length
+pub fn contrastive(logits: Tensor<2>, fits: Tensor<2>) -> Tensor<1> {
+    // -log sigmoid(x) where the pair fits, -log sigmoid(-x) where it does not.
+    let costs = -activation::log_sigmoid(-logits.clone()) - logits * fits;
+    costs.sum_dim(1).mean()
 }

@@ -38,7 +38,7 @@ use crate::{
     plan::{Lesson, Plan, Source},
     seeded::seeded,
     session::{Ended, Judgement, Lessons, Metric, Session},
-    start::{place_in_time, whiten},
+    start::{even_patches, look_around, place_in_time, whiten},
     synth::{self, Recipe},
     trainer::{Progress, Sample, Settings, Shown, Task, Trainer},
     validation::{Scores, predict, scores},
@@ -346,10 +346,14 @@ fn see(
         clip: plan.optimiser.clip,
         seed: plan.optimiser.seed,
     };
-    let new = |weights| {
-        Contrast::new(&beginning.manifest, weights, settings.clone(), &surroundings.device)
-    };
-    let mut seeing = Seeing { contrast: new(&beginning.weights), training, validation };
+    let (manifest, device) = (&beginning.manifest, &surroundings.device);
+    let new = |weights| Contrast::new(manifest, weights, settings.clone(), device);
+    let mut weights = beginning.weights.clone();
+    if plan.model.start.is_none() {
+        even_patches(&mut weights, manifest, &spread(&training, MEASURED_PATCHES), device)?;
+        look_around(&mut weights, manifest, plan.optimiser.seed);
+    }
+    let mut seeing = Seeing { contrast: new(&weights), training, validation };
     let ended = session.run(&mut seeing, listener.stepped)?;
     if ended.steps < session.steps {
         return Ok((ended, Weights::default()));
@@ -426,6 +430,8 @@ struct Seeing<'a> {
 const JUDGED: usize = 256;
 /// Pictures by which the features of a new vision encoder are evened out.
 const MEASURED: usize = 8192;
+/// Pictures by which its patches are.
+const MEASURED_PATCHES: usize = 512;
 
 impl Lessons for Seeing<'_> {
     fn step(&mut self) -> Result<Progress> {
@@ -442,8 +448,8 @@ impl Lessons for Seeing<'_> {
 
     fn judge(&mut self) -> Result<Option<Judgement>> {
         let judged = spread(&self.validation, JUDGED);
-        let matched = (!judged.is_empty()).then(|| self.contrast.matched(&judged));
-        Ok(matched.map(|matched| Judgement::Other { loss: 1.0 - f64::from(matched) }))
+        let recalled = (!judged.is_empty()).then(|| self.contrast.recalled(&judged));
+        Ok(recalled.map(|recalled| Judgement::Other { loss: 1.0 - f64::from(recalled) }))
     }
 }
 

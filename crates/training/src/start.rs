@@ -1,14 +1,21 @@
-//! How a new, small model starts: knowing the order of moments, with features that are all about as loud.
+//! How a new, small model starts: knowing the order of moments and of places, with patches and features whose
+//! directions are all about as loud.
 //!
 //! The released models grow out of encoders that were trained on much more. One that starts from nothing spends most of
-//! its first steps on finding out that time is a line; waves (arXiv 1706.03762, section 3.5) tell it so.
+//! its first steps on finding out that time is a line; waves (arXiv 1706.03762, section 3.5) tell it so. They tell a
+//! vision encoder what lies next to what, too, and its heads where to look at first (in the manner of arXiv 2305.09828).
 
-use eventide_model::manifest::Manifest;
-use nalgebra::DMatrix;
+use burn::tensor::Device;
+use eventide_model::manifest::{Manifest, Vision};
+use nalgebra::{DMatrix, DVector};
 use ndarray::Array2;
 
 use crate::{
+    contrast::{Captioned, patches},
     error::{Error, Result},
+    parameters::floats,
+    seeded::draw,
+    tensors::{Start, TensorSpec},
     weights::{Weight, Weights},
 };
 
@@ -53,6 +60,158 @@ fn waves(moment: f32, width: usize) -> impl Iterator<Item = f32> {
         let (sine, cosine) = (std::f32::consts::TAU * rate * moment).sin_cos();
         if number % 2 == 0 { sine } else { cosine }
     })
+}
+
+/// How loud the values of a patch are, beside places.
+const PATCH: f64 = 0.5;
+/// Shares of the variance of patches below this count for little.
+const PATCH_NOISE: f64 = 1e-4;
+
+/// Makes the patch embedding of a new vision encoder one under which the directions in which patches of `pictures`
+/// differ most are all about as loud: the mean colour of a patch is hundreds of times as loud as an edge, and what
+/// is learnt from such patches is deaf to outlines for long.
+///
+/// # Errors
+/// [`Error::Features`] if there are no pictures.
+pub fn even_patches(
+    weights: &mut Weights,
+    manifest: &Manifest,
+    pictures: &[Captioned],
+    device: &Device,
+) -> Result<()> {
+    let name = "vision.patch_embedding.weight";
+    let Some(embedding) = weights.get(name) else { return Ok(()) };
+    if pictures.is_empty() {
+        return Err(Error::Features);
+    }
+    let shape = embedding.shape().to_vec();
+    let mut values = embedding.values().to_vec();
+    let pictures: Vec<&[u8]> = pictures.iter().map(|example| example.picture.as_slice()).collect();
+    let patches = patches(&manifest.vision, &pictures, || [1.0, 0.0], device);
+    let [_, _, pixels] = patches.dims();
+    let patches = patches.reshape([-1, i32::try_from(pixels).unwrap_or(i32::MAX)]);
+    let count = patches.dims()[0];
+    let centred = patches.clone() - patches.mean_dim(0);
+    let covariance = floats(centred.clone().transpose().matmul(centred));
+    #[expect(clippy::cast_precision_loss, reason = "there are far fewer than 2^52 patches")]
+    let covariance = matrix(pixels, pixels, &covariance) / count as f64;
+    let noise = PATCH_NOISE * covariance.trace();
+    let directions = covariance.symmetric_eigen();
+    let mut loudest: Vec<usize> = (0..pixels).collect();
+    loudest.sort_by(|&a, &b| directions.eigenvalues[b].total_cmp(&directions.eigenvalues[a]));
+    for (row, &direction) in values.chunks_mut(pixels).zip(&loudest) {
+        let size = PATCH / (directions.eigenvalues[direction].max(0.0) + noise).sqrt();
+        let direction = directions.eigenvectors.column(direction);
+        row.iter_mut().zip(&direction).for_each(|(value, along)| *value = narrow(along * size));
+    }
+    weights.insert(name.to_owned(), Weight::filled(shape, values));
+    Ok(())
+}
+
+/// Where the heads of the first two layers look: so many columns to the right, so many rows down.
+const NEIGHBOURS: [[f64; 2]; 8] = [
+    [0.0, 0.0],
+    [1.0, 0.0],
+    [0.0, 1.0],
+    [1.0, 1.0],
+    [-1.0, 0.0],
+    [0.0, -1.0],
+    [-1.0, -1.0],
+    [1.0, -1.0],
+];
+/// Layers that look around.
+const LOOKING: usize = 2;
+/// How sharply they do.
+const SHARPNESS: f64 = 2.0;
+/// How loud the values of a place are, beside patches.
+const LOUDNESS: f64 = 0.7;
+/// Radians from a patch to the next in the longest and the shortest wave.
+const LONGEST_WAVE: f64 = 0.5;
+const SHORTEST_WAVE: f64 = 0.75 * std::f64::consts::PI;
+
+/// Has the patches of a new vision encoder lie on waves, across and down, and each head of its first layers look at
+/// another neighbour of a patch: outlines are larger than patches.
+pub fn look_around(weights: &mut Weights, manifest: &Manifest, seed: u64) {
+    let sizes = &manifest.vision;
+    let [width, heads, layers] = [sizes.width, sizes.heads, sizes.layers].map(|size| size as usize);
+    let head = width / heads;
+    // Places lie in a few directions, by chance, of all.
+    let spec = TensorSpec {
+        name: "vision.places".to_owned(),
+        shape: vec![width, head],
+        start: Start::Normal(1.0),
+        source: String::new(),
+        source_shape: vec![width, head],
+        turned: false,
+    };
+    let directions = matrix(width, head, draw(&spec, seed).values()).qr().q();
+    place(weights, sizes, &directions);
+    for (layer, head_of_layer) in
+        (0..layers.min(LOOKING)).flat_map(|layer| (0..heads).map(move |head| (layer, head)))
+    {
+        let name = format!("vision.{layer}.attention.query_key_value.weight");
+        let Some(weight) = weights.get(&name) else { continue };
+        let (shape, mut values) = (weight.shape().to_vec(), weight.values().to_vec());
+        let neighbour = NEIGHBOURS[(layer * heads + head_of_layer) % NEIGHBOURS.len()];
+        let query = &directions * shift(head, neighbour).transpose() * SHARPNESS;
+        let key = &directions * SHARPNESS;
+        for (first, part) in [(0, &query), (width, &key)] {
+            for (row, column) in (0..width).flat_map(|row| (0..head).map(move |at| (row, at))) {
+                let at = row * 3 * width + first + head_of_layer * head + column;
+                values[at] = narrow(part[(row, column)]);
+            }
+        }
+        weights.insert(name, Weight::filled(shape, values));
+    }
+}
+
+/// Radians a patch of wave `number` of `count`.
+#[expect(clippy::cast_precision_loss, reason = "there are few waves")]
+fn rate(number: usize, count: usize) -> f64 {
+    let by = number as f64 / (count.max(2) - 1) as f64;
+    LONGEST_WAVE + (SHORTEST_WAVE - LONGEST_WAVE) * by
+}
+
+/// Puts the patches on waves along `directions` `[width, head]`: of each head's values a quarter are cosines across, a
+/// quarter sines across, and so on down.
+#[expect(clippy::cast_precision_loss, reason = "pictures are small")]
+fn place(weights: &mut Weights, sizes: &Vision, directions: &DMatrix<f64>) {
+    let name = "vision.position_embedding";
+    let Some(embedding) = weights.get(name) else { return };
+    let (shape, mut values) = (embedding.shape().to_vec(), embedding.values().to_vec());
+    let (width, head) = (directions.nrows(), directions.ncols());
+    let (grid, waves) = ((sizes.image_size / sizes.patch.max(1)) as usize, head / 4);
+    let size = LOUDNESS * (width as f64 / head as f64).sqrt();
+    for (patch, row) in values.chunks_mut(width).skip(1).enumerate() {
+        let mut code = DVector::zeros(head);
+        for (axis, at) in [patch % grid, patch / grid].into_iter().enumerate() {
+            for wave in 0..waves {
+                let (sine, cosine) = (rate(wave, waves) * at as f64).sin_cos();
+                code[2 * axis * waves + wave] = cosine;
+                code[(2 * axis + 1) * waves + wave] = sine;
+            }
+        }
+        let placed = directions * code * size;
+        row.iter_mut().zip(&placed).for_each(|(value, placed)| *value = narrow(*placed));
+    }
+    weights.insert(name.to_owned(), Weight::filled(shape, values));
+}
+
+/// Takes the code of a place to that of the place `across` columns and `down` rows away, `[head, head]`.
+fn shift(head: usize, [across, down]: [f64; 2]) -> DMatrix<f64> {
+    let waves = head / 4;
+    let mut shift = DMatrix::zeros(head, head);
+    for (axis, by) in [across, down].into_iter().enumerate() {
+        for wave in 0..waves {
+            let (sine, cosine) = (rate(wave, waves) * by).sin_cos();
+            let (c, s) = (2 * axis * waves + wave, (2 * axis + 1) * waves + wave);
+            shift[(c, c)] = cosine;
+            shift[(c, s)] = -sine;
+            shift[(s, c)] = sine;
+            shift[(s, s)] = cosine;
+        }
+    }
+    shift
 }
 
 /// Shares of the variance of features below this count for little: they are noise.
@@ -166,6 +325,60 @@ mod tests {
         let ((uneven, _), (even, loudness)) = (evenness(&before), evenness(&after));
         assert!(loudness.iter().all(|value| *value < 1.1), "{loudness:?}");
         assert!(even > 0.5 && even > 10.0 * uneven, "{uneven} and {even}");
+    }
+
+    #[test]
+    fn patches_differ_as_much_in_outlines_as_in_colour() {
+        let manifest = presets::tiny();
+        let mut weights = seeded(&manifest, 1);
+        let sizes = &manifest.vision;
+        let (side, device) = (sizes.image_size as usize, Device::flex());
+        let mut numbers = StdRng::seed_from_u64(5);
+        // Loud plain grounds with faint grain.
+        let picture = |_| {
+            let ground: u8 = numbers.random_range(20..230);
+            let grain = (0..side * side * 3).map(|_| ground + numbers.random_range(0..9));
+            Captioned { picture: grain.collect(), phrases: Vec::new() }
+        };
+        let pictures: Vec<Captioned> = (0..64).map(picture).collect();
+        let spread = |weights: &Weights| {
+            let embedding = weights.get("vision.patch_embedding.weight").unwrap();
+            let shown: Vec<&[u8]> = pictures.iter().map(|one| one.picture.as_slice()).collect();
+            let patches = patches(sizes, &shown, || [1.0, 0.0], &device);
+            let [pictures, count, pixels] = patches.dims();
+            let (rows, width) = (pictures * count, sizes.width as usize);
+            let patches = matrix(rows, pixels, &floats(patches));
+            let seen = patches * matrix(width, pixels, embedding.values()).transpose();
+            let mut variances: Vec<f64> = seen.column_iter().map(|c| c.variance()).collect();
+            variances.sort_by(f64::total_cmp);
+            variances[width / 2] / variances[width - 1]
+        };
+        even_patches(&mut weights, &manifest, &pictures, &device).unwrap();
+        assert!(spread(&weights) > 0.1, "{}", spread(&weights));
+        let none = even_patches(&mut weights, &manifest, &[], &device);
+        assert!(matches!(none, Err(Error::Features)));
+    }
+
+    #[test]
+    fn heads_look_at_neighbours() {
+        let manifest = presets::tiny();
+        let mut weights = seeded(&manifest, 1);
+        look_around(&mut weights, &manifest, 1);
+        let sizes = &manifest.vision;
+        let [width, heads] = [sizes.width, sizes.heads].map(|size| size as usize);
+        let (grid, head) = ((sizes.image_size / sizes.patch) as usize, width / heads);
+        let places = weights.get("vision.position_embedding").unwrap();
+        let places = matrix(grid * grid + 1, width, places.values());
+        let weight = weights.get("vision.0.attention.query_key_value.weight").unwrap();
+        let weight = matrix(width, 3 * width, weight.values());
+        let looked = &places * weight;
+        // The second head looks one to the right.
+        let part =
+            |row: usize, first: usize| looked.view((row, first + head), (1, head)).into_owned();
+        let query = part(1, 0);
+        let at: Vec<f64> = (1..=grid * grid).map(|row| query.dot(&part(row, width))).collect();
+        let most = (0..at.len()).max_by(|&a, &b| at[a].total_cmp(&at[b]));
+        assert_eq!(most, Some(1), "{at:?}");
     }
 
     #[test]

@@ -178,11 +178,11 @@ fn pictures_learn_their_captions() {
     };
     let weights = seeded(&manifest, 1);
     let mut contrast = Contrast::new(&manifest, &weights, settings, &Device::flex());
-    let before = contrast.matched(&examples);
+    let before = contrast.recalled(&examples);
     let losses: Vec<f32> = (0..40).map(|_| contrast.step(&examples).unwrap().loss).collect();
-    let after = contrast.matched(&examples);
+    let after = contrast.recalled(&examples);
     assert!(losses[39] < 0.8 * losses[0], "{} to {}", losses[0], losses[39]);
-    assert!(after > before + 0.15, "{before} to {after} of the pictures find their caption");
+    assert!(after > before + 0.15, "{before} to {after} of the captions are found");
     assert_eq!(
         contrast.vision().iter().count(),
         weights.iter().filter(|(name, _)| name.starts_with("vision.")).count()
