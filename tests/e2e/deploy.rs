@@ -119,6 +119,12 @@ fn commands_flags_and_variables_are_those_of_the_program() {
 }
 
 #[test]
+fn the_job_is_the_one_to_copy() {
+    let job = |path: &str| fs::read_to_string(Path::new(FOLDER).join(path)).unwrap();
+    assert_eq!(job("kubernetes/nightly.toml"), job("../jobs/nightly.toml"));
+}
+
+#[test]
 fn ports_are_those_that_the_program_is_told() {
     let mut ports = 0;
     for file in files("kubernetes") {

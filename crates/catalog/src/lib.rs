@@ -5,6 +5,7 @@
 //! machines → [`Tables::publish`]. [`Tables::finish_interrupted`] comes first, in case the night
 //! before was cut off.
 
+mod attempts;
 mod bundle;
 mod commit;
 mod corpus;
@@ -22,6 +23,7 @@ mod transcripts;
 mod vacuum;
 mod worklist;
 
+pub use attempts::Attempt;
 pub use bundle::fetch_bundle;
 pub use corpus::{CorpusOptions, DEFAULT_INCLUDE, Listing, list, video_at};
 pub use error::{Error, Result};

@@ -304,7 +304,7 @@ impl Tables {
         }
         let mut paths: Vec<Path> =
             plan.receipts.iter().map(|r| self.receipt_path(&r.run_id, &r.shard_id)).collect();
-        for folder in ["receipts", "plans"] {
+        for folder in ["receipts", "plans", "attempts"] {
             match self.list_own(&format!("{folder}/{run_id}")).await {
                 Ok(late) => paths.extend(late),
                 Err(error) => {

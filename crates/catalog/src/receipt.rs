@@ -193,7 +193,9 @@ impl Tables {
         began: DateTime<Utc>,
     ) -> Result<Receipt> {
         check_outcomes(shard, outcomes)?;
+        tracing::debug!(run = by.run_id, shard = shard.shard_id, "writing parts");
         let mut receipt = self.write_parts(by, shard, outcomes).await?;
+        tracing::debug!(run = by.run_id, shard = shard.shard_id, "parts written");
         receipt.work = Some(Work {
             worker: by.worker.clone(),
             began_at_ms: began.timestamp_millis(),

@@ -239,7 +239,7 @@ impl Tables {
             let kind = match (folder, pending.runs.get(run)) {
                 (Some("receipts"), Some(true)) => OrphanKind::Receipt,
                 (Some("plans"), Some(true) | None) => OrphanKind::Plan,
-                (Some("probe"), _) => OrphanKind::Note,
+                (Some("attempts"), Some(true) | None) | (Some("probe"), _) => OrphanKind::Note,
                 _ => continue,
             };
             strays.push(self.orphan(object, kind));

@@ -7,10 +7,12 @@ use std::{
 };
 
 use datafusion::error::DataFusionError;
-use eventide_catalog::{Receipt, ShardPlace, Stores, Tables, Transcripts};
+use eventide_catalog::{Attempt, Receipt, ShardPlace, Stores, Tables, Transcripts};
 use eventide_model::runtime::Device;
 use eventide_pipeline::Pipeline;
-use eventide_schema::{Heard, Outcome, Provenance, Shard, Transcript, WorkItem};
+use eventide_schema::{
+    Failure, Heard, Outcome, Provenance, Shard, Stage, Status, Transcript, WorkItem,
+};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
@@ -23,6 +25,8 @@ use crate::{
 /// Models that a worker keeps loaded. More are only wanted where jobs with different models run at
 /// the same time.
 const MODELS_KEPT: usize = 2;
+/// Workers that may die with one video in hand, beside the first, of which it is not known at which.
+const MOST_DEATHS: u32 = 2;
 
 /// The indexers of a worker process. Held by its session, never sent anywhere: a plan says which
 /// model it wants, and all tasks that want the same one share it.
@@ -38,7 +42,7 @@ pub struct Indexers {
     loaded: Mutex<VecDeque<Loaded>>,
     /// What was heard before, of the run that was last worked for.
     heard: Mutex<Option<(HeardFor, Arc<Transcripts>)>>,
-    /// After how many shards a device is shown the golden clip again; never if not given.
+    /// After how many shards a device is shown the golden clip again; `None` outside a cluster.
     check_every: Option<NonZeroUsize>,
     /// Where a device is reported that must not be used.
     unfit: (mpsc::Sender<Error>, Mutex<mpsc::Receiver<Error>>),
@@ -91,10 +95,11 @@ impl Indexers {
         }
     }
 
-    /// The same, which shows every device the golden clip of a bundle before the first of so many shards.
+    /// The same in a cluster, whose workers go on with what others have begun: every device is shown the
+    /// golden clip of a bundle before the first of so many shards, and a video that kills workers is known.
     #[must_use]
-    pub fn checked_every(mut self, shards: NonZeroUsize) -> Self {
-        self.check_every = Some(shards);
+    pub fn on_cluster(mut self, check_every: NonZeroUsize) -> Self {
+        self.check_every = Some(check_every);
         self
     }
 
@@ -299,6 +304,36 @@ impl Drop for Ended<'_> {
     }
 }
 
+/// An attempt whose marks go when its shard is given up by a worker that lives.
+struct Held(Option<Arc<Attempt>>);
+
+impl Held {
+    /// The attempt, whose shard has its receipt.
+    fn done(mut self) -> Option<Arc<Attempt>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(attempt) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move { attempt.give_up().await });
+        }
+    }
+}
+
+/// The row of a video that is not looked at any more.
+fn quarantined(item: WorkItem, deaths: u32) -> Outcome {
+    let failure = Failure {
+        stage: Stage::Fetch,
+        reason_code: "kills_workers".to_owned(),
+        reason: format!("{deaths} workers died while they worked on nothing else"),
+    };
+    Outcome::without_events(item, Status::Failed, failure)
+}
+
 /// Takes shards of one run to receipts.
 pub struct Indexer<'a> {
     indexers: &'a Indexers,
@@ -339,18 +374,62 @@ impl Indexer<'_> {
         let shard = || async { Ok(self.tables.planned_shard(run_id, &self.plan, place).await?) };
         let shard = RETRIES.of("read the plan", shard).await?;
         let began = chrono::Utc::now();
-        let outcomes = self.outcomes(&shard).await?;
+        let attempt = self.attempt(place).await?;
+        let outcomes = match attempt.as_ref().and_then(|held| held.0.as_ref()) {
+            Some(attempt) if attempt.is_careful() => self.careful(&shard, attempt).await?,
+            _ => self.outcomes(&shard).await?,
+        };
         let (by, shard, outcomes) = (&self.provenance, &shard, &outcomes);
         let write =
             || async { Ok(self.tables.write_shard_begun(by, shard, outcomes, began).await?) };
         let receipt = RETRIES.of("write the shard", write).await?;
         tracing::info!(run = %run_id, "receipt written");
+        if let Some(attempt) = attempt.and_then(Held::done) {
+            attempt.finish().await;
+        }
         Ok((receipt, ShardEnd::Finished))
     }
 
+    /// Marks that the shard is begun, in a cluster.
+    async fn attempt(&self, place: &ShardPlace) -> Result<Option<Held>, Error> {
+        if self.indexers.check_every.is_none() {
+            return Ok(None);
+        }
+        let worker = &self.provenance.worker;
+        let begin = || async {
+            let run_id = &self.provenance.run_id;
+            Ok(self.tables.begin_attempt(run_id, &place.shard_id, worker).await?)
+        };
+        let attempt = RETRIES.of("mark the shard", begin).await?;
+        Ok(Some(Held(Some(Arc::new(attempt)))))
+    }
+
+    /// The outcomes of a shard at which a worker died: one video at a time, each with a mark. One at
+    /// which workers died again and again is a failure, and is not looked at any more.
+    async fn careful(&self, shard: &Shard, attempt: &Attempt) -> Result<Vec<Outcome>, Error> {
+        tracing::warn!("a worker died at this shard; going on video by video");
+        let worker = &self.provenance.worker;
+        let heard = self.heard_in(shard).await?;
+        let mut outcomes = Vec::with_capacity(shard.items.len());
+        for item in &shard.items {
+            let video_id = &item.video.video_id;
+            let deaths = attempt.deaths_at(video_id);
+            if deaths >= MOST_DEATHS {
+                tracing::warn!(uri = item.video.uri, deaths, "quarantined");
+                outcomes.push(quarantined(item.clone(), deaths));
+                continue;
+            }
+            let enter = || async { Ok(attempt.enter(video_id, worker).await?) };
+            RETRIES.of("mark the video", enter).await?;
+            let heard = heard.get(video_id);
+            outcomes.push(self.indexers.outcome(&self.station, item.clone(), heard).await?);
+            attempt.leave(video_id).await;
+        }
+        Ok(outcomes)
+    }
+
     async fn outcomes(&self, shard: &Shard) -> Result<Vec<Outcome>, Error> {
-        let read = || async { self.heard(shard).await };
-        let heard = &RETRIES.of("read the transcripts", read).await?;
+        let heard = &self.heard_in(shard).await?;
         futures::stream::iter(shard.items.iter().cloned())
             .map(|item| {
                 let heard = heard.get(&item.video.video_id);
@@ -360,8 +439,14 @@ impl Indexer<'_> {
             .try_collect()
             .await
     }
+
     /// What the recogniser of this run has heard in videos of a shard before, by their ids. Words that are
     /// not found any more are recognised again.
+    async fn heard_in(&self, shard: &Shard) -> Result<HashMap<String, Transcript>, Error> {
+        let read = || async { self.heard(shard).await };
+        RETRIES.of("read the transcripts", read).await
+    }
+
     async fn heard(&self, shard: &Shard) -> Result<HashMap<String, Transcript>, Error> {
         let with = |heard: Heard| {
             let items = shard.items.iter().filter(move |item| item.heard == heard);

@@ -390,12 +390,17 @@ mod tests {
         let run = RunState {
             cluster_job: "j".to_owned(),
             job: "nightly".to_owned(),
+            run_id: "r".to_owned(),
             age_s: 9,
             waiting: 40,
             held: 1,
         };
-        let state =
-            ClusterState { build: "b".to_owned(), executors: vec![executor], runs: vec![run] };
+        let state = ClusterState {
+            build: "b".to_owned(),
+            guarded: true,
+            executors: vec![executor],
+            runs: vec![run],
+        };
         let text = cluster_text(&state, 5);
         for line in [
             "eventide_executors 1",

@@ -3,7 +3,7 @@
 //! What a run finishes is durable as soon as a shard has its receipt; none of it is visible until the
 //! run is published. A run that is cut off is taken over by the next one of the same job.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use datafusion::{execution::TaskContext, physical_plan::execute_stream, prelude::SessionConfig};
 use eventide_catalog::{
@@ -46,6 +46,8 @@ pub struct Night {
     pub shards: ShardOptions,
     /// Whether an empty corpus may remove every row.
     pub allow_empty: bool,
+    /// How long a run may take, if not as long as it takes.
+    pub deadline: Option<Duration>,
     /// How long a run on a cluster waits.
     pub patience: Patience,
     /// The scheduler whose executors do the work; this machine does it if not given.

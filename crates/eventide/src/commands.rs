@@ -88,6 +88,11 @@ impl Stop {
         }
     }
 
+    /// The same, as a run that failed because of something.
+    pub(crate) fn because(self, reason: &str) -> Self {
+        Self { code: 1, report: self.report.wrap_err(reason.to_owned()) }
+    }
+
     /// A person or a supervisor ended it.
     pub(crate) fn interrupted(report: impl Into<miette::Report>) -> Self {
         Self { code: EXIT_INTERRUPTED, report: report.into() }

@@ -148,6 +148,11 @@ pub(crate) struct RunSection {
     pub(crate) shard_videos: NonZeroUsize,
     /// Whether an empty corpus may remove every row.
     pub(crate) allow_empty: bool,
+    /// How long the run may take; then it is stopped and fails, and the next one goes on with what it has
+    /// finished. As long as it takes if not given.
+    #[serde(with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) deadline: Option<Duration>,
 }
 
 impl Default for RunSection {
@@ -157,6 +162,7 @@ impl Default for RunSection {
             shard_size: ByteSize::gib(4),
             shard_videos: NonZeroUsize::new(256).expect("not zero"),
             allow_empty: false,
+            deadline: None,
         }
     }
 }
@@ -247,6 +253,7 @@ impl JobFile {
             ),
             allow_empty: self.run.allow_empty,
             shards: self.run.resolve().map_err(broken)?,
+            deadline: self.run.deadline,
             patience: self.cluster.patience().map_err(broken)?,
             scheduler: overrides.cluster.map(str::to_owned).or(self.cluster.scheduler),
         })

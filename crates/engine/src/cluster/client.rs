@@ -56,6 +56,8 @@ const SCHEDULER_GRACE: Duration = Duration::from_mins(2);
 const ACCEPT_GRACE: Duration = Duration::from_secs(10);
 /// How often in a row a run is handed in again of which nothing got done.
 const MOST_VAIN_SUBMISSIONS: usize = 3;
+/// How long the scheduler may take to plan a run.
+const PLANNING_GRACE: Duration = Duration::from_secs(3);
 /// How long the scheduler may take to stop a run.
 const CANCEL_GRACE: Duration = Duration::from_secs(20);
 
@@ -144,7 +146,16 @@ impl Cluster {
         while vain < MOST_VAIN_SUBMISSIONS {
             let before = followed.receipts.len();
             let mut scheduler = self.connect().await?;
-            let id = self.submit(&mut scheduler, job, &options).await?;
+            // First a note without the scheduler's name for it: this process may die before it knows that.
+            let note = Submission::new(&self.url, "", &plan.run_id);
+            tables.note_submission(job, Some(&note)).await?;
+            let id = match self.submit(&mut scheduler, job, &options).await {
+                Err(refused @ (Error::Refused { .. } | Error::NotAdmitted { .. })) => {
+                    tables.note_submission(job, None).await?;
+                    return Err(refused);
+                }
+                submitted => submitted?,
+            };
             tracing::info!(run = %plan.run_id, cluster_job = %id, shards = plan.shards.len(), "handed to the cluster");
             let note = Submission::new(&self.url, &id, &plan.run_id);
             tables.note_submission(job, Some(&note)).await?;
@@ -205,12 +216,17 @@ impl Cluster {
     /// Stops a submitted run and waits until the scheduler says so. Says whether it was running.
     async fn stop(&self, note: &Submission) -> Result<bool, Error> {
         let mut scheduler = self.connect().await?;
+        let handed_in = match note.cluster_job.as_str() {
+            "" => self.handed_in(&mut scheduler, &note.run_id).await?,
+            known => Some(known.to_owned()),
+        };
+        let Some(id) = handed_in else { return Ok(false) };
         let deadline = Instant::now() + CANCEL_GRACE;
         let mut stopping = false;
         loop {
-            match self.status(&mut scheduler, &note.cluster_job).await? {
+            match self.status(&mut scheduler, &id).await? {
                 Some(Status::Queued(_) | Status::Running(_)) if !stopping => {
-                    let params = CancelJobParams { job_id: note.cluster_job.clone() };
+                    let params = CancelJobParams { job_id: id.clone() };
                     scheduler.calls.cancel_job(params).await.map_err(|status| self.lost(status))?;
                     stopping = true;
                 }
@@ -222,6 +238,24 @@ impl Cluster {
                 }
                 Some(Status::Failed(_) | Status::Successful(_)) | None => return Ok(stopping),
             }
+        }
+    }
+
+    /// The scheduler's name for a run whose client died before it knew it. A moment is waited for a run
+    /// that is still being planned.
+    async fn handed_in(
+        &self,
+        scheduler: &mut Scheduler,
+        run_id: &str,
+    ) -> Result<Option<String>, Error> {
+        let deadline = Instant::now() + PLANNING_GRACE;
+        loop {
+            let state = self.seen_by(scheduler).await?;
+            let found = state.runs.into_iter().find(|run| run.run_id == run_id);
+            if found.is_some() || Instant::now() > deadline {
+                return Ok(found.map(|run| run.cluster_job));
+            }
+            tokio::time::sleep(ASK_EVERY).await;
         }
     }
 
@@ -250,7 +284,8 @@ impl Cluster {
         job: &str,
         options: &IndexOptions,
     ) -> Result<String, Error> {
-        let config = session_config(&Local::default()).with_ballista_job_name(job);
+        let name = state::job_name(job, &options.provenance.run_id);
+        let config = session_config(&Local::default()).with_ballista_job_name(&name);
         let plan = encoded(options, self.secret.clone())?;
         let params = ExecuteQueryParams {
             query: Some(Query::LogicalPlan(plan)),

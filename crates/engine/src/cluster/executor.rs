@@ -139,7 +139,10 @@ async fn await_scheduler(options: &ExecutorOptions) -> Result<(), Error> {
     let cluster = Cluster::at(&options.scheduler, options.secret.clone())?;
     loop {
         match cluster.state().await {
-            Ok(_) => break,
+            Ok(state) if options.secret.is_some() && !state.guarded => {
+                return Err(Error::OpenScheduler { url: options.scheduler.clone() });
+            }
+            Ok(_) => return Ok(()),
             Err(error @ Error::Scheduler { .. }) if tokio::time::Instant::now() >= deadline => {
                 return Err(error);
             }
@@ -147,10 +150,6 @@ async fn await_scheduler(options: &ExecutorOptions) -> Result<(), Error> {
             Err(error) => return Err(error),
         }
     }
-    if options.secret.is_some() && Cluster::at(&options.scheduler, None)?.state().await.is_ok() {
-        return Err(Error::OpenScheduler { url: options.scheduler.clone() });
-    }
-    Ok(())
 }
 
 /// Ports that are free now, where 0 is asked for. Another process may still take one first; then the

@@ -149,7 +149,7 @@ async fn count(
     let text = move || {
         let (scheduler, guard) = (Arc::clone(&scheduler), Arc::clone(&guard));
         async move {
-            let state = state::of(&scheduler).await;
+            let state = state::of(&scheduler, &guard).await;
             state.map_or_else(|_| String::new(), |state| cluster_text(&state, guard.turned_away()))
         }
     };
@@ -179,7 +179,7 @@ async fn tell(
     if !guard.admits(agent) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    match state::of(&scheduler).await {
+    match state::of(&scheduler, &guard).await {
         Ok(state) => Json(state).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -95,6 +95,11 @@ impl Guard {
         Self { secret, turned_away: Arc::default() }
     }
 
+    /// Whether callers must have anything.
+    pub(super) fn asks(&self) -> bool {
+        self.secret.is_some()
+    }
+
     /// How many calls were turned away.
     pub(super) fn turned_away(&self) -> u64 {
         self.turned_away.load(Ordering::Relaxed)

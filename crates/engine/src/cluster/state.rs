@@ -10,7 +10,7 @@ use ballista_scheduler::scheduler_server::SchedulerServer;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use serde::{Deserialize, Serialize};
 
-use super::codec::build;
+use super::{codec::build, secret::Guard};
 
 /// Where the scheduler tells it, under its own address.
 pub(super) const PATH: &str = "/state";
@@ -20,6 +20,8 @@ pub(super) const PATH: &str = "/state";
 pub struct ClusterState {
     /// The build of the scheduler.
     pub build: String,
+    /// Whether it asks callers for the token of its cluster.
+    pub guarded: bool,
     /// The executors that are there, by host and port.
     pub executors: Vec<ExecutorState>,
     /// The runs at work, the oldest first.
@@ -48,6 +50,8 @@ pub struct RunState {
     pub cluster_job: String,
     /// The job.
     pub job: String,
+    /// The run.
+    pub run_id: String,
     /// Seconds since it was begun.
     pub age_s: u64,
     /// Shards that nobody has taken yet.
@@ -56,10 +60,15 @@ pub struct RunState {
     pub held: usize,
 }
 
+/// What a run is called at the scheduler, so that it is found by what a client knows of it before.
+pub(super) fn job_name(job: &str, run_id: &str) -> String {
+    format!("{job} {run_id}")
+}
+
 pub(super) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
 /// What the scheduler sees now.
-pub(super) async fn of(scheduler: &Server) -> Result<ClusterState, BallistaError> {
+pub(super) async fn of(scheduler: &Server, guard: &Guard) -> Result<ClusterState, BallistaError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (mut runs, mut held) = (Vec::new(), BTreeMap::<String, usize>::new());
     for (id, job) in scheduler.state.task_manager.get_running_job_cache().iter() {
@@ -68,9 +77,11 @@ pub(super) async fn of(scheduler: &Server) -> Result<ClusterState, BallistaError
         for task in &running {
             *held.entry(task.executor_id.clone()).or_default() += 1;
         }
+        let (job, run_id) = graph.job_name().rsplit_once(' ').unwrap_or((graph.job_name(), ""));
         runs.push(RunState {
             cluster_job: id.to_string(),
-            job: graph.job_name().to_owned(),
+            job: job.to_owned(),
+            run_id: run_id.to_owned(),
             age_s: now.saturating_sub(Duration::from_millis(graph.start_time())).as_secs(),
             waiting: graph.available_tasks(),
             held: running.len(),
@@ -87,5 +98,5 @@ pub(super) async fn of(scheduler: &Server) -> Result<ClusterState, BallistaError
     });
     let mut executors: Vec<_> = executors.collect();
     executors.sort_by(|a, b| a.address.cmp(&b.address));
-    Ok(ClusterState { build: build(), executors, runs })
+    Ok(ClusterState { build: build(), guarded: guard.asks(), executors, runs })
 }

@@ -114,7 +114,7 @@ pub(super) async fn run(
     let (stores, progress) = (Arc::clone(stores), Arc::new(Progress::default()));
     let on_each = slots.div_ceil(devices);
     let indexers = Indexers::new(stores, worker, arguments.devices.clone(), on_each, progress)
-        .checked_every(arguments.check_every);
+        .on_cluster(arguments.check_every);
     let working = AtomicBool::new(false);
     let ready = |addresses: ExecutorAddresses| {
         working.store(true, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use std::{io::IsTerminal, process::ExitCode, sync::Arc, time::Duration};
 
 use eventide_catalog::{Stores, Tables};
-use eventide_engine::{Cluster, Night, Progress};
+use eventide_engine::{Cluster, Counts, Night, Progress};
 use eventide_schema::tables::RunRow;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{signal::unix::SignalKind, time::MissedTickBehavior};
@@ -13,6 +13,9 @@ use crate::{
     arguments::{Common, IndexArguments},
     environment, report,
 };
+
+/// How often a run says how far it is, where there is no terminal.
+const TELL_EVERY: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(
     arguments: &IndexArguments,
@@ -30,8 +33,12 @@ pub(super) async fn run(
     };
     let run = tokio::select! {
         run = work => run?,
-        () = shown(&progress, !common.quiet && std::io::stderr().is_terminal()) => unreachable!("it shows for ever"),
+        () = shown(&progress, common.quiet) => unreachable!("it shows for ever"),
         () = told_to_stop() => return Err(stopped(cluster.as_ref(), &night, stores, &progress).await),
+        deadline = overdue(night.deadline) => {
+            let stopped = stopped(cluster.as_ref(), &night, stores, &progress).await;
+            return Err(stopped.because(&format!("`{}` is not done within {}", night.job, humantime::format_duration(deadline))));
+        }
     };
     report::run(&run, arguments.job.format).map_err(Stop::failed)?;
     Ok(ExitCode::SUCCESS)
@@ -112,6 +119,17 @@ fn left_running(progress: &Progress) -> Stop {
     ))
 }
 
+/// Ends when the run takes longer than it may.
+async fn overdue(deadline: Option<Duration>) -> Duration {
+    match deadline {
+        Some(deadline) => {
+            tokio::time::sleep(deadline).await;
+            deadline
+        }
+        None => std::future::pending().await,
+    }
+}
+
 /// Ends when the process is asked to stop.
 pub(super) async fn told_to_stop() {
     let terminated = async {
@@ -128,10 +146,23 @@ pub(super) async fn told_to_stop() {
     }
 }
 
+/// Says how far the run is, a line now and then, for who has no terminal.
+async fn told(progress: &Progress) {
+    loop {
+        tokio::time::sleep(TELL_EVERY).await;
+        let counts = progress.counts();
+        let Counts { planned, done, failed, events } = counts;
+        eprintln!("{done} of {planned} videos, {events} events, {failed} failed");
+    }
+}
+
 /// Shows how far the run is, for as long as it is polled.
-async fn shown(progress: &Progress, visible: bool) {
-    if !visible {
+async fn shown(progress: &Progress, quiet: bool) {
+    if quiet {
         return std::future::pending().await;
+    }
+    if !std::io::stderr().is_terminal() {
+        return told(progress).await;
     }
     let style = ProgressStyle::with_template(
         "{elapsed_precise} {bar:30} {pos}/{len} videos, {msg}, {eta} left",

@@ -67,13 +67,13 @@ fn told(state: Option<&ClusterState>, unpublished: Option<&[Unpublished]>) -> St
         let runs = state.runs.iter().map(|run| {
             vec![
                 run.job.clone(),
-                run.cluster_job.clone(),
+                run.run_id.clone(),
                 format!("{} s", run.age_s),
                 run.held.to_string(),
                 run.waiting.to_string(),
             ]
         });
-        parts.push(report::table(&["job", "cluster job", "for", "shards held", "waiting"], runs));
+        parts.push(report::table(&["job", "run", "for", "shards held", "waiting"], runs));
     }
     if let Some(unpublished) = unpublished {
         let runs = unpublished.iter().map(|run| {
