@@ -137,6 +137,8 @@ fn what_was_heard_is_not_heard_again_for_another_caption_model() {
     assert_eq!(times(&said, "listened"), 0, "{said}");
 
     trial.write_job(&job("vid2seq", ""));
+    let planned = trial.planned();
+    assert_eq!((&planned["videos"], &planned["heard_before"]), (&4.into(), &1.into()));
     let (captioned, said) = indexed(&trial);
     assert_eq!(captioned["planned"], 4);
     assert_eq!((times(&said, "listened"), times(&said, "heard before")), (0, 1), "{said}");

@@ -488,7 +488,7 @@ async fn what_was_heard_is_found_again() {
     let transcripts = tables.transcripts().await.unwrap();
     let videos = ["a@1", "b@2", "d@1", "e@1", "mute@1", "bad@1", "c@1", "b@1"];
     let videos: Vec<_> = videos.iter().flat_map(|word| corpus(word)).collect();
-    let asked: Vec<&Video> = videos.iter().collect();
+    let asked: Vec<&Video> = videos[..7].iter().collect();
     let found = transcripts.of(&asked, "s").await.unwrap();
     for video in &videos[..4] {
         assert_eq!(found[&video.video_id], said(video), "{}", video.uri);
@@ -659,7 +659,7 @@ async fn a_write_whose_answer_was_lost_is_ones_own() {
     let fresh = tables_in(Arc::new(InMemory::new()));
     let list = planned(&fresh, &corpus("a@1")).await.unwrap();
     let (mut succeeded, mut failed) = (0, 0);
-    for lost in 2..20 {
+    for lost in 3..22 {
         let store =
             Mortal { lives_on: true, ..Mortal::dies_after(Arc::new(InMemory::new()), lost, true) };
         let tables = tables_in(Arc::new(store));

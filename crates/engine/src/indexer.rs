@@ -234,12 +234,11 @@ impl Indexers {
         futures::stream::once(start).try_flatten().map_err(Error::into_task_error)
     }
 
-    /// The transcripts that are published when a run is first worked for.
+    /// The transcripts that are published when a run is first worked for here.
     async fn heard(&self, tables: &Tables, run_id: &str) -> Result<Arc<Transcripts>, Error> {
         let mut heard = self.heard.lock().await; // the others wait rather than read it again
         let wanted = (tables.location().uri.clone(), run_id.to_owned());
-        if let Some((of, transcripts)) = heard.as_ref().filter(|(of, _)| *of == wanted) {
-            tracing::trace!(?of, "transcripts are known");
+        if let Some((_, transcripts)) = heard.as_ref().filter(|(of, _)| *of == wanted) {
             return Ok(Arc::clone(transcripts));
         }
         let transcripts = Arc::new(tables.transcripts().await?);

@@ -106,6 +106,7 @@ fn forecast_text(forecast: &Forecast) -> String {
         ("skipped", forecast.skipped.to_string()),
         ("unchanged", forecast.unchanged.to_string()),
         ("gone", forecast.removed.to_string()),
+        ("heard before", forecast.heard_before.to_string()),
         ("shards", forecast.shards.to_string()),
         ("to read", ByteSize(forecast.bytes).to_string()),
         ("video", format!("about {:.2} h", forecast.video_hours)),

@@ -5,6 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use eventide_catalog::{Counts, Stores};
 use eventide_engine::{Night, Planned};
 use eventide_pipeline::CaptioningSource;
+use eventide_schema::Heard;
 use serde::Serialize;
 
 use super::{Stop, explained, night};
@@ -16,6 +17,9 @@ const BYTES_A_SECOND: f64 = 500_000.0;
 const CORE_SECONDS_AN_HOUR: f64 = 700.0;
 /// Core-seconds that a video costs whose words are only read, where the tables tell nothing.
 const CORE_SECONDS_A_TRANSCRIPT: f64 = 0.5;
+
+/// Core-seconds that it takes to hear an hour of speech, where the tables tell nothing: Whisper base on a processor.
+const CORE_SECONDS_AN_HOUR_HEARD: f64 = 600.0;
 
 /// What a run would do. Printed as text, or as JSON under these names.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,6 +44,8 @@ pub(crate) struct Forecast {
     pub(crate) unchanged: u64,
     /// Objects that have gone.
     pub(crate) removed: u64,
+    /// Objects to index whose sound needs not be heard again.
+    pub(crate) heard_before: u64,
     /// Shards that the work is cut into.
     pub(crate) shards: u64,
     /// Bytes to read.
@@ -78,7 +84,11 @@ fn estimate(night: &Night, history: &Counts, bytes: u64, videos: u64) -> (f64, f
         CaptioningSource::Vid2Seq => seconds / 3600.0 * CORE_SECONDS_AN_HOUR,
         CaptioningSource::Speech => float(videos) * CORE_SECONDS_A_TRANSCRIPT,
     };
-    (seconds, cores, None)
+    let heard = match &night.speech {
+        Some(_) => seconds / 3600.0 * CORE_SECONDS_AN_HOUR_HEARD, // if no video has subtitles
+        None => 0.0,
+    };
+    (seconds, cores + heard, None)
 }
 
 fn forecast(night: &Night, planned: &Planned) -> Forecast {
@@ -102,6 +112,7 @@ fn forecast(night: &Night, planned: &Planned) -> Forecast {
         skipped: work.skipped.len() as u64,
         unchanged: work.unchanged,
         removed: work.removed.len() as u64,
+        heard_before: items().filter(|item| item.heard != Heard::NotYet).count() as u64,
         shards: work.shards.len() as u64,
         bytes,
         video_hours: seconds / 3600.0,

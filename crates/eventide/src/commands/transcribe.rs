@@ -399,7 +399,7 @@ fn failure(outcome: &Outcome) -> Option<String> {
         let (stage, code, reason) = (failure.stage, &failure.reason_code, &failure.reason);
         return Some(format!("cannot transcribe `{uri}` ({stage}: {code})\n  because: {reason}"));
     }
-    let silent = outcome.media.has_audio == Some(false);
+    let silent = nothing && outcome.media.has_audio == Some(false);
     silent
         .then(|| format!("cannot transcribe `{uri}` (words: no_sound)\n  because: it has no sound"))
 }

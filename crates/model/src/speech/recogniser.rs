@@ -22,6 +22,9 @@ use crate::{
 
 /// Samples of a time step.
 const STEP: usize = SAMPLE_RATE / 1000 * TIME_STEP_MS as usize;
+/// Samples that a text must cover, two fifths of a second, for what is behind it to be heard again: so that a window
+/// is heard a limited number of times.
+const LEAST_SAID: usize = SAMPLE_RATE * 2 / 5;
 /// Languages that are written without spaces between words.
 const UNSPACED: [&str; 7] = ["zh", "yue", "ja", "th", "lo", "my", "km"];
 
@@ -481,7 +484,7 @@ impl Recogniser {
         let first = i64::from(self.manifest.tokens.first_time);
         let last = tokens.last().filter(|token| **token >= first)?;
         let from = usize::try_from(last - first).ok()? * STEP;
-        if from >= SAMPLE_RATE && from < window.samples.len() { window.after(from) } else { None }
+        if from >= LEAST_SAID && from < window.samples.len() { window.after(from) } else { None }
     }
 }
 

@@ -27,6 +27,9 @@ const ENDS: f32 = 0.35;
 const MARGIN: usize = 6;
 /// A window with fewer voiced frames than these, a quarter of a second, is no speech.
 const FEWEST: usize = 8;
+/// What is left of a window is heard again if it has as many voiced samples as these, two fifths of a second: a
+/// short word.
+const LEAST_REST: usize = 16_000 * 2 / 5;
 /// A silence of fewer frames than these, 0.3 s, is part of the voice.
 const PAUSE: usize = 10;
 /// Frames of a window at most: 30 s.
@@ -62,7 +65,7 @@ impl SpeechWindow {
             .map(|span| span.start.max(from) - from..span.end - from)
             .collect();
         let length: usize = voiced.iter().map(ExactSizeIterator::len).sum();
-        (length >= super::mel::SAMPLE_RATE).then(|| Self {
+        (length >= LEAST_REST).then(|| Self {
             start: self.start + from as u64,
             samples: self.samples[from..].to_vec(),
             voiced,
@@ -348,6 +351,7 @@ mod tests {
         let rest = window.after(30_000).unwrap();
         assert_eq!((rest.start, rest.samples.len()), (31_000, 30_000));
         assert_eq!(rest.voiced, [10_000..30_000]);
-        assert_eq!(window.after(50_000), None, "not even a second");
+        assert_eq!(window.after(50_000).unwrap().voiced, [0..10_000]);
+        assert_eq!(window.after(54_000), None, "less than a word");
     }
 }
