@@ -1,7 +1,7 @@
 //! Trains a vision encoder on pictures and their captions, as CLIP was (arXiv 2103.00020): no labels, only which
 //! caption goes with which picture.
 //!
-//! A picture has many captions: each tells some words of one shape. Which pairs fit is learnt pair by pair, as in SigLIP
+//! A picture has many captions: each tells some words of one shape. Which pairs fit is learnt pair by pair, as in `SigLIP`
 //! (arXiv 2303.15343): from one caption a picture that tells everything, a small encoder learns little but colours. The
 //! captions' encoder is thrown away afterwards.
 
@@ -29,7 +29,7 @@ use crate::{
 
 /// Width of the caption encoder.
 const WIDTH: usize = 128;
-/// Likeness is multiplied by this at first, and then shifted by [`FIRST_BIAS`], since most pairs do not fit (SigLIP,
+/// Likeness is multiplied by this at first, and then shifted by [`FIRST_BIAS`], since most pairs do not fit (`SigLIP`,
 /// section 3.2).
 const FIRST_SCALE: f32 = 10.0;
 const FIRST_BIAS: f32 = -5.0;

@@ -36,7 +36,7 @@ fn token_weights(targets: &Array2<i64>, pad: i64) -> Vec<f32> {
     targets.iter().map(|&id| if id == pad { 0.0 } else { each }).collect()
 }
 
-/// The loss of SigLIP (arXiv 2303.15343, section 3.2) where a picture has several captions, and a caption fits several
+/// The loss of `SigLIP` (arXiv 2303.15343, section 3.2) where a picture has several captions, and a caption fits several
 /// pictures: each pair is judged by itself. `logits` and `fits` are `[pictures, captions]`; `fits` is 1 where a caption is
 /// one of a picture, else 0. A sum over captions, and a mean over pictures.
 #[must_use]

@@ -186,9 +186,9 @@ fn place(weights: &mut Weights, sizes: &Vision, directions: &DMatrix<f64>) {
         let mut code = DVector::zeros(head);
         for (axis, at) in [patch % grid, patch / grid].into_iter().enumerate() {
             for wave in 0..waves {
-                let (sine, cosine) = (rate(wave, waves) * at as f64).sin_cos();
-                code[2 * axis * waves + wave] = cosine;
-                code[(2 * axis + 1) * waves + wave] = sine;
+                let (sin, cos) = (rate(wave, waves) * at as f64).sin_cos();
+                code[2 * axis * waves + wave] = cos;
+                code[(2 * axis + 1) * waves + wave] = sin;
             }
         }
         let placed = directions * code * size;
