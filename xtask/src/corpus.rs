@@ -34,7 +34,7 @@ enum Recipe {
     AsItIs,
     /// Nothing, and a side-car with these cues lies beside it.
     WithCues(&'static [Spoken]),
-    /// Speech over it, a side-car, and the truth.
+    /// Speech over it; what is said lies outside the corpus: it is to be heard.
     Narrated(&'static Script),
     /// Its sound alone.
     SoundOnly,
@@ -47,7 +47,7 @@ const BUNNY_CREDIT: &str = "Big Buck Bunny, (c) Blender Foundation, bigbuckbunny
 const EARTH_CREDIT: &str = "The Earth at night, as the package `gradio` carries it, Apache-2.0";
 
 /// What is said in the trailer of Sintel.
-const SINTEL_CUES: &[Spoken] = &[
+pub(crate) const SINTEL_CUES: &[Spoken] = &[
     Spoken {
         start_ms: 11_800,
         end_ms: 14_200,
@@ -170,8 +170,8 @@ fn place(workspace: &Workspace, film: &Film, corpus: &Path, truth: &Path) -> Res
         Recipe::Narrated(script) => {
             let narration = speak(workspace, script)?;
             narration.lay_over(&workspace.tools().join("ffmpeg"), &footage, &to)?;
-            write(&to.with_extension("vtt"), narration.side_car())?;
             let stem = to.file_stem().unwrap_or_default().to_string_lossy();
+            write(&truth.join(format!("{stem}.vtt")), narration.side_car())?;
             let events = serde_json::json!({ "video": film.path, "events": narration.spoken });
             write(&truth.join(format!("{stem}.truth.json")), format!("{events:#}\n"))
         }
@@ -198,7 +198,7 @@ fn stamp() -> String {
             Recipe::AsItIs => "as it is".to_owned(),
             Recipe::WithCues(cues) => web_vtt(cues),
             Recipe::Narrated(script) => {
-                format!("{script:?} {:?} {:?}", parts::VOICE, parts::ESPEAK)
+                format!("heard {script:?} {:?} {:?}", parts::VOICE, parts::ESPEAK)
             }
             Recipe::SoundOnly => "sound".to_owned(),
             Recipe::CutAt(length) => format!("{length} bytes"),

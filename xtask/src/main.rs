@@ -13,6 +13,7 @@ mod arrows;
 mod bench;
 mod bench_eval;
 mod bench_import;
+mod bench_speech;
 mod children;
 mod corpus;
 mod debian;
@@ -103,6 +104,16 @@ enum Bench {
         #[arg(long, default_value = "fast")]
         profile: String,
     },
+    /// Speech recognition beside `faster-whisper` with the same weights: wrong words and processor time; writes both
+    /// to `docs/benchmarks.md`.
+    Speech {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+        /// A program that is built already, with `eventide-testkit` beside it.
+        #[arg(long)]
+        program: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -135,6 +146,9 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
         Chore::Bench(Bench::Eval { profile }) => bench_eval::run(&workspace, &profile),
         Chore::Bench(Bench::Import { profile }) => bench_import::run(&workspace, &profile),
+        Chore::Bench(Bench::Speech { profile, program }) => {
+            bench_speech::run(&workspace, &profile, program)
+        }
         Chore::Schemas { check } => schemas::run(&workspace, check),
     }
 }

@@ -128,6 +128,20 @@ impl Narration {
         Ok(())
     }
 
+    /// Writes `to`, a sound: the narration over silence.
+    pub(crate) fn over_silence(&self, ffmpeg: &Path, to: &Path) -> Result<()> {
+        let end_ms = self.spoken.last().map_or(0, |spoken| spoken.end_ms);
+        let silence = format!("anullsrc=r=44100:cl=mono:d={}", end_ms / 1000 + 2);
+        let mut command = Command::new(ffmpeg);
+        command.args(["-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", &silence]);
+        for sound in &self.sounds {
+            command.arg("-i").arg(sound);
+        }
+        command.args(["-filter_complex", &mix(&self.spoken), "-map", "[mix]", "-ar", "16000"]);
+        children::output(command.arg(to))?;
+        Ok(())
+    }
+
     /// The side-car with what is said when.
     pub(crate) fn side_car(&self) -> String {
         web_vtt(&self.spoken)

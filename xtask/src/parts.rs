@@ -355,6 +355,37 @@ pub(crate) const MANIFESTS: PythonSet = PythonSet {
 pub(crate) const COCO_CAPTIONS: PythonSet =
     PythonSet { name: "coco-captions", requirements: &["numpy==2.4.6", "pycocoevalcap==1.2"] };
 
+/// Another program that runs the same Whisper, to be measured beside ours.
+pub(crate) const FASTER_WHISPER: PythonSet = PythonSet {
+    name: "faster-whisper",
+    requirements: &[
+        "anyio==4.16.0",
+        "av==18.1.0",
+        "click==8.5.1",
+        "ctranslate2==4.8.5",
+        "faster-whisper==1.2.1",
+        "filelock==4.2.12",
+        "flatbuffers==25.12.19",
+        "fsspec==2026.9.0",
+        "h11==0.16.0",
+        "hf-xet==1.8.0",
+        "httpcore2==2.16.2",
+        "httpx2==2.16.2",
+        "huggingface_hub==2.4.0",
+        "idna==3.20",
+        "numpy==2.4.6",
+        "onnxruntime==1.32.0",
+        "packaging==26.3",
+        "protobuf==7.36.2",
+        "PyYAML==6.0.3",
+        "setuptools==65.5.0",
+        "tokenizers==0.23.3",
+        "tqdm==4.70.1",
+        "truststore==0.10.5",
+        "typing_extensions==4.16.0",
+    ],
+};
+
 /// What speaks the narrations of the demo corpus.
 pub(crate) const SPEECH: PythonSet =
     PythonSet { name: "speech", requirements: &["numpy==2.4.6", "onnxruntime==1.32.0"] };

@@ -17,7 +17,7 @@ use crate::workspace::{Workspace, create_folder, say, write};
 /// What to prepare for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scope {
-    /// Building the program and indexing with it.
+    /// Building the program, indexing and hearing with it.
     Demo,
     /// That, and for tests the S3 server, METEOR and the other readers of our tables.
     Test,
@@ -80,13 +80,14 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
     }
     link_part(workspace, &parts::ONNX_RUNTIME, "libonnxruntime.so", "libonnxruntime.so")?;
     link_part(workspace, &parts::T5_TOKENIZER, "spiece.model", "t5/spiece.model")?;
+    link_speech(workspace, &SPEECH)?;
     if scope == Scope::Test {
         link_part(workspace, &parts::SEAWEEDFS, "weed", "weed")?;
         link_program(workspace, &JAVA)?;
         link_part(workspace, &parts::METEOR, "meteor", "meteor")?;
         link_python(workspace, &parts::READERS, "python")?;
         link_python(workspace, &parts::MANIFESTS, "python-manifests")?;
-        link_speech(workspace)?;
+        link_speech(workspace, &SPEECH_TESTS)?;
     }
     drop(lock);
     Ok(())
@@ -168,18 +169,20 @@ fn link(workspace: &Workspace, target: &Path, name: &str) -> Result<()> {
     fs::rename(&draft, &place).map_err(Error::file("rename", &draft))
 }
 
-/// What speech recognition is tested with.
-fn link_speech(workspace: &Workspace) -> Result<()> {
-    for folder in ["whisper/base", "whisper/tiny-en", "silero-vad", "recordings"] {
+/// What recognises speech.
+const SPEECH: [(&Part, &str); 3] = [
+    (&parts::WHISPER_BASE_1, "whisper/base"),
+    (&parts::WHISPER_BASE_2, "whisper/base"),
+    (&parts::VOICE_DETECTOR, "silero-vad"),
+];
+/// What that is tested with besides.
+const SPEECH_TESTS: [(&Part, &str); 2] =
+    [(&parts::WHISPER_TINY_ENGLISH, "whisper/tiny-en"), (&parts::RECORDINGS, "recordings")];
+
+/// Links parts of speech recognition to their folders.
+fn link_speech(workspace: &Workspace, parts: &[(&Part, &str)]) -> Result<()> {
+    for (part, folder) in parts {
         create_folder(&workspace.tools().join(folder))?;
-    }
-    for (part, folder) in [
-        (&parts::WHISPER_BASE_1, "whisper/base"),
-        (&parts::WHISPER_BASE_2, "whisper/base"),
-        (&parts::WHISPER_TINY_ENGLISH, "whisper/tiny-en"),
-        (&parts::VOICE_DETECTOR, "silero-vad"),
-        (&parts::RECORDINGS, "recordings"),
-    ] {
         for take in part.takes {
             link_part(workspace, part, take.kept, &format!("{folder}/{}", take.kept))?;
         }
