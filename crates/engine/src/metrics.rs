@@ -104,13 +104,14 @@ impl Default for Metrics {
             videos_waiting: Gauge::default(),
             windows_waiting: Family::default(),
         };
-        metrics.register();
+        metrics.register_videos();
+        metrics.register_work();
         metrics
     }
 }
 
 impl Metrics {
-    fn register(&mut self) {
+    fn register_videos(&mut self) {
         let to = &mut self.registry;
         to.register("videos", "Videos by their terminal state and reason", self.videos.clone());
         to.register("events", "Events of these videos", self.events.clone());
@@ -134,6 +135,10 @@ impl Metrics {
             Unit::Bytes,
             self.bytes_read.clone(),
         );
+    }
+
+    fn register_work(&mut self) {
+        let to = &mut self.registry;
         to.register_with_unit(
             "device_busy",
             "Time that a device worked",

@@ -121,6 +121,26 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
         Error::Scheduler { .. } => Some(
             "check that the scheduler runs and listens at this address; then run the same command again: what has been finished is kept",
         ),
+        Error::SchedulerAddress { .. } => Some("give it as `http://host:50050`"),
+        Error::Refused { .. } => Some("look at the log of the scheduler"),
+        Error::OnCluster { .. } => Some(
+            "the executors' logs say more; run the same command again: what has been finished is kept",
+        ),
+        error => cluster_help(error).or_else(|| {
+            let again = "run the same command again: what has been finished is kept";
+            error.is_transient().then_some(again)
+        }),
+    };
+    match help {
+        Some(help) => miette::miette!(help = help, "{}", chain(error)),
+        None => miette::miette!("{}", chain(error)),
+    }
+}
+
+/// What to do about an error that only a cluster has.
+fn cluster_help(error: &eventide_engine::Error) -> Option<&'static str> {
+    use eventide_engine::Error;
+    match error {
         Error::WeakSecret { .. } => {
             Some("make one by `openssl rand -hex 32`, and give it to every process of the cluster")
         }
@@ -139,19 +159,7 @@ pub(crate) fn explained(error: &eventide_engine::Error) -> miette::Report {
         Error::Unfit { .. } => Some(
             "take the device out of service, or look at the versions of its driver and of ONNX Runtime; `eventide model verify` tries it again",
         ),
-        Error::SchedulerAddress { .. } => Some("give it as `http://host:50050`"),
-        Error::Refused { .. } => Some("look at the log of the scheduler"),
-        Error::OnCluster { .. } => Some(
-            "the executors' logs say more; run the same command again: what has been finished is kept",
-        ),
-        error if error.is_transient() => {
-            Some("run the same command again: what has been finished is kept")
-        }
         _ => None,
-    };
-    match help {
-        Some(help) => miette::miette!(help = help, "{}", chain(error)),
-        None => miette::miette!("{}", chain(error)),
     }
 }
 

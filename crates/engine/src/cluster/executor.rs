@@ -74,20 +74,46 @@ pub async fn run_executor(
     indexers: Arc<Indexers>,
     mut ready: impl FnMut(ExecutorAddresses),
 ) -> Result<(), Error> {
-    let (scheduler_host, scheduler_port) = scheduler_address(&options.scheduler)?;
     await_scheduler(options).await?;
     let [port, data_port] = free_ports(options.listen, [options.port, options.data_port])?;
-    let secret = options.secret.clone();
     let metrics = MetricsListener::bind(options.metrics).await?;
-    let executor_id = Uuid::now_v7().to_string();
-    let local =
-        Local { indexers: Some(Arc::clone(&indexers)), secret: secret.clone(), ..Local::default() };
     let config = ExecutorProcessConfig {
-        executor_id: executor_id.clone(),
-        bind_host: bracketed(options.listen),
-        external_host: options.advertise.clone(),
         port: data_port,
         grpc_port: port,
+        ..process_config(options, &indexers)?
+    };
+    let executor_id = config.executor_id.clone();
+    ready(ExecutorAddresses {
+        orders: SocketAddr::new(options.listen, port),
+        metrics: metrics.as_ref().map(|(_, address)| *address),
+    });
+    let counting = count(metrics, Arc::clone(&indexers));
+    let unfit = tokio::select! {
+        ended = start_executor_process(Arc::new(config)) => return ended.map_err(failed("the executor")),
+        unfit = indexers.unfit() => unfit,
+        ended = counting => return ended,
+    };
+    // Its shards are not answered for: a task that failed here would soon be given to this device again.
+    let cluster = Cluster::at(&options.scheduler, options.secret.clone())?;
+    if let Err(error) = cluster.leave(&executor_id, &unfit.to_string()).await {
+        tracing::warn!(error = %error, "cannot tell the scheduler; it will miss this executor");
+    }
+    Err(unfit)
+}
+
+/// What Ballista is told of this executor, but for its ports.
+fn process_config(
+    options: &ExecutorOptions,
+    indexers: &Arc<Indexers>,
+) -> Result<ExecutorProcessConfig, Error> {
+    let (scheduler_host, scheduler_port) = scheduler_address(&options.scheduler)?;
+    let secret = options.secret.clone();
+    let local =
+        Local { indexers: Some(Arc::clone(indexers)), secret: secret.clone(), ..Local::default() };
+    Ok(ExecutorProcessConfig {
+        executor_id: Uuid::now_v7().to_string(),
+        bind_host: bracketed(options.listen),
+        external_host: options.advertise.clone(),
         scheduler_host,
         scheduler_port,
         scheduler_connect_timeout_seconds: 0,
@@ -105,31 +131,20 @@ pub async fn run_executor(
         override_physical_codec: Some(Arc::new(PhysicalCodec::new(secret.clone()))),
         override_create_grpc_client_endpoint: introduced(secret.as_ref()),
         ..ExecutorProcessConfig::default()
-    };
-    ready(ExecutorAddresses {
-        orders: SocketAddr::new(options.listen, port),
-        metrics: metrics.as_ref().map(|(_, address)| *address),
-    });
-    let counting = async {
-        let Some((listener, _)) = metrics else { return std::future::pending().await };
+    })
+}
+
+/// Tells whoever collects metrics, if anybody may.
+async fn count(
+    metrics: Option<(MetricsListener, SocketAddr)>,
+    indexers: Arc<Indexers>,
+) -> Result<(), Error> {
+    let Some((listener, _)) = metrics else { return std::future::pending().await };
+    let text = move || {
         let indexers = Arc::clone(&indexers);
-        let text = move || {
-            let indexers = Arc::clone(&indexers);
-            async move { indexers.metrics_text().await }
-        };
-        listener.serve(text).await
+        async move { indexers.metrics_text().await }
     };
-    let unfit = tokio::select! {
-        ended = start_executor_process(Arc::new(config)) => return ended.map_err(failed("the executor")),
-        unfit = indexers.unfit() => unfit,
-        ended = counting => return ended,
-    };
-    // Its shards are not answered for: a task that failed here would soon be given to this device again.
-    let cluster = Cluster::at(&options.scheduler, options.secret.clone())?;
-    if let Err(error) = cluster.leave(&executor_id, &unfit.to_string()).await {
-        tracing::warn!(error = %error, "cannot tell the scheduler; it will miss this executor");
-    }
-    Err(unfit)
+    listener.serve(text).await
 }
 
 /// Waits until a scheduler answers that has the same secret. One that asks for none would hand this

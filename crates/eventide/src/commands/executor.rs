@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
+    path::Path,
     process::ExitCode,
     sync::{
         Arc,
@@ -98,19 +99,7 @@ pub(super) async fn run(
         .map_err(Stop::bad_job)?;
     let devices = arguments.devices.len().max(1);
     let slots = arguments.slots.map_or(devices, usize::from);
-    let options = ExecutorOptions {
-        scheduler: arguments.scheduler.clone(),
-        scheduler_patience: arguments.patience,
-        listen: arguments.listen,
-        advertise: arguments.advertise.clone(),
-        port: arguments.port,
-        data_port: arguments.data_port,
-        slots,
-        heartbeat: arguments.heartbeat,
-        work_dir: work_dir.path().to_owned(),
-        secret,
-        metrics: arguments.metrics,
-    };
+    let options = ExecutorOptions { secret, ..options(arguments, slots, work_dir.path()) };
     let (stores, progress) = (Arc::clone(stores), Arc::new(Progress::default()));
     let on_each = slots.div_ceil(devices);
     let indexers = Indexers::new(stores, worker, arguments.devices.clone(), on_each, progress)
@@ -130,6 +119,23 @@ pub(super) async fn run(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How this executor is reached, and whom it works for.
+fn options(arguments: &ExecutorArguments, slots: usize, work_dir: &Path) -> ExecutorOptions {
+    ExecutorOptions {
+        scheduler: arguments.scheduler.clone(),
+        scheduler_patience: arguments.patience,
+        listen: arguments.listen,
+        advertise: arguments.advertise.clone(),
+        port: arguments.port,
+        data_port: arguments.data_port,
+        slots,
+        heartbeat: arguments.heartbeat,
+        work_dir: work_dir.to_owned(),
+        secret: None,
+        metrics: arguments.metrics,
+    }
 }
 
 /// Ends when the process was told to stop and its grace is over. Before it works there is none.
