@@ -46,6 +46,7 @@ impl Cluster {
     fn add_executor(&mut self) {
         let executor = eventide()
             .arguments(["executor", &*self.url, "--heartbeat", "1s", "--workers", "1"])
+            .arguments(["--grace", "3m"]) // also on a machine that does much else
             .arguments(["--check-every", &*self.check_every.to_string()])
             .environment(TOLD)
             .environment(self.environment.clone())
