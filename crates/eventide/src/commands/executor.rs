@@ -17,6 +17,7 @@ use eventide_catalog::Stores;
 use eventide_engine::{ExecutorAddresses, ExecutorOptions, Indexers, Progress, run_executor};
 use eventide_model::runtime::Device;
 use miette::{IntoDiagnostic, WrapErr};
+use rustix::process::{Signal, getpid, kill_process};
 
 use super::{
     Stop, explained,
@@ -28,6 +29,9 @@ use crate::{
     arguments::{CLUSTER_ENVIRONMENT, ToolArguments},
     environment,
 };
+
+/// How long after the process was told to stop it is told again.
+const TOLD_AGAIN: Duration = Duration::from_secs(1);
 
 /// Arguments of `executor`.
 #[derive(Debug, Args)]
@@ -143,6 +147,19 @@ async fn overdue(grace: Duration, working: &AtomicBool) {
     told_to_stop().await;
     if working.load(Ordering::Relaxed) {
         tracing::info!("told to stop: finishing the shards in flight");
-        tokio::time::sleep(grace).await;
+        let over = tokio::time::timeout(grace, tell_again()).await;
+        debug_assert!(over.is_err(), "it is told until it stops");
+    }
+}
+
+/// Tells this process to stop, again and again: what finishes its shards does not hear it while it still starts, and
+/// hears it once.
+async fn tell_again() -> std::convert::Infallible {
+    let mut times = tokio::time::interval(TOLD_AGAIN);
+    loop {
+        times.tick().await;
+        if let Err(error) = kill_process(getpid(), Signal::TERM) {
+            tracing::warn!(error = %error, "cannot tell this process to stop");
+        }
     }
 }
