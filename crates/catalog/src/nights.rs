@@ -878,7 +878,7 @@ async fn a_vacuum_takes_what_came_after_its_run_was_published() {
     assert!(young.is_empty(), "nothing is old enough: {young:?}");
     let gone = vacuumed(&tables).await;
     let kinds: Vec<_> = gone.iter().map(|orphan| orphan.kind.as_str()).collect();
-    assert_eq!(kinds, ["part", "part", "receipt", "plan", "plan"], "{gone:?}");
+    assert_eq!(kinds, ["part", "part", "part", "receipt", "plan", "plan"], "{gone:?}");
     assert!(gone.iter().all(|orphan| orphan.uri.contains("r1") && orphan.size_bytes > 0));
     assert_eq!(tables.pending("m", "p").await.unwrap(), [waiting]);
     let run = night(&tables, "r3", "a@1 b@1").await.unwrap();
