@@ -265,7 +265,7 @@ enum Stage {
 
 fn sizes(time_tokens: u32) -> String {
     format!(
-        "[model.sizes]\npicture = 72\npatch = 12\nvision-width = 96\nvision-layers = 3\nfeature = 128\nframes = 20\n\
+        "[model.sizes]\npicture = 96\npatch = 12\nvision-width = 96\nvision-layers = 3\nfeature = 128\nframes = 20\n\
          temporal-layers = 2\nwidth = 128\nencoder-layers = 2\ndecoder-layers = 2\nheads = 4\npieces = 300\n\
          time-tokens = {time_tokens}\noutput-tokens = 256\n"
     )

@@ -182,9 +182,9 @@ impl Size {
     /// The radius of the circle around the shape, where the picture is 1 wide.
     pub(super) fn radius(self) -> f32 {
         match self {
-            Self::Small => 0.095,
-            Self::Medium => 0.13,
-            Self::Large => 0.17,
+            Self::Small => 0.07,
+            Self::Medium => 0.105,
+            Self::Large => 0.15,
         }
     }
 }
