@@ -1,8 +1,10 @@
-//! `cargo xtask demo`: the whole way once, on real videos: set-up, corpus, a recogniser of speech, one run of the program,
-//! and its tables.
+//! `cargo xtask demo`: the whole way once: set-up, a corpus of real videos whose speech is heard, synthetic ones that the
+//! demo's model captions, a run of the program over each, and its tables.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -15,6 +17,24 @@ use crate::workspace::{Workspace, say};
 
 const JOB: &str = "jobs/demo.toml";
 const TABLES: &str = "target/demo/tables";
+/// The same for synthetic videos: they are captioned by the model that `cargo xtask demo-model` has made.
+const SYNTHETIC_JOB: &str = "jobs/demo-synthetic.toml";
+const SYNTHETIC_TABLES: &str = "target/demo/synthetic-tables";
+/// What they are, for `eventide synth`: of a split and a seed that nothing was learnt from.
+const SYNTHETIC: [&str; 12] = [
+    "--videos",
+    "8",
+    "--seed",
+    "2026",
+    "--split",
+    "test",
+    "--shortest",
+    "20s",
+    "--longest",
+    "28s",
+    "--crowd",
+    "2",
+];
 
 /// What the demo asks of the tables: what the answer shows, and the question.
 const QUESTIONS: [(&str, &str); 5] = [
@@ -80,8 +100,66 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         "\nChecked: every narrated sentence is heard, within {TOLERANCE_MS} ms of where it is said and with no more than \
          {MISHEARD} wrong word; the broken files have their reasons, the run balances."
     );
+    synthetic(workspace, &eventide)?;
     println!("\n{}", next_steps());
     Ok(())
+}
+
+/// Captions synthetic videos by the demo's model, and shows its events beside the truth.
+fn synthetic(workspace: &Workspace, eventide: &dyn Fn(&[&str]) -> Command) -> Result<()> {
+    let folder = workspace.demo().join("synthetic");
+    let made = folder.display().to_string();
+    children::run(eventide(&["--quiet", "synth", "--out", &made]).args(SYNTHETIC))?;
+    say("run", &format!("eventide index {SYNTHETIC_JOB}"));
+    children::run(&mut eventide(&["index", SYNTHETIC_JOB]))?;
+    let question = "SELECT uri, start_ms, end_ms, caption FROM events ORDER BY uri, start_ms";
+    let asked = ["sql", "--tables", SYNTHETIC_TABLES, "--format", "json", question];
+    let said = children::output(&mut eventide(&asked))?;
+    let events: Vec<Value> = serde_json::from_slice(&said)
+        .map_err(|source| Error::Answer { program: "eventide sql", source })?;
+    let path = folder.join("truth.json");
+    let text = fs::read(&path).map_err(Error::file("read", &path))?;
+    let truth: Value = serde_json::from_slice(&text)
+        .map_err(|source| Error::Answer { program: "eventide synth", source })?;
+    println!(
+        "\n# What the model of the demo sees in videos that are new to it, and what is true of them\n"
+    );
+    print!("{}", beside(&truth, &events));
+    if events.is_empty() {
+        return Err(Error::Demo { faults: "the model has found no event".to_owned() });
+    }
+    Ok(())
+}
+
+/// For each video what is true of it, and below each event what was found that shares most of its time.
+fn beside(truth: &Value, events: &[Value]) -> String {
+    let mut text = String::new();
+    for (name, video) in truth.as_object().into_iter().flatten() {
+        let _ = writeln!(text, "{name}");
+        let found: Vec<(f64, f64, &str)> =
+            events.iter().filter_map(|event| found(event, name)).collect();
+        let spans = video["timestamps"].as_array().into_iter().flatten();
+        for (span, sentence) in spans.zip(video["sentences"].as_array().into_iter().flatten()) {
+            let [from, to] = [0, 1].map(|bound| span[bound].as_f64().unwrap_or_default());
+            let sentence = sentence.as_str().unwrap_or_default();
+            let _ = writeln!(text, "  true   {from:5.1} to {to:5.1} s  {sentence}");
+            let overlap = |&(start, end, _): &(f64, f64, &str)| end.min(to) - start.max(from);
+            let nearest = found.iter().max_by(|a, b| overlap(a).total_cmp(&overlap(b)));
+            if let Some((start, end, caption)) = nearest.filter(|nearest| overlap(nearest) > 0.0) {
+                let _ = writeln!(text, "  found  {start:5.1} to {end:5.1} s  {caption}");
+            }
+        }
+        let _ = writeln!(text, "  in all {} found\n", found.len());
+    }
+    text
+}
+
+/// Start and end in seconds, and the caption, of an event of the video called `name`.
+fn found<'a>(event: &'a Value, name: &str) -> Option<(f64, f64, &'a str)> {
+    let uri = event["uri"].as_str()?;
+    let seconds = |bound: &str| Some(event[bound].as_f64()? / 1000.0);
+    let is_it = uri.ends_with(&format!("/{name}.mp4"));
+    is_it.then_some((seconds("start_ms")?, seconds("end_ms")?, event["caption"].as_str()?))
 }
 
 /// The speech bundle that the job names: Whisper base, out of the weights that the set-up has brought.
@@ -170,6 +248,25 @@ fn next_steps() -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_event_is_shown_below_the_truth_whose_time_it_shares() {
+        let truth =
+            json!({"v": {"timestamps": [[1.0, 5.0], [8.0, 9.0]], "sentences": ["One.", "Two."]}});
+        let event = |start: u32, caption: &str| json!({"uri": "file:///c/v.mp4", "start_ms": start, "end_ms": start + 2000, "caption": caption});
+        let text =
+            beside(&truth, &[event(500, "Early."), event(2000, "Right."), event(5500, "Between.")]);
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let expected = [
+            "v",
+            "true     1.0 to   5.0 s  One.",
+            "found    2.0 to   4.0 s  Right.",
+            "true     8.0 to   9.0 s  Two.",
+            "in all 3 found",
+            "",
+        ];
+        assert_eq!(lines, expected);
+    }
 
     #[test]
     fn a_sentence_counts_where_and_when_it_was_said() {

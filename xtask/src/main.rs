@@ -18,6 +18,7 @@ mod children;
 mod corpus;
 mod debian;
 mod demo;
+mod demo_model;
 mod error;
 mod fetch;
 mod narration;
@@ -58,6 +59,9 @@ enum Chore {
     },
     /// Set up, make the corpus, index it and show the tables.
     Demo,
+    /// Train the demo's model where `target/train` does not hold it, score it on unseen videos, and put it into `jobs`. Takes
+    /// hours, and goes on where it was.
+    DemoModel,
     /// Set up and run the tests of the workspace; what follows goes to `cargo test` as it is.
     Test {
         /// Arguments of `cargo test`, for instance `-p eventide-model`.
@@ -140,6 +144,7 @@ fn run(chore: Chore) -> Result<()> {
             corpus::run(&workspace, &out)
         }
         Chore::Demo => demo::run(&workspace),
+        Chore::DemoModel => demo_model::run(&workspace),
         Chore::Test { arguments } => suite::run(&workspace, &arguments),
         Chore::Arrows => arrows::run(&workspace),
         Chore::Results { effort } => results::run(&workspace, effort),

@@ -240,8 +240,8 @@ impl Lab<'_> {
         let sizes = if start.ends_with("vision") { sizes(time_tokens) } else { String::new() };
         format!(
             "[model]\nid = \"{name}\"\nstart = \"{start}\"\nout = \"{name}\"\nlicence = \"Apache-2.0\"\n{sizes}
-[data]\ntraining = {{ drawn = {videos}, seed = 1, shortest = 20, longest = 28 }}
-validation = {{ drawn = {tested}, seed = 3, split = \"test\", shortest = 20, longest = 28 }}
+[data]\ntraining = {{ drawn = {videos}, seed = 1, shortest = 20, longest = 28, crowd = 2 }}
+validation = {{ drawn = {tested}, seed = 3, split = \"test\", shortest = 20, longest = 28, crowd = 2 }}
 cache = \"../train/cache\"\nshare = {share:?}\nclips = {clips}
 [objective]\ntasks = {tasks:?}\nvideo = {video}\nspeech = {speech}
 [optimiser]\nsteps = {steps}\nbatch = 16\nlearning-rate = 2e-3\nwarm-up = 50\nbeta-2 = 0.98\ndropout = 0.0\ncrop = 0.2\nseed = {seed}
@@ -265,7 +265,7 @@ enum Stage {
 
 fn sizes(time_tokens: u32) -> String {
     format!(
-        "[model.sizes]\npicture = 96\npatch = 12\nvision-width = 96\nvision-layers = 3\nfeature = 128\nframes = 20\n\
+        "[model.sizes]\npicture = 72\npatch = 12\nvision-width = 96\nvision-layers = 3\nfeature = 128\nframes = 20\n\
          temporal-layers = 2\nwidth = 128\nencoder-layers = 2\ndecoder-layers = 2\nheads = 4\npieces = 300\n\
          time-tokens = {time_tokens}\noutput-tokens = 256\n"
     )

@@ -33,6 +33,9 @@ pub(crate) struct SynthArguments {
     /// Length of the longest video.
     #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = humantime::parse_duration)]
     longest: Duration,
+    /// How many shapes are on stage at once, at most: 2 to 6.
+    #[arg(long, value_name = "N", default_value_t = synth::CROWD)]
+    crowd: u8,
     /// Videos that are drawn at once; one a core if not given.
     #[arg(long, value_name = "N", env = "EVENTIDE_WORKERS")]
     workers: Option<NonZeroUsize>,
@@ -68,6 +71,7 @@ impl From<Split> for looks::Split {
 pub(super) fn run(arguments: &SynthArguments, common: &Common) -> Result<ExitCode, Stop> {
     let recipe = Recipe::new(arguments.seed, arguments.split.into())
         .with_lengths(arguments.shortest, arguments.longest)
+        .and_then(|recipe| recipe.with_crowd(arguments.crowd))
         .map_err(|error| explained(&error))?;
     let ffmpeg = environment::media_tools(&arguments.tools).map_err(Stop::bad_job)?.ffmpeg;
     let workers = arguments.workers.or_else(|| std::thread::available_parallelism().ok());
@@ -101,7 +105,9 @@ fn explained(error: &synth::Error) -> Stop {
         synth::Error::OtherRecipe { .. } | synth::Error::Recipe { .. } => Stop::bad_job(
             miette::miette!(help = "name another folder, or remove this one", "{text}"),
         ),
-        synth::Error::Lengths { .. } => Stop::bad_job(miette::miette!("{text}")),
+        synth::Error::Lengths { .. } | synth::Error::Crowd { .. } => {
+            Stop::bad_job(miette::miette!("{text}"))
+        }
         _ => Stop::failed(miette::miette!(
             help = "run the same command again: finished videos are kept",
             "{text}"

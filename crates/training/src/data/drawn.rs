@@ -42,20 +42,27 @@ pub struct Drawn {
     pub shortest: u64,
     /// Seconds of the longest, at most 3600.
     pub longest: u64,
+    /// How many shapes are on stage at once, at most: 2 to 6.
+    #[serde(default = "crowd")]
+    pub crowd: u8,
 }
 
 fn train() -> Split {
     Split::Train
 }
 
+fn crowd() -> u8 {
+    synth::CROWD
+}
+
 impl Drawn {
     /// What the videos are made from.
     ///
     /// # Errors
-    /// [`synth::Error::Lengths`].
+    /// [`synth::Error::Lengths`], [`synth::Error::Crowd`].
     pub fn recipe(&self) -> Result<Recipe, synth::Error> {
         let [shortest, longest] = [self.shortest, self.longest].map(Duration::from_secs);
-        Recipe::new(self.seed, self.split).with_lengths(shortest, longest)
+        Recipe::new(self.seed, self.split).with_lengths(shortest, longest)?.with_crowd(self.crowd)
     }
 
     /// An example for each video, named as its file would be.

@@ -21,8 +21,9 @@ use super::{
 const MARKS: [f32; 3] = [0.2, 0.5, 0.8];
 /// The mark in the middle.
 const MIDDLE: usize = 4;
-/// How many shapes that act may be there at once.
+/// How many shapes that act may be there at once, and how many that only stand there.
 const COMPANY: usize = 4;
+const BYSTANDERS: usize = 2;
 /// How long a shape rests between two things that it does, in pictures.
 const REST: u16 = RATE / 2;
 /// How many times attributes are drawn before a new shape is given up.
@@ -47,6 +48,8 @@ pub(super) struct Director<'a> {
     rng: &'a mut StdRng,
     split: Split,
     length: u16,
+    /// How many shapes that act may be there at once.
+    company: usize,
     players: Vec<Player>,
     events: Vec<Event>,
     /// From when on each mark is free.
@@ -55,15 +58,18 @@ pub(super) struct Director<'a> {
 
 impl<'a> Director<'a> {
     pub(super) fn new(rng: &'a mut StdRng, split: Split, length: u16) -> Self {
-        Self { rng, split, length, players: Vec::new(), events: Vec::new(), marks: [0; 9] }
+        let (players, events) = (Vec::new(), Vec::new());
+        Self { rng, split, length, company: COMPANY, players, events, marks: [0; 9] }
     }
 
-    /// Writes everything.
-    pub(super) fn direct(mut self) -> World {
-        for _ in 0..self.rng.random_range(0..=2) {
+    /// Writes everything, with at most `crowd` shapes on stage at once.
+    pub(super) fn direct(mut self, crowd: usize) -> World {
+        let bystanders = self.rng.random_range(0..=BYSTANDERS.min(crowd.saturating_sub(2)));
+        self.company = COMPANY.min(crowd - bystanders);
+        for _ in 0..bystanders {
             self.place(false);
         }
-        for _ in 0..self.rng.random_range(0..=2) {
+        for _ in 0..self.rng.random_range(0..=2.min(self.company)) {
             self.place(true);
         }
         self.act();
@@ -124,7 +130,7 @@ impl<'a> Director<'a> {
 
     fn enter(&mut self, now: u16) -> Option<u16> {
         let acting = self.players.iter().filter(|player| player.acts && player.on_stage);
-        let room = acting.count() < COMPANY;
+        let room = acting.count() < self.company;
         let mark = room.then(|| self.free_mark(now, true)).flatten()?;
         let looks = self.new_looks(Some(Action::Enter))?;
         let side = *Side::ALL.choose(self.rng)?;

@@ -220,6 +220,7 @@ fn cell(at: f32) -> usize {
 mod tests {
     use super::*;
     use crate::synth::{
+        CROWD,
         looks::{Colour, Split},
         world::{Actor, Place, milliseconds},
     };
@@ -289,7 +290,7 @@ mod tests {
     #[test]
     fn pictures_change_while_something_happens() {
         let mut rng = StdRng::seed_from_u64(5);
-        let world = World::new(&mut rng, Split::Train, 400);
+        let world = World::new(&mut rng, Split::Train, 400, CROWD);
         assert_eq!(picture(&world, 100), picture(&world, 100));
         for event in &world.events {
             let before = picture(&world, event.start.saturating_sub(1));

@@ -16,7 +16,13 @@ pub enum Error {
         /// The longest that was asked for.
         longest: Duration,
     },
-    /// The folder holds videos of another seed, split, length or version.
+    /// A number of shapes that no video can have.
+    #[error("up to {crowd} shapes cannot be asked for; 2 to {} can", super::CROWD)]
+    Crowd {
+        /// What was asked for.
+        crowd: u8,
+    },
+    /// The folder holds videos of another seed, split, length, crowd or version.
     #[error("`{}` tells of another recipe", path.display())]
     OtherRecipe {
         /// The recipe that is there.

@@ -173,6 +173,7 @@ fn noun_phrase(looks: Looks, article: &str, rng: &mut StdRng) -> String {
 mod tests {
     use super::*;
     use crate::synth::{
+        CROWD,
         looks::Split,
         world::{RATE, World},
     };
@@ -180,8 +181,9 @@ mod tests {
     use std::collections::{HashMap, HashSet};
 
     fn events() -> Vec<Event> {
-        let world = |seed| World::new(&mut StdRng::seed_from_u64(seed), Split::Train, 100 * RATE);
-        (0..120).flat_map(|seed| world(seed).events).collect()
+        let world =
+            |seed| World::new(&mut StdRng::seed_from_u64(seed), Split::Train, 100 * RATE, CROWD);
+        (0..300).flat_map(|seed| world(seed).events).collect()
     }
 
     fn complaint(sentence: &str) -> Option<&'static str> {

@@ -169,7 +169,7 @@ pub enum Texture {
     Dotted,
 }
 
-/// How large a shape is. Each step is half as large again as the one before.
+/// How large a shape is. Each is more than a third larger than the one before.
 #[expect(missing_docs, reason = "the words are what they mean")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Size {
@@ -182,9 +182,9 @@ impl Size {
     /// The radius of the circle around the shape, where the picture is 1 wide.
     pub(super) fn radius(self) -> f32 {
         match self {
-            Self::Small => 0.07,
-            Self::Medium => 0.105,
-            Self::Large => 0.15,
+            Self::Small => 0.095,
+            Self::Medium => 0.13,
+            Self::Large => 0.18,
         }
     }
 }

@@ -41,9 +41,11 @@ use speech::Line;
 use world::{RATE, World, milliseconds};
 
 /// Which program made a data set: it changes whenever the same seed gives other videos.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Width and height of the pictures in pixels.
 pub const SIZE: u16 = 128;
+/// How many shapes are on stage at once, at most, where no fewer are asked for.
+pub const CROWD: u8 = 6;
 /// The name of a data set's recipe in its folder.
 pub const RECIPE: &str = "synth.json";
 /// The name of a data set's truth in its folder.
@@ -53,6 +55,8 @@ pub const VIDEOS: &str = "videos";
 
 /// The shortest and the longest video that can be asked for.
 const LENGTHS: [Duration; 2] = [Duration::from_secs(10), Duration::from_hours(1)];
+/// The fewest shapes that can be asked for: what one does to another needs two.
+const PAIR: u8 = 2;
 /// How long one video may take to be drawn and encoded: some thousand times what it does.
 const DEADLINE: Duration = Duration::from_mins(30);
 
@@ -63,13 +67,14 @@ pub struct Recipe {
     split: Split,
     shortest: u16,
     longest: u16,
+    crowd: u8,
 }
 
 impl Recipe {
-    /// Videos of 20 to 180 seconds.
+    /// Videos of 20 to 180 seconds with up to [`CROWD`] shapes.
     #[must_use]
     pub fn new(seed: u64, split: Split) -> Self {
-        Self { seed, split, shortest: 20 * RATE, longest: 180 * RATE }
+        Self { seed, split, shortest: 20 * RATE, longest: 180 * RATE, crowd: CROWD }
     }
 
     /// The same with videos of other lengths, of at least ten seconds and at most an hour.
@@ -90,11 +95,24 @@ impl Recipe {
         }
     }
 
+    /// The same with at most `crowd` shapes on stage at once, 2 to [`CROWD`]: the fewer there are, the less there is to
+    /// tell apart.
+    ///
+    /// # Errors
+    /// [`Error::Crowd`].
+    pub fn with_crowd(self, crowd: u8) -> Result<Self, Error> {
+        if (PAIR..=CROWD).contains(&crowd) {
+            Ok(Self { crowd, ..self })
+        } else {
+            Err(Error::Crowd { crowd })
+        }
+    }
+
     /// Video number `index`, undrawn. Takes a moment.
     #[must_use]
     pub fn video(&self, index: u32) -> Video {
         let length = self.numbers(index, "length").random_range(self.shortest..=self.longest);
-        let world = World::new(&mut self.numbers(index, "world"), self.split, length);
+        let world = World::new(&mut self.numbers(index, "world"), self.split, length, self.crowd);
         let mut numbers = self.numbers(index, "captions");
         let captions = world.events.iter().map(|event| grammar::caption(event, &mut numbers));
         Video {
@@ -116,7 +134,7 @@ impl Recipe {
     #[must_use]
     pub fn version(&self) -> String {
         let [shortest, longest] = [self.shortest, self.longest].map(milliseconds);
-        format!("eventide synth {VERSION}, {shortest} to {longest} ms")
+        format!("eventide synth {VERSION}, {shortest} to {longest} ms, up to {} shapes", self.crowd)
     }
 
     /// Random numbers of their own for each purpose, so that a change to one leaves the others as they were.
@@ -134,6 +152,7 @@ impl Recipe {
             split: self.split,
             shortest_ms: milliseconds(self.shortest),
             longest_ms: milliseconds(self.longest),
+            crowd: self.crowd,
             size: SIZE,
             rate: RATE,
             videos,
@@ -236,9 +255,15 @@ struct WrittenRecipe {
     split: Split,
     shortest_ms: u32,
     longest_ms: u32,
+    #[serde(default = "crowd")]
+    crowd: u8,
     size: u16,
     rate: u16,
     videos: u32,
+}
+
+fn crowd() -> u8 {
+    CROWD
 }
 
 /// Makes the first `videos` videos of a recipe in `folder`, `workers` at a time, and then their truth.
@@ -307,7 +332,8 @@ pub fn worlds(folder: &Path) -> Result<BTreeMap<String, World>, Error> {
         .map_err(|source| Error::Recipe { path: path.clone(), source })?;
     let length = |ms: u32| Duration::from_millis(ms.into());
     let recipe = Recipe::new(written.seed, written.split)
-        .with_lengths(length(written.shortest_ms), length(written.longest_ms))?;
+        .with_lengths(length(written.shortest_ms), length(written.longest_ms))?
+        .with_crowd(written.crowd)?;
     if recipe.written(written.videos) != written {
         return Err(Error::OtherRecipe { path });
     }

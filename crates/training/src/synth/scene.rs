@@ -107,7 +107,7 @@ fn cell(at: f32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synth::looks::Split;
+    use crate::synth::{CROWD, looks::Split};
     use rand::{SeedableRng as _, rngs::StdRng};
     use std::collections::HashSet;
 
@@ -115,7 +115,7 @@ mod tests {
     fn every_word_is_said_and_no_two_are_one() {
         let mut words = HashSet::new();
         for seed in 0..60 {
-            let world = World::new(&mut StdRng::seed_from_u64(seed), Split::Train, 600);
+            let world = World::new(&mut StdRng::seed_from_u64(seed), Split::Train, 600, CROWD);
             for at in (0..600).step_by(40) {
                 for phrase in phrases(&world, at) {
                     assert_eq!(HashSet::from(phrase.words()).len(), 6);

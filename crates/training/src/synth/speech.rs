@@ -125,7 +125,7 @@ fn clock(milliseconds: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synth::{looks::Split, world::RATE};
+    use crate::synth::{CROWD, looks::Split, world::RATE};
     use rand::SeedableRng as _;
 
     struct Narrated {
@@ -136,7 +136,7 @@ mod tests {
     fn narrated(count: u64) -> Vec<Narrated> {
         let one = |seed| {
             let mut rng = StdRng::seed_from_u64(seed);
-            let world = World::new(&mut rng, Split::Train, 90 * RATE);
+            let world = World::new(&mut rng, Split::Train, 90 * RATE, CROWD);
             let lines = transcript(&world, &mut rng);
             Narrated { world, lines }
         };

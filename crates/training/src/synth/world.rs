@@ -46,10 +46,11 @@ pub struct World {
 }
 
 impl World {
-    /// The world that these numbers give, of `length` pictures.
+    /// The world that these numbers give, of `length` pictures, with at most `crowd` shapes on stage at once, besides
+    /// those that pass through.
     #[must_use]
-    pub fn new(rng: &mut StdRng, split: Split, length: u16) -> Self {
-        Director::new(rng, split, length).direct()
+    pub fn new(rng: &mut StdRng, split: Split, length: u16, crowd: u8) -> Self {
+        Director::new(rng, split, length).direct(crowd.into())
     }
 }
 
@@ -288,13 +289,14 @@ pub struct Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::synth::CROWD;
     use rand::SeedableRng as _;
     use std::collections::HashSet;
 
     fn worlds(split: Split, count: u64) -> impl Iterator<Item = World> {
         (0..count).map(move |seed| {
             let length = 20 * RATE + u16::try_from(seed * 37 % 640).unwrap();
-            World::new(&mut StdRng::seed_from_u64(seed), split, length)
+            World::new(&mut StdRng::seed_from_u64(seed), split, length, CROWD)
         })
     }
 
@@ -407,6 +409,29 @@ mod tests {
                 assert!(if well_within { seen } else { !outside || !seen }, "{event:?} at {at}");
             }
         });
+    }
+
+    #[test]
+    fn a_small_crowd_does_everything_with_few_on_stage() {
+        let mut done = HashSet::new();
+        for seed in 0..200 {
+            let world = World::new(&mut StdRng::seed_from_u64(seed), Split::Train, 24 * RATE, 2);
+            done.extend(world.events.iter().map(|event| event.action));
+            let passes = |number: usize, at: u16| {
+                world.events.iter().any(|event| {
+                    matches!(event.action, Action::Cross | Action::Leave)
+                        && (event.start..=event.end).contains(&at)
+                        && event.actors.contains(&number)
+                })
+            };
+            for at in (0..world.length).step_by(4) {
+                let there = world.actors.iter().enumerate();
+                let there = there
+                    .filter(|(number, actor)| actor.pose(at).is_some() && !passes(*number, at));
+                assert!(there.count() <= 2, "world {seed}, picture {at}");
+            }
+        }
+        assert_eq!(done.len(), Action::ALL.len());
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn a_drawn_data_set_is_that_of_the_folder() {
     let recipe: serde_json::Value =
         serde_json::from_slice(&fs::read(folder().join(RECIPE)).unwrap()).unwrap();
     let seed = recipe["seed"].as_u64().unwrap();
-    let drawn = Drawn { drawn: 3, seed, split: Split::Train, shortest: 10, longest: 14 };
+    let drawn = Drawn { drawn: 3, seed, split: Split::Train, shortest: 10, longest: 14, crowd: 6 };
     let (examples, report) = drawn.examples().unwrap();
     assert_eq!(report.annotated, 3);
     assert!(examples.iter().any(|example| !example.speech.is_empty()));
@@ -157,7 +157,7 @@ fn features_of_drawn_videos_are_computed_once() {
     let vision = Vision { bundle: &bundle, runtime: &runtime, session: ONE_THREAD, rule };
     let place = tempfile::tempdir().unwrap();
     let cache = Cache::open(place.path(), "key").unwrap();
-    let drawn = Drawn { drawn: 3, seed: 5, split: Split::Val, shortest: 10, longest: 12 };
+    let drawn = Drawn { drawn: 3, seed: 5, split: Split::Val, shortest: 10, longest: 12, crowd: 6 };
     let recipe = drawn.recipe().unwrap();
     let heard = Mutex::new(Vec::new());
     let told = |progress: &features::Progress| heard.lock().unwrap().push(*progress);
