@@ -125,6 +125,7 @@ impl Night {
         let known = tables.known(&stores.open(&self.corpus.uri)?).await?;
         let history = history(&tables, &options).await?;
         let pending = tables.pending(&options.model_digest, &options.params_digest).await?;
+        tracing::debug!(corpus = self.corpus.uri, "listing");
         let listing = list(stores, &self.corpus)?;
         let work = plan(listing, known, pending, &options).await?;
         let run_id =
