@@ -24,7 +24,7 @@ SELECT (SELECT count(*) FROM doubled_videos) AS videos_with_two_rows,
        (SELECT count(*) FROM misjudged) AS captioned_without_events_or_the_reverse,
        (SELECT count(*) FROM stray) AS videos_of_runs_that_were_not_published,
        (SELECT count(*) FROM unbalanced) AS runs_whose_sum_is_off,
-       (SELECT count(*) FROM videos) - (SELECT listed FROM newest) AS more_videos_than_listed";
+       (SELECT count(*) FROM videos) - (SELECT coalesce(max(listed), 0) FROM newest) AS more_videos_than_listed";
 
 /// The rows that SQL gives of tables somewhere; `environment` tells where the store is.
 pub(crate) fn ask<'a>(
