@@ -193,3 +193,29 @@ fn recovery_from_an_executors_death_starts_within_half_a_minute() {
     client.wait(LIMIT).unwrap().assert_code(0);
     assert_conserved(&trial, "lake", []);
 }
+
+/// T7.
+#[test]
+fn a_night_whose_executors_are_all_dead_ends_in_time_and_the_next_goes_on() {
+    let sections = "[captioning]\nsource = \"speech\"\n[run]\nshard-videos = 1\n[cluster]\nexecutors-grace = \"3s\"\n";
+    let trial = Trial::with_job(sections);
+    for number in 1..=4 {
+        trial.add_narrated(number);
+    }
+    let mut cluster = Cluster::of(2);
+    let client = cluster.index(&trial).start().unwrap();
+    cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
+    let killed = cluster.executors.drain(..).map(|doomed| doomed.kill().unwrap().stderr);
+    let mut said: Vec<_> = killed.collect();
+    let finished = client.wait(Duration::from_mins(1)).unwrap();
+    if !finished.status.success() {
+        finished.assert_code(1);
+        assert!(finished.stderr.contains("no executor works for"), "{}", finished.stderr);
+        cluster.add_executor();
+        cluster.indexed(&trial);
+    }
+    assert_conserved(&trial, "lake", []);
+    said.extend(cluster.executors.iter().map(Running::take_said));
+    let done = times(&said, "shard begun");
+    assert!((4..=4 + IN_FLIGHT).contains(&done), "{done} shards were begun of 4");
+}

@@ -121,7 +121,7 @@ fn faults() -> Vec<(&'static str, Vec<Rule>)> {
         (
             "short-documents",
             vec![
-                first(Get, "_eventide/plans", 1, short.clone()),
+                first(Get, ".shards", 1, short.clone()),
                 first(Get, "_eventide/receipts", 1, short),
             ],
         ),
@@ -138,7 +138,9 @@ fn faults() -> Vec<(&'static str, Vec<Rule>)> {
                 first(Put, "_eventide/receipts", 2, Fault::LostAnswer),
                 first(Put, "events/_delta_log", 1, Fault::LostAnswer),
                 first(Put, "videos/_delta_log", 1, Fault::DoneAndRefused { status: 500 }),
-                first(Put, "_eventide/intents", 1, Fault::LostAnswer),
+                first(Put, "_eventide/turns", 1, Fault::LostAnswer),
+                first(Put, "_eventide/runs", 1, Fault::DoneAndRefused { status: 503 }),
+                first(Put, "_eventide/attempts", 1, Fault::LostAnswer),
             ],
         ),
         ("precondition", vec![first(Put, "_eventide/receipts", 1, refused(412))]),
