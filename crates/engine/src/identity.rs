@@ -42,6 +42,7 @@ use crate::{
 const VIDEOS: u64 = 50_000;
 /// Videos that the model looks at together at most.
 const BATCH: usize = 32;
+const MIB: u64 = 1 << 20;
 const TABLES: &str = "memory:///lake";
 
 /// What captions: batches of any size, answered in any order, each on its own channel; sometimes late, sometimes not
@@ -141,7 +142,7 @@ fn video(number: u64) -> Video {
         video_id: video_id(&uri),
         uri,
         source_version: format!("v{number}"),
-        size_bytes: 1 + scrambled(number) % 1000, // so shards are of many sizes
+        size_bytes: (1 + scrambled(number) % 1000) * MIB, // so shards are of many sizes
         last_modified_ms: 1,
         sidecars: Vec::new(),
     }
@@ -154,7 +155,7 @@ fn plan_options() -> PlanOptions {
         speech_digest: None,
         max_attempts: 3,
         largest_file_bytes: 1 << 40,
-        shard_cost_bytes: 100_000,
+        shard_cost_bytes: 100_000 * MIB,
         max_shard_videos: 400,
         allow_empty: false,
     }
@@ -213,7 +214,10 @@ async fn worked(indexers: &Arc<Indexers>, file: &PlanFile, most: usize) -> Vec<R
     {
         match batch {
             Ok(batch) => receipts.extend(receipts_of(&batch).unwrap()),
-            Err(_) => return receipts, // a shard was out of luck four times
+            Err(error) => {
+                println!("cut off: {error}"); // a shard was out of luck four times
+                return receipts;
+            }
         }
     }
     receipts
@@ -299,6 +303,7 @@ async fn each_row_is_of_the_video_that_it_names() {
         let indexers = Arc::new(worker(&through_faults, &index_options(), echo));
         let most = if rounds < 3 { work.shards.len() * rounds / 4 } else { usize::MAX };
         let receipts = worked(&indexers, &file, most).await;
+        println!("round {rounds}: {} of {} shards", receipts.len(), work.shards.len());
         if receipts.len() == work.shards.len() {
             break receipts;
         }

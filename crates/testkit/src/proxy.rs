@@ -4,6 +4,7 @@
 //! What strikes is decided by the same [`Rule`]s as in [`FaultyStore`](crate::FaultyStore). Bytes are passed on as they
 //! are, one request a connection, since most of these faults are none that an HTTP library would commit.
 
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -20,7 +21,7 @@ use crate::faulty::{Fault, Operation, Rule, Rules};
 use crate::s3::S3Server;
 
 /// How long either side may be silent within a request.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// The longest head of a request or an answer.
 const LONGEST_HEAD: usize = 64 << 10;
 
@@ -191,8 +192,8 @@ impl Head {
     fn text(&self, length: Option<u64>) -> Vec<u8> {
         let is_kept = |line: &&String| {
             let name = line.split(':').next().unwrap_or_default();
-            !name.eq_ignore_ascii_case("connection")
-                && !(length.is_some() && name.eq_ignore_ascii_case("content-length"))
+            let is_length = name.eq_ignore_ascii_case("content-length");
+            !(name.eq_ignore_ascii_case("connection") || is_length && length.is_some())
         };
         let mut text = String::new();
         for line in self.lines.iter().filter(is_kept) {
@@ -200,7 +201,7 @@ impl Head {
             text += "\r\n";
         }
         if let Some(length) = length {
-            text += &format!("Content-Length: {length}\r\n");
+            let _ = write!(text, "Content-Length: {length}\r\n"); // writing to a string cannot fail
         }
         (text + "Connection: close\r\n\r\n").into_bytes()
     }
