@@ -76,7 +76,8 @@ fn rows(trial: &Trial) -> String {
         ORDER BY 1, 2";
     let rows = ask(trial, "lake", [], query);
     assert!(rows.len() as u64 > TALKS, "there are videos and events: {rows:?}");
-    rows.iter().map(|row| format!("{} {}\n", row["id"], row["line"])).collect()
+    let lines = rows.iter().map(|row| format!("{} {}\n", row["id"], row["line"]));
+    lines.collect::<Vec<_>>().concat()
 }
 
 /// The program about to index, which says what it does.
