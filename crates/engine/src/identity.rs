@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// Videos, unless `EVENTIDE_IDENTITY_VIDEOS` says otherwise. `cargo xtask bench identity` asks for a million.
-const VIDEOS: u64 = 50_000;
+const VIDEOS: u64 = 100_000;
 /// Videos that the model looks at together at most.
 const BATCH: usize = 32;
 const MIB: u64 = 1 << 20;
@@ -324,10 +324,10 @@ async fn each_row_is_of_the_video_that_it_names() {
     assert_eq!(wrong_events(&events), (expected, 0), "rows of events, and wrong ones");
     let of_videos = rows(&tables, Table::Videos, run.videos_version.unwrap()).await;
     assert_eq!(wrong_videos(&of_videos), (videos, 0), "rows of videos, and wrong ones");
-    let (faults, hiccups) = (faulty.struck(), hiccups.load(Ordering::Relaxed));
-    assert!(faults > 10 && hiccups > 3 && rounds >= 3, "{faults} {hiccups} {rounds}");
+    let (struck, hiccups) = (faulty.struck(), hiccups.load(Ordering::Relaxed));
+    assert!(struck > 10 && hiccups > 0 && rounds >= 3, "{struck} {hiccups} {rounds}");
     println!(
-        "{videos} videos, {expected} events, {} shards: {faults} faults of the store, {hiccups} of the model, {rounds} rounds; 0 wrong",
+        "{videos} videos, {expected} events, {} shards: {struck} faults of the store, {hiccups} of the model, {rounds} rounds; 0 wrong",
         work.shards.len()
     );
 }
