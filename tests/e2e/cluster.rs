@@ -20,21 +20,21 @@ const ONE_EACH: &str = "[captioning]\nsource = \"speech\"\n[run]\nshard-videos =
 const TOLD: [(&str, &str); 1] = [("EVENTIDE_LOG", "info")];
 
 /// A scheduler and executors that work for it, on ports that nobody had.
-struct Cluster {
-    url: String,
-    scheduler: Running,
-    executors: Vec<Running>,
-    environment: Vec<(&'static str, String)>,
+pub(crate) struct Cluster {
+    pub(crate) url: String,
+    pub(crate) scheduler: Running,
+    pub(crate) executors: Vec<Running>,
+    pub(crate) environment: Vec<(&'static str, String)>,
     check_every: u32,
 }
 
 impl Cluster {
     /// A cluster of so many executors, all of them registered.
-    fn of(executors: usize) -> Self {
+    pub(crate) fn of(executors: usize) -> Self {
         Self::with(executors, Vec::new())
     }
 
-    fn with(executors: usize, environment: Vec<(&'static str, String)>) -> Self {
+    pub(crate) fn with(executors: usize, environment: Vec<(&'static str, String)>) -> Self {
         let (scheduler, url) = scheduler("127.0.0.1:0", &environment);
         let mut cluster =
             Self { url, scheduler, executors: Vec::new(), environment, check_every: 64 };
@@ -44,7 +44,7 @@ impl Cluster {
         cluster
     }
 
-    fn add_executor(&mut self) {
+    pub(crate) fn add_executor(&mut self) {
         let executor = eventide()
             .arguments(["executor", &*self.url, "--heartbeat", "1s", "--workers", "1"])
             .arguments(["--grace", "3m"]) // also on a machine that does much else
@@ -57,19 +57,26 @@ impl Cluster {
         self.executors.push(executor);
     }
 
+    /// Kills the scheduler and starts another in its place.
+    pub(crate) fn restart_scheduler(&mut self) {
+        let address = self.url.trim_start_matches("http://");
+        self.scheduler.crash().unwrap();
+        (self.scheduler, _) = scheduler(address, &self.environment);
+    }
+
     /// The program about to index the trial's corpus here.
-    fn index(&self, trial: &Trial) -> Program {
+    pub(crate) fn index(&self, trial: &Trial) -> Program {
         let program = trial.index().arguments(["--cluster", &*self.url]);
         program.environment(self.environment.clone())
     }
 
     /// Indexes the trial's corpus, which must succeed, and gives the row of the run.
-    fn indexed(&self, trial: &Trial) -> Value {
+    pub(crate) fn indexed(&self, trial: &Trial) -> Value {
         run_of(&self.index(trial).run(LIMIT).unwrap())
     }
 
     /// Ends the executors, then the scheduler, and gives what each said.
-    fn said(self) -> Vec<String> {
+    pub(crate) fn said(self) -> Vec<String> {
         let end = |process: Running| {
             process.terminate().unwrap();
             let finished = process.wait(LIMIT).unwrap();
@@ -142,7 +149,7 @@ fn undisturbed() -> &'static (String, String) {
 }
 
 /// How often something was said.
-fn times(said: &[String], what: &str) -> usize {
+pub(crate) fn times(said: &[String], what: &str) -> usize {
     said.iter().map(|text| text.matches(what).count()).sum()
 }
 
@@ -164,6 +171,7 @@ fn assert_undisturbed(trial: &Trial) {
 #[rstest]
 #[case::one_executor(1)]
 #[case::two_executors(2)]
+#[case::four_executors(4)]
 fn rows_are_those_of_one_process(#[case] executors: usize) {
     let here = talks(5);
     let there = talks(5);
@@ -271,9 +279,7 @@ fn a_killed_scheduler_is_given_the_run_again() {
     let mut cluster = Cluster::of(1);
     let client = cluster.index(&trial).start().unwrap();
     cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
-    assert!(cluster.scheduler.kill().unwrap().was_killed());
-    let address = cluster.url.trim_start_matches("http://");
-    (cluster.scheduler, _) = scheduler(address, &[]);
+    cluster.restart_scheduler();
     let finished = client.wait(LIMIT).unwrap();
     assert!(finished.stderr.contains("handing it in again"), "{}", finished.stderr);
     run_of(&finished);

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod arrows;
 mod bench;
 mod bench_eval;
+mod bench_faults;
 mod bench_import;
 mod bench_speech;
 mod children;
@@ -108,6 +109,24 @@ enum Bench {
         #[arg(long, default_value = "fast")]
         profile: String,
     },
+    /// Rows of so many videos through the real operators, with a model that says which video it saw, and faults.
+    Identity {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+        /// How many videos.
+        #[arg(long, default_value_t = 1_000_000)]
+        videos: u64,
+    },
+    /// Nights on a cluster over a corpus that changes, while processes are killed at random.
+    Soak {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+        /// How long.
+        #[arg(long, default_value_t = 20)]
+        minutes: u64,
+    },
     /// Speech recognition beside `faster-whisper` with the same weights: wrong words and processor time; writes both
     /// to `docs/benchmarks.md`.
     Speech {
@@ -150,6 +169,12 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Results { effort } => results::run(&workspace, effort),
         Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
         Chore::Bench(Bench::Eval { profile }) => bench_eval::run(&workspace, &profile),
+        Chore::Bench(Bench::Identity { profile, videos }) => {
+            bench_faults::identity(&workspace, &profile, videos)
+        }
+        Chore::Bench(Bench::Soak { profile, minutes }) => {
+            bench_faults::soak(&workspace, &profile, minutes)
+        }
         Chore::Bench(Bench::Import { profile }) => bench_import::run(&workspace, &profile),
         Chore::Bench(Bench::Speech { profile, program }) => {
             bench_speech::run(&workspace, &profile, program)

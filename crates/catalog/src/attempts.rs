@@ -17,6 +17,8 @@ use crate::{
     receipt::{FORMAT_VERSION, remove_quietly},
 };
 
+/// Reason of the failure of a video at which workers died again and again. It has had its attempts in this version.
+pub const KILLS_WORKERS: &str = "kills_workers";
 /// How often a number is looked for that no other attempt has taken.
 const TRIES: u32 = 100;
 

@@ -234,6 +234,8 @@ impl Error {
             Self::Denied { source, .. } => {
                 matches!(source, object_store::Error::Unauthenticated { .. })
             }
+            // Documents are written whole: one that breaks off was read in part.
+            Self::Document { source, .. } => source.is_eof(),
             Self::Parquet { source, .. } => is_transient_within(source),
             Self::Delta { source, .. } => {
                 matches!(**source, DeltaTableError::VersionAlreadyExists(_))

@@ -23,7 +23,7 @@ mod transcripts;
 mod vacuum;
 mod worklist;
 
-pub use attempts::Attempt;
+pub use attempts::{Attempt, KILLS_WORKERS};
 pub use bundle::fetch_bundle;
 pub use corpus::{CorpusOptions, DEFAULT_INCLUDE, Listing, list, video_at};
 pub use error::{Error, Result};

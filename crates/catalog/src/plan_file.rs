@@ -94,6 +94,7 @@ impl Tables {
             shards: places,
         };
         self.put(&self.plan_path(run_id, &plan.name, "json"), &plan).await?;
+        tracing::debug!(run_id, "plan written");
         Ok(plan)
     }
 

@@ -23,7 +23,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    Error, Known, KnownVideo, Location, Result, Stores,
+    Error, KILLS_WORKERS, Known, KnownVideo, Location, Result, Stores,
     parts::{PartReader, conform},
 };
 
@@ -170,6 +170,7 @@ impl Tables {
             "params_digest",
             "status",
             "attempts",
+            "reason_code",
             "transcript_source",
             "speech_digest",
         ];
@@ -483,7 +484,10 @@ fn known_videos<'a>(
             model_digest: text(batch, "model_digest", row),
             params_digest: text(batch, "params_digest", row),
             status: text(batch, "status", row),
-            attempts: u32::try_from(attempts).unwrap_or(0),
+            attempts: match text(batch, "reason_code", row).as_str() {
+                KILLS_WORKERS => u32::MAX, // it had them in one night, one worker each
+                _ => u32::try_from(attempts).unwrap_or(0),
+            },
             transcript_source: text(batch, "transcript_source", row),
             speech_digest: optional_text(batch, "speech_digest", row),
         }

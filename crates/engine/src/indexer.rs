@@ -6,10 +6,11 @@ use std::{
     sync::Arc,
 };
 
+use async_trait::async_trait;
 use datafusion::error::DataFusionError;
-use eventide_catalog::{Attempt, Receipt, ShardPlace, Stores, Tables, Transcripts};
+use eventide_catalog::{Attempt, KILLS_WORKERS, Receipt, ShardPlace, Stores, Tables, Transcripts};
 use eventide_model::runtime::Device;
-use eventide_pipeline::Pipeline;
+use eventide_pipeline::{Captioner, Pipeline};
 use eventide_schema::{
     Failure, Heard, Outcome, Provenance, Shard, Stage, Status, Transcript, WorkItem,
 };
@@ -57,9 +58,36 @@ struct Loaded {
     pipelines: Vec<Arc<Station>>,
 }
 
+/// Takes one video to its outcome. A pipeline, but for tests.
+#[async_trait]
+pub(crate) trait Follow: Send + Sync {
+    /// What becomes of a video. `heard` is what the recogniser has heard in it before.
+    async fn follow(
+        &self,
+        item: WorkItem,
+        heard: Option<&Transcript>,
+    ) -> Result<Outcome, eventide_pipeline::Error>;
+}
+
+#[async_trait]
+impl Follow for Pipeline {
+    async fn follow(
+        &self,
+        item: WorkItem,
+        heard: Option<&Transcript>,
+    ) -> Result<Outcome, eventide_pipeline::Error> {
+        match heard {
+            Some(heard) => self.index_heard(item, heard).await,
+            None => self.index(item).await,
+        }
+    }
+}
+
 /// A pipeline and its share of the work.
 struct Station {
-    pipeline: Pipeline,
+    pipeline: Box<dyn Follow>,
+    /// The pipeline's model, which is checked now and then.
+    captioner: Option<Captioner>,
     slots: Arc<Semaphore>,
     /// Bundle and device, where there is a model.
     model: Option<ModelOptions>,
@@ -114,7 +142,7 @@ impl Indexers {
     /// What this worker counts, as Prometheus reads it.
     pub(crate) async fn metrics_text(&self) -> String {
         for station in self.loaded.lock().await.iter().flat_map(|loaded| &loaded.pipelines) {
-            if let (Some(model), Some(captioner)) = (&station.model, &station.pipeline.captioner) {
+            if let (Some(model), Some(captioner)) = (&station.model, &station.captioner) {
                 self.metrics.windows_waiting(&model.device.to_string(), captioner.waiting());
             }
         }
@@ -124,7 +152,7 @@ impl Indexers {
     /// Shows the station's device the golden clip when its turn has come.
     async fn check(&self, station: &Station, shard_id: &str) -> Result<(), Error> {
         let (Some(every), Some(model)) = (self.check_every, &station.model) else { return Ok(()) };
-        let Some(captioner) = &station.pipeline.captioner else { return Ok(()) };
+        let Some(captioner) = &station.captioner else { return Ok(()) };
         let mut since = station.since_check.lock().await; // the others wait for what comes of it
         if since.as_ref().is_none_or(|since| since.len() >= every.get()) {
             match captioner.check().await {
@@ -201,13 +229,30 @@ impl Indexers {
             if let Some(SpeechOptions { bundle, device, .. }) = &how.speech {
                 tracing::info!(%bundle, %device, "recogniser loaded");
             }
-            let slots = Arc::new(Semaphore::new(self.shards_in_flight));
-            let since_check = Mutex::default();
-            pipelines.push(Arc::new(Station { pipeline, slots, model: how.model, since_check }));
+            let captioner = pipeline.captioner.clone();
+            pipelines.push(self.station(Box::new(pipeline), captioner, how.model));
         }
         loaded.truncate(MODELS_KEPT - 1);
         loaded.push_front(Loaded { how: how.clone(), pipelines: pipelines.clone() });
         Ok(pipelines)
+    }
+
+    fn station(
+        &self,
+        pipeline: Box<dyn Follow>,
+        captioner: Option<Captioner>,
+        model: Option<ModelOptions>,
+    ) -> Arc<Station> {
+        let slots = Arc::new(Semaphore::new(self.shards_in_flight));
+        Arc::new(Station { pipeline, captioner, slots, model, since_check: Mutex::default() })
+    }
+
+    /// The same worker, for which `pipeline` stands for all that captions in this way.
+    #[cfg(test)]
+    pub(crate) fn with_pipeline(mut self, how: &How, pipeline: Box<dyn Follow>) -> Self {
+        let pipelines = vec![self.station(pipeline, None, None)];
+        self.loaded.get_mut().push_front(Loaded { how: how.clone(), pipelines });
+        self
     }
 
     /// The outcomes of a shard as they come, in any order; they are written nowhere.
@@ -259,10 +304,7 @@ impl Indexers {
         let _counted = Counted::one_of(&self.metrics.videos_in_progress);
         let item = &item;
         let index = || async {
-            let outcome = match heard {
-                Some(heard) => station.pipeline.index_heard(item.clone(), heard).await,
-                None => station.pipeline.index(item.clone()).await,
-            };
+            let outcome = station.pipeline.follow(item.clone(), heard).await;
             let video = || item.video.uri.clone();
             outcome.map_err(|error| Error::Pipeline { video: video(), source: Box::new(error) })
         };
@@ -327,7 +369,7 @@ impl Drop for Held {
 fn quarantined(item: WorkItem, deaths: u32) -> Outcome {
     let failure = Failure {
         stage: Stage::Fetch,
-        reason_code: "kills_workers".to_owned(),
+        reason_code: KILLS_WORKERS.to_owned(),
         reason: format!("{deaths} workers died while they worked on nothing else"),
     };
     Outcome::without_events(item, Status::Failed, failure)

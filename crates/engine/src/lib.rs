@@ -7,6 +7,8 @@ mod caption;
 mod cluster;
 mod error;
 mod how;
+#[cfg(test)]
+mod identity;
 mod indexer;
 mod metrics;
 mod model;

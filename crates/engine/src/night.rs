@@ -21,6 +21,7 @@ use crate::{
     model::ModelOptions,
     operator::{index_plan, receipts_of},
     params::params_digest,
+    retry::RETRIES,
 };
 
 /// A job, resolved: what to index, with what, to where.
@@ -125,6 +126,7 @@ impl Night {
         let known = tables.known(&stores.open(&self.corpus.uri)?).await?;
         let history = history(&tables, &options).await?;
         let pending = tables.pending(&options.model_digest, &options.params_digest).await?;
+        tracing::debug!(corpus = self.corpus.uri, "listing");
         let listing = list(stores, &self.corpus)?;
         let work = plan(listing, known, pending, &options).await?;
         let run_id =
@@ -199,11 +201,15 @@ impl Night {
         let mut skipped = Vec::new();
         if let Some(shard) = work.skipped_shard(&planned.options) {
             let by = planned.provenance(name);
-            skipped.push(tables.write_shard(&by, &shard, &work.skipped).await?);
+            let write = || async { Ok(tables.write_shard(&by, &shard, &work.skipped).await?) };
+            skipped.push(RETRIES.of("write what is left out", write).await?);
         }
         let plan = match work.shards.as_slice() {
             [] => None,
-            shards => Some(tables.write_plan(run_id, shards).await?),
+            shards => {
+                let write = || async { Ok(tables.write_plan(run_id, shards).await?) };
+                Some(RETRIES.of("write the plan", write).await?)
+            }
         };
         Ok(Started { plan, skipped })
     }
@@ -218,7 +224,9 @@ impl Night {
             params_digest: planned.options.params_digest,
         };
         let publication = PublishPlan::new(facts, &planned.work, receipts);
-        Ok(planned.tables.publish(&publication).await?)
+        // Publishing twice is publishing once.
+        let publish = || async { Ok(planned.tables.publish(&publication).await?) };
+        RETRIES.of("publish", publish).await
     }
 
     /// What the operator is told.

@@ -21,6 +21,9 @@ pub(crate) struct Retries {
 pub(crate) const RETRIES: Retries = Retries { first_pause: Duration::from_secs(1), tries: 4 };
 
 impl Retries {
+    /// Once and not again: whoever asks comes again by itself.
+    pub(crate) const NONE: Self = Self { first_pause: Duration::ZERO, tries: 1 };
+
     /// Does `work` until it succeeds, or fails in a way that will not pass, or once too often.
     ///
     /// # Errors

@@ -121,11 +121,13 @@ impl CaptionModel for Network {
         should_stop: &dyn Fn() -> bool,
     ) -> Result<Captioned, eventide_model::Error> {
         let started = Instant::now();
+        tracing::debug!(windows = windows.len(), "encoding");
         let inputs = windows
             .iter()
             .map(|window| self.input(window, should_stop))
             .collect::<Result<Vec<_>, _>>()?;
         let encoding = started.elapsed();
+        tracing::debug!(windows = windows.len(), "generating");
         let mut found = Vec::with_capacity(inputs.len());
         for run in inputs.chunks(self.windows_a_run) {
             found.extend(self.model.generate(run, &self.decoding, should_stop)?);
@@ -383,6 +385,96 @@ mod tests {
         }
     }
 
+    /// Says of each window how long it is; panics, refuses and takes its time now and then.
+    struct Moody {
+        batches: [u64; BATCH + 1],
+        answered: std::sync::Arc<std::sync::Mutex<[u64; BATCH + 1]>>,
+    }
+
+    impl CaptionModel for Moody {
+        fn caption(
+            &mut self,
+            windows: &[Window],
+            _: &dyn Fn() -> bool,
+        ) -> Result<Captioned, eventide_model::Error> {
+            self.batches[windows.len()] += 1;
+            *self.answered.lock().unwrap() = self.batches;
+            let lengths = windows.iter().map(|window| window.duration_us);
+            for length in lengths.clone() {
+                assert!(length % 99_991 != 0, "a multiple of 99991");
+                if length % 49_999 == 0 {
+                    let problem = format!("a multiple of 49999: {length}");
+                    return Err(eventide_model::Error::Golden { problem });
+                }
+            }
+            if windows[0].duration_us % 997 == 0 {
+                thread::yield_now();
+            }
+            let said = lengths.map(|length| (echo(length), length.to_string(), 1)).collect();
+            Ok(Captioned { said, encoding: Duration::ZERO })
+        }
+
+        fn check(&mut self) -> Result<(), eventide_model::Error> {
+            Ok(())
+        }
+    }
+
+    /// Whether an answer is that to this window.
+    fn is_of(length: i64, answer: &Result<Answer, Refusal>) -> bool {
+        match answer {
+            Ok(answer) => answer.text == length.to_string() && answer.parsed == echo(length),
+            Err(Refusal::Panic(text)) => length % 99_991 == 0 && text.contains("99991"),
+            Err(Refusal::Model(error)) => {
+                error.to_string().ends_with(&format!("a multiple of 49999: {length}"))
+            }
+        }
+    }
+
+    /// Identity (T1) at the thread of the model: batches of any size, panics, refusals, and callers that go away.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_million_windows_get_their_own_answers() {
+        const WINDOWS: i64 = 1_000_000;
+        const CALLERS: i64 = 16;
+        let answered = std::sync::Arc::default();
+        let batches = std::sync::Arc::clone(&answered);
+        let load = move || Ok(Moody { batches: [0; BATCH + 1], answered });
+        let captioner = Captioner::start_with(info(), load).await.unwrap();
+        let callers = (0..CALLERS).map(|caller| {
+            let captioner = captioner.clone();
+            tokio::spawn(async move {
+                let (mut right, mut wrong, mut left) = (0, 0, 0);
+                for length in (1 + caller..=WINDOWS).step_by(usize::try_from(CALLERS).unwrap()) {
+                    let asked = captioner.caption(window(length));
+                    if length % 101 == 0 {
+                        left += 1; // asks, and does not wait for the answer
+                        let _ = tokio::time::timeout(Duration::ZERO, asked).await;
+                        continue;
+                    }
+                    let answer = asked.await.unwrap();
+                    *(if is_of(length, &answer) { &mut right } else { &mut wrong }) += 1;
+                }
+                (right, wrong, left)
+            })
+        });
+        let (mut right, mut wrong, mut left) = (0, 0, 0);
+        for caller in callers.collect::<Vec<_>>() {
+            let (r, w, l) = caller.await.unwrap();
+            (right, wrong, left) = (right + r, wrong + w, left + l);
+        }
+        assert_eq!((right, wrong, left), (WINDOWS - WINDOWS / 101, 0, WINDOWS / 101));
+        let batches = *batches.lock().unwrap();
+        assert!(batches[1..].iter().all(|count| *count > 0), "batches by their size: {batches:?}");
+    }
+
+    fn info() -> ModelInfo {
+        ModelInfo {
+            model_id: "echo".to_owned(),
+            digest: "0".to_owned(),
+            trained: false,
+            manifest: crate::testing::manifest(),
+        }
+    }
+
     fn window(duration_us: i64) -> Window {
         Window { duration_us, ..Window::default() }
     }
@@ -396,14 +488,8 @@ mod tests {
     async fn held() -> Held {
         let (go, wait) = mpsc::channel();
         let (batches, seen) = mpsc::channel();
-        let info = ModelInfo {
-            model_id: "echo".to_owned(),
-            digest: "0".to_owned(),
-            trained: false,
-            manifest: crate::testing::manifest(),
-        };
         let captioner =
-            Captioner::start_with(info, move || Ok(Echo { go: wait, batches })).await.unwrap();
+            Captioner::start_with(info(), move || Ok(Echo { go: wait, batches })).await.unwrap();
         Held { captioner, go, batches: seen }
     }
 

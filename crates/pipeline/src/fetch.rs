@@ -5,10 +5,12 @@
 
 use std::{
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use bytes::Bytes;
 use bytesize::ByteSize;
 use eventide_schema::{Failure, Stage, Video};
 use futures::{StreamExt, TryStreamExt};
@@ -25,6 +27,8 @@ use crate::Error;
 const RANGE_BYTES: u64 = 8 << 20;
 /// Ranged reads of one video in flight: with [`RANGE_BYTES`], 32 MiB of memory.
 const RANGES_IN_FLIGHT: usize = 4;
+/// Reads of one range of which the store gives only a part.
+const RANGE_TRIES: u32 = 4;
 /// One permit of the scratch semaphore stands for this many bytes.
 const PERMIT_BYTES: u64 = 1 << 20;
 /// Largest side-car that is read.
@@ -217,14 +221,7 @@ async fn copy(
     let reopened = file.reopen().map_err(|e| scratch.failed(e))?;
     let mut out = tokio::fs::File::from_std(reopened);
     let mut parts = futures::stream::iter(ranges(meta.size))
-        .map(|range| {
-            let options = GetOptions {
-                range: Some(range.into()),
-                if_match: meta.e_tag.clone(),
-                ..GetOptions::default()
-            };
-            async { located.store.get_opts(&located.path, options).await?.bytes().await }
-        })
+        .map(|range| read_range(located, meta, range))
         .buffered(RANGES_IN_FLIGHT);
     let mut bytes_read = 0;
     while let Some(part) = parts.try_next().await.map_err(|e| judged(&video.uri, e))? {
@@ -239,8 +236,29 @@ async fn copy(
     Ok(Fetched { path: file.path().to_owned(), bytes_read, _copy: Some((file, permit)) })
 }
 
+/// The bytes of a range; fewer where the store goes on giving fewer.
+async fn read_range(
+    located: &Located,
+    meta: &ObjectMeta,
+    range: Range<u64>,
+) -> object_store::Result<Bytes> {
+    let mut bytes = Bytes::new();
+    for _ in 0..RANGE_TRIES {
+        let options = GetOptions {
+            range: Some(range.clone().into()),
+            if_match: meta.e_tag.clone(),
+            ..GetOptions::default()
+        };
+        bytes = located.store.get_opts(&located.path, options).await?.bytes().await?;
+        if bytes.len() as u64 == range.end - range.start {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
 /// The ranges that make up `size` bytes.
-fn ranges(size: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
+fn ranges(size: u64) -> impl Iterator<Item = Range<u64>> {
     (0..size.div_ceil(RANGE_BYTES)).map(move |i| i * RANGE_BYTES..((i + 1) * RANGE_BYTES).min(size))
 }
 

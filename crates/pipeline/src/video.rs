@@ -204,6 +204,7 @@ impl Notes {
     }
 
     fn enter(&self, stage: Stage) {
+        debug!(%stage, "entered");
         self.note(|draft| draft.stage = stage);
     }
 

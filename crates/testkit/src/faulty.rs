@@ -41,8 +41,11 @@ pub enum Operation {
 /// What goes wrong.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// The store refuses, as with status 503; nothing was done.
-    Unavailable,
+    /// The store refuses with this status, such as 503; nothing was done.
+    Refused {
+        /// The status.
+        status: u16,
+    },
     /// The body of a `Get` breaks off with an error after so many bytes, at the latest at its end.
     Reset {
         /// Bytes that still arrive.
@@ -53,8 +56,13 @@ pub enum Fault {
         /// Bytes that still arrive.
         after: u64,
     },
-    /// The operation is done, and the caller gets an error all the same.
+    /// The operation is done, and the caller gets no answer.
     LostAnswer,
+    /// The operation is done, and the caller gets this status all the same, as from a gateway that lost patience.
+    DoneAndRefused {
+        /// The status.
+        status: u16,
+    },
     /// The operation waits until the gate is opened, and is then done.
     Held(Gate),
 }
@@ -127,7 +135,7 @@ impl Gate {
         let _ = self.state.subscribe().wait_for(|state| state.arrived >= count).await;
     }
 
-    async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         self.state.send_modify(|state| state.arrived += 1);
         let _ = self.state.subscribe().wait_for(|state| state.open).await;
     }
@@ -143,6 +151,63 @@ pub struct Injected {
     pub path: String,
 }
 
+/// Rules, and how often each was asked and has struck.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    rules: Vec<Counted>,
+    asked: Mutex<HashMap<(Operation, String), u64>>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    rule: Rule,
+    asked: AtomicU64,
+    struck: AtomicU64,
+}
+
+impl Rules {
+    pub(crate) fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
+        let counted = |rule| Counted { rule, asked: AtomicU64::new(0), struck: AtomicU64::new(0) };
+        Self { rules: rules.into_iter().map(counted).collect(), asked: Mutex::default() }
+    }
+
+    /// How often each rule has struck, in their order.
+    pub(crate) fn struck(&self) -> Vec<u64> {
+        self.rules.iter().map(|counted| counted.struck.load(Ordering::SeqCst)).collect()
+    }
+
+    /// How often an operation was asked for, over all paths that contain `path`.
+    fn asked(&self, operation: Operation, path: &str) -> u64 {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts =
+            asked.iter().filter(|((asked, place), _)| *asked == operation && place.contains(path));
+        counts.map(|(_, count)| count).sum()
+    }
+
+    /// Counts the request and gives the fault that strikes it.
+    pub(crate) fn fault(&self, operation: Operation, path: &str) -> Option<Fault> {
+        let occurrence = {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = asked.entry((operation, path.to_owned())).or_default();
+            *count += 1;
+            *count
+        };
+        let about = |counted: &&Counted| {
+            counted.rule.operation == operation && path.contains(&counted.rule.path)
+        };
+        let mut striking = None;
+        for counted in self.rules.iter().filter(about) {
+            let number = counted.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            let when = counted.rule.when;
+            if striking.is_none() && strikes(when, operation, path, number, occurrence) {
+                counted.struck.fetch_add(1, Ordering::SeqCst);
+                striking = Some(counted.rule.fault.clone());
+            }
+        }
+        striking
+    }
+}
+
 /// A store in front of another, which fails by rules. The first rule that strikes decides.
 #[derive(Debug, Clone)]
 pub struct FaultyStore {
@@ -152,69 +217,34 @@ pub struct FaultyStore {
 #[derive(Debug)]
 struct Shared {
     inner: Arc<dyn ObjectStore>,
-    rules: Vec<(Rule, AtomicU64)>,
-    asked: Mutex<HashMap<(Operation, String), u64>>,
-    struck: AtomicU64,
+    rules: Rules,
 }
 
 impl FaultyStore {
     /// A store that fails by the rules and else does what `inner` does.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>, rules: impl IntoIterator<Item = Rule>) -> Self {
-        let rules = rules.into_iter().map(|rule| (rule, AtomicU64::new(0))).collect();
-        Self {
-            shared: Arc::new(Shared {
-                inner,
-                rules,
-                asked: Mutex::default(),
-                struck: AtomicU64::new(0),
-            }),
-        }
+        Self { shared: Arc::new(Shared { inner, rules: Rules::new(rules) }) }
     }
 
     /// How many faults have struck. A test checks it, lest it hold because nothing went wrong.
     #[must_use]
     pub fn struck(&self) -> u64 {
-        self.shared.struck.load(Ordering::SeqCst)
+        self.shared.rules.struck().iter().sum()
     }
 
     /// How often an operation was asked for, over all paths that contain `path`.
     #[must_use]
     pub fn asked(&self, operation: Operation, path: &str) -> u64 {
-        let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts =
-            asked.iter().filter(|((asked, place), _)| *asked == operation && place.contains(path));
-        counts.map(|(_, count)| count).sum()
+        self.shared.rules.asked(operation, path)
     }
 }
 
 impl Shared {
-    /// Counts the request and gives the fault that strikes it.
-    fn fault(&self, operation: Operation, path: &str) -> Option<Fault> {
-        let occurrence = {
-            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = asked.entry((operation, path.to_owned())).or_default();
-            *count += 1;
-            *count
-        };
-        let about = |rule: &Rule| rule.operation == operation && path.contains(&rule.path);
-        let mut struck = None;
-        for (rule, count) in self.rules.iter().filter(|(rule, _)| about(rule)) {
-            let number = count.fetch_add(1, Ordering::SeqCst) + 1;
-            if struck.is_none() && strikes(rule.when, operation, path, number, occurrence) {
-                struck = Some(rule.fault.clone());
-            }
-        }
-        if struck.is_some() {
-            self.struck.fetch_add(1, Ordering::SeqCst);
-        }
-        struck
-    }
-
     /// Does what comes before the operation: waits at the gate, or refuses.
     async fn before(&self, operation: Operation, path: &str) -> Result<Option<Fault>> {
-        match self.fault(operation, path) {
-            Some(Fault::Unavailable) => Err(injected("status 503 instead", path)),
+        match self.rules.fault(operation, path) {
+            Some(Fault::Refused { status }) => Err(refused(status, path)),
             Some(Fault::Held(gate)) => {
                 gate.pass().await;
                 Ok(None)
@@ -239,6 +269,16 @@ fn strikes(when: When, operation: Operation, path: &str, number: u64, occurrence
     }
 }
 
+fn refused(status: u16, path: &str) -> object_store::Error {
+    let source = Box::new(Injected { what: "a refusal", path: path.to_owned() });
+    match status {
+        401 => object_store::Error::Unauthenticated { path: path.to_owned(), source },
+        403 => object_store::Error::PermissionDenied { path: path.to_owned(), source },
+        412 => object_store::Error::Precondition { path: path.to_owned(), source },
+        _ => object_store::Error::Generic { store: "faulty", source },
+    }
+}
+
 fn injected(what: &'static str, path: &str) -> object_store::Error {
     let source = Box::new(Injected { what, path: path.to_owned() });
     object_store::Error::Generic { store: "faulty", source }
@@ -248,6 +288,7 @@ fn injected(what: &'static str, path: &str) -> object_store::Error {
 fn answer<T>(fault: Option<&Fault>, path: &str, done: Result<T>) -> Result<T> {
     match fault {
         Some(Fault::LostAnswer) if done.is_ok() => Err(injected("a lost answer", path)),
+        Some(Fault::DoneAndRefused { status }) if done.is_ok() => Err(refused(*status, path)),
         _ => done,
     }
 }
@@ -394,6 +435,8 @@ mod tests {
 
     use super::*;
 
+    const BUSY: Fault = Fault::Refused { status: 503 };
+
     fn rule(operation: Operation, path: &str, when: When, fault: Fault) -> Rule {
         Rule { operation, path: path.to_owned(), when, fault }
     }
@@ -412,7 +455,7 @@ mod tests {
 
     #[tokio::test]
     async fn refuses_as_often_as_told() {
-        let store = store([rule(Operation::Get, "film", When::First(2), Fault::Unavailable)]).await;
+        let store = store([rule(Operation::Get, "film", When::First(2), BUSY)]).await;
         assert!(read(&store).await.is_err());
         assert!(read(&store).await.is_err());
         assert_eq!(read(&store).await.unwrap(), "0123456789");
@@ -456,8 +499,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_in_parts_fails_when_it_is_completed() {
-        let store =
-            store([rule(Operation::Put, "parts", When::First(1), Fault::Unavailable)]).await;
+        let store = store([rule(Operation::Put, "parts", When::First(1), BUSY)]).await;
         let mut upload = store.put_multipart(&"parts".into()).await.unwrap();
         upload.put_part("part".into()).await.unwrap();
         assert!(upload.complete().await.is_err());
@@ -467,8 +509,8 @@ mod tests {
     #[tokio::test]
     async fn deletes_and_lists_fail_too() {
         let store = store([
-            rule(Operation::Delete, "", When::First(1), Fault::Unavailable),
-            rule(Operation::List, "", When::First(1), Fault::Unavailable),
+            rule(Operation::Delete, "", When::First(1), BUSY),
+            rule(Operation::List, "", When::First(1), BUSY),
         ])
         .await;
         assert!(store.delete(&"film".into()).await.is_err());

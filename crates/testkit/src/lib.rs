@@ -1,5 +1,5 @@
 //! What tests need and programs do not: real tools, videos of every bad kind, a store that fails when told to, an S3
-//! server, and the program under test as a process that can be killed.
+//! server and a door before it that fails likewise, and the program under test as a process that can be killed.
 //!
 //! Nothing here sleeps in place of a condition; each wait has a deadline and says what it waited for.
 
@@ -8,7 +8,9 @@ pub mod error;
 pub mod faulty;
 pub mod footage;
 pub mod hostile;
+pub mod poison;
 pub mod program;
+pub mod proxy;
 pub mod released;
 pub mod s3;
 pub mod tools;
@@ -18,6 +20,7 @@ pub use error::{Error, Result};
 pub use faulty::{Fault, FaultyStore, Gate, Operation, Rule, When};
 pub use hostile::{Hostile, Readable};
 pub use program::{Finished, Program, Running};
+pub use proxy::FaultProxy;
 pub use s3::S3Server;
 pub use tools::{Tools, tools};
 

@@ -184,6 +184,13 @@ impl Running {
         })
     }
 
+    /// What it has said since it was asked last; [`Running::await_line`] does not see that any more.
+    #[must_use]
+    pub fn take_said(&self) -> String {
+        let mut seen = self.watch.lock();
+        std::mem::take(&mut seen.stdout) + &std::mem::take(&mut seen.stderr)
+    }
+
     /// Waits until it has ended and said everything.
     ///
     /// # Errors
@@ -208,6 +215,16 @@ impl Running {
     pub fn kill(self) -> Result<Finished> {
         self.signal(Signal::KILL)?;
         self.wait(Duration::from_secs(30))
+    }
+
+    /// Kills it as [`Running::kill`] does, and goes on holding what it said.
+    ///
+    /// # Errors
+    /// [`Error::Signal`], [`Error::Late`].
+    pub fn crash(&self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        let ended = |seen: &Seen| seen.status.is_some();
+        self.watch.until("the end of a killed program", Duration::from_secs(30), ended).map(drop)
     }
 
     /// Asks it to stop (`SIGTERM`), as a cluster does that drains a node.

@@ -97,6 +97,11 @@ impl S3Server {
         format!("http://127.0.0.1:{}", self.ports.s3[0])
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.s3[0]))
+    }
+
     /// The bucket's address with a key behind it, as `s3://BUCKET/KEY`.
     #[must_use]
     pub fn uri(&self, key: &str) -> String {

@@ -44,7 +44,10 @@ use super::{
     table::RunTable,
     watch::{Patience, Seen, Verdict, Watchdog},
 };
-use crate::{Error, IndexOptions, Progress};
+use crate::{
+    Error, IndexOptions, Progress,
+    retry::{RETRIES, Retries},
+};
 
 /// How often the scheduler is asked how a run is.
 const ASK_EVERY: Duration = Duration::from_millis(300);
@@ -148,21 +151,21 @@ impl Cluster {
             let mut scheduler = self.connect().await?;
             // First a note without the scheduler's name for it: this process may die before it knows that.
             let note = Submission::new(&self.url, "", &plan.run_id);
-            tables.note_submission(job, Some(&note)).await?;
+            note_submission(tables, job, Some(&note)).await?;
             let id = match self.submit(&mut scheduler, job, &options).await {
                 Err(refused @ (Error::Refused { .. } | Error::NotAdmitted { .. })) => {
-                    tables.note_submission(job, None).await?;
+                    note_submission(tables, job, None).await?;
                     return Err(refused);
                 }
                 submitted => submitted?,
             };
             tracing::info!(run = %plan.run_id, cluster_job = %id, shards = plan.shards.len(), "handed to the cluster");
             let note = Submission::new(&self.url, &id, &plan.run_id);
-            tables.note_submission(job, Some(&note)).await?;
+            note_submission(tables, job, Some(&note)).await?;
             match self.follow(&mut scheduler, &id, &mut followed, &mut dog).await {
                 Ok(Ended::Done) => {
-                    followed.count().await?;
-                    tables.note_submission(job, None).await?;
+                    followed.count(RETRIES).await?;
+                    note_submission(tables, job, None).await?;
                     return followed.all();
                 }
                 Ok(Ended::Forgotten) => {}
@@ -184,11 +187,11 @@ impl Cluster {
     /// # Errors
     /// When the note of it cannot be read, or the scheduler does not stop it.
     pub async fn take_over(&self, tables: &Tables, job: &str) -> Result<(), Error> {
-        let Some(note) = tables.submission(job).await? else { return Ok(()) };
+        let Some(note) = submission(tables, job).await? else { return Ok(()) };
         if self.stop(&note).await? {
             tracing::warn!(cluster_job = %note.cluster_job, run = %note.run_id, "took over from an earlier client");
         }
-        Ok(tables.note_submission(job, None).await?)
+        note_submission(tables, job, None).await
     }
 
     /// Stops a job, if one is known to run. Says whether it did.
@@ -196,9 +199,9 @@ impl Cluster {
     /// # Errors
     /// When the note of it cannot be read, or the scheduler does not stop it.
     pub async fn cancel(&self, tables: &Tables, job: &str) -> Result<bool, Error> {
-        let Some(note) = tables.submission(job).await? else { return Ok(false) };
+        let Some(note) = submission(tables, job).await? else { return Ok(false) };
         let stopped = self.stop(&note).await?;
-        tables.note_submission(job, None).await?;
+        note_submission(tables, job, None).await?;
         Ok(stopped)
     }
 
@@ -206,7 +209,7 @@ impl Cluster {
     async fn give_up(&self, tables: &Tables, job: &str, note: &Submission) {
         let stopped = async {
             self.stop(note).await?;
-            Ok::<_, Error>(tables.note_submission(job, None).await?)
+            note_submission(tables, job, None).await
         };
         if let Err(error) = stopped.await {
             tracing::warn!(cluster_job = %note.cluster_job, error = %error, "cannot stop the run that is given up");
@@ -337,7 +340,7 @@ impl Cluster {
                 }
             }
             if counted.elapsed() > COUNT_EVERY {
-                match followed.count().await {
+                match followed.count(Retries::NONE).await {
                     Err(error) if !error.is_transient() => return Err(error),
                     Err(error) => tracing::warn!(error = %error, "cannot count receipts now"),
                     Ok(()) => {}
@@ -440,6 +443,22 @@ fn settings(config: &SessionConfig) -> Vec<KeyValuePair> {
     entries.map(|entry| KeyValuePair { key: entry.key, value: entry.value }).collect()
 }
 
+/// Notes who runs a job, or that nobody does any more.
+async fn note_submission(
+    tables: &Tables,
+    job: &str,
+    note: Option<&Submission>,
+) -> Result<(), Error> {
+    let note = || async { Ok(tables.note_submission(job, note).await?) };
+    RETRIES.of("note who runs the job", note).await
+}
+
+/// Who runs a job, if anybody does.
+async fn submission(tables: &Tables, job: &str) -> Result<Option<Submission>, Error> {
+    let read = || async { Ok(tables.submission(job).await?) };
+    RETRIES.of("read who runs the job", read).await
+}
+
 /// A run that others work on, as its receipts tell it.
 struct Followed<'a> {
     tables: &'a Tables,
@@ -454,12 +473,15 @@ impl<'a> Followed<'a> {
     }
 
     /// Takes in the receipts that are new.
-    async fn count(&mut self) -> Result<(), Error> {
-        let finished = self.tables.finished_shards(&self.plan.run_id).await?;
+    async fn count(&mut self, retries: Retries) -> Result<(), Error> {
+        let (tables, run_id) = (self.tables, &self.plan.run_id);
+        let list = || async { Ok(tables.finished_shards(run_id).await?) };
+        let finished = retries.of("list the receipts", list).await?;
         let finished: BTreeSet<&str> = finished.iter().map(String::as_str).collect();
         let planned = self.plan.shards.iter().map(|place| place.shard_id.as_str());
         let new = planned.filter(|id| finished.contains(id) && !self.receipts.contains_key(*id));
-        for receipt in self.tables.receipts(&self.plan.run_id, new).await? {
+        let read = || async { Ok(tables.receipts(run_id, new.clone()).await?) };
+        for receipt in retries.of("read the receipts", read).await? {
             self.progress.record_receipt(&receipt);
             self.receipts.insert(receipt.shard_id.clone(), receipt);
         }
