@@ -20,21 +20,21 @@ const ONE_EACH: &str = "[captioning]\nsource = \"speech\"\n[run]\nshard-videos =
 const TOLD: [(&str, &str); 1] = [("EVENTIDE_LOG", "info")];
 
 /// A scheduler and executors that work for it, on ports that nobody had.
-struct Cluster {
-    url: String,
-    scheduler: Running,
-    executors: Vec<Running>,
+pub(crate) struct Cluster {
+    pub(crate) url: String,
+    pub(crate) scheduler: Running,
+    pub(crate) executors: Vec<Running>,
     environment: Vec<(&'static str, String)>,
     check_every: u32,
 }
 
 impl Cluster {
     /// A cluster of so many executors, all of them registered.
-    fn of(executors: usize) -> Self {
+    pub(crate) fn of(executors: usize) -> Self {
         Self::with(executors, Vec::new())
     }
 
-    fn with(executors: usize, environment: Vec<(&'static str, String)>) -> Self {
+    pub(crate) fn with(executors: usize, environment: Vec<(&'static str, String)>) -> Self {
         let (scheduler, url) = scheduler("127.0.0.1:0", &environment);
         let mut cluster =
             Self { url, scheduler, executors: Vec::new(), environment, check_every: 64 };
@@ -44,7 +44,7 @@ impl Cluster {
         cluster
     }
 
-    fn add_executor(&mut self) {
+    pub(crate) fn add_executor(&mut self) {
         let executor = eventide()
             .arguments(["executor", &*self.url, "--heartbeat", "1s", "--workers", "1"])
             .arguments(["--grace", "3m"]) // also on a machine that does much else
@@ -58,18 +58,18 @@ impl Cluster {
     }
 
     /// The program about to index the trial's corpus here.
-    fn index(&self, trial: &Trial) -> Program {
+    pub(crate) fn index(&self, trial: &Trial) -> Program {
         let program = trial.index().arguments(["--cluster", &*self.url]);
         program.environment(self.environment.clone())
     }
 
     /// Indexes the trial's corpus, which must succeed, and gives the row of the run.
-    fn indexed(&self, trial: &Trial) -> Value {
+    pub(crate) fn indexed(&self, trial: &Trial) -> Value {
         run_of(&self.index(trial).run(LIMIT).unwrap())
     }
 
     /// Ends the executors, then the scheduler, and gives what each said.
-    fn said(self) -> Vec<String> {
+    pub(crate) fn said(self) -> Vec<String> {
         let end = |process: Running| {
             process.terminate().unwrap();
             let finished = process.wait(LIMIT).unwrap();
@@ -80,7 +80,7 @@ impl Cluster {
     }
 }
 
-fn scheduler(listen: &str, environment: &[(&'static str, String)]) -> (Running, String) {
+pub(crate) fn scheduler(listen: &str, environment: &[(&'static str, String)]) -> (Running, String) {
     let running = eventide()
         .arguments(["scheduler", "--listen", listen, "--executor-timeout", "4s"])
         .environment(TOLD)
@@ -142,7 +142,7 @@ fn undisturbed() -> &'static (String, String) {
 }
 
 /// How often something was said.
-fn times(said: &[String], what: &str) -> usize {
+pub(crate) fn times(said: &[String], what: &str) -> usize {
     said.iter().map(|text| text.matches(what).count()).sum()
 }
 

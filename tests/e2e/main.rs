@@ -5,6 +5,7 @@
 mod bad_jobs;
 mod caption;
 mod captions_in_sql;
+mod captions_on_cluster;
 mod cluster;
 mod command_line;
 mod deploy;

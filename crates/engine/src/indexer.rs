@@ -219,6 +219,8 @@ impl Indexers {
         let start = async move {
             let station = freest(self.stations(&how).await?);
             let slot = Arc::clone(&station.slots).acquire_owned().await;
+            self.check(&station, &shard.shard_id).await?;
+            tracing::info!(shard = %shard.shard_id, videos = shard.items.len(), "captioning");
             let videos_in_flight = self.worker.videos_in_flight;
             let outcomes = futures::stream::iter(shard.items)
                 .map(move |item| {

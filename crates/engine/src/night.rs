@@ -13,6 +13,7 @@ use eventide_catalog::{
 use eventide_pipeline::{CaptioningOptions, LimitOptions, TranscriptOption};
 use eventide_schema::{Provenance, tables::RunRow};
 use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
@@ -55,7 +56,7 @@ pub struct Night {
 }
 
 /// How work is cut into shards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardOptions {
     /// Bytes of video of one shard, about.
     pub bytes: u64,

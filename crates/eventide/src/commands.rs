@@ -153,6 +153,9 @@ fn cluster_help(error: &eventide_engine::Error) -> Option<&'static str> {
         Error::NoExecutor { .. } => Some(
             "start executors by `eventide executor URL`; then run the same command again: what has been finished is kept. The job waits for `cluster.executors-grace`",
         ),
+        Error::ExecutorsLost { .. } => Some(
+            "a job finds such a video: `eventide index` leaves marks by which it is known, and makes a failure of it",
+        ),
         Error::NoProgress { .. } => Some(
             "look at the logs of the executors; then run the same command again: what has been finished is kept. The job waits for `cluster.progress-grace`",
         ),
