@@ -385,6 +385,7 @@ impl Indexer<'_> {
             || async { Ok(self.tables.write_shard_begun(by, shard, outcomes, began).await?) };
         let receipt = RETRIES.of("write the shard", write).await?;
         tracing::info!(run = %run_id, "receipt written");
+        self.indexers.progress.record_shard();
         if let Some(attempt) = attempt.and_then(Held::done) {
             attempt.finish().await;
         }

@@ -139,6 +139,7 @@ impl Night {
     ///
     /// # Errors
     /// When the run cannot go on. What it finished is taken over by the next run.
+    #[tracing::instrument(name = "run", skip_all, fields(run = %planned.run_id, job = %self.job))]
     pub async fn run(
         &self,
         planned: Planned,
@@ -167,6 +168,7 @@ impl Night {
     ///
     /// # Errors
     /// When the run cannot go on. What it finished is taken over by the next run.
+    #[tracing::instrument(name = "run", skip_all, fields(run = %planned.run_id, job = %self.job))]
     pub async fn run_on(
         &self,
         cluster: &Cluster,
@@ -195,7 +197,8 @@ impl Night {
         progress: &Progress,
     ) -> Result<Started, Error> {
         let Planned { tables, work, run_id, .. } = planned;
-        progress.plan(work.shards.iter().map(|shard| shard.items.len() as u64).sum());
+        let videos = work.shards.iter().map(|shard| shard.items.len() as u64).sum();
+        progress.plan(videos, work.shards.len() as u64);
         tables.require_writable().await.map_err(Error::Tables)?;
         let mut skipped = Vec::new();
         if let Some(shard) = work.skipped_shard(&planned.options) {
@@ -209,6 +212,7 @@ impl Night {
         Ok(Started { plan, skipped })
     }
 
+    #[tracing::instrument(skip_all)]
     async fn publish(&self, planned: Planned, receipts: Vec<Receipt>) -> Result<RunRow, Error> {
         let facts = RunFacts {
             run_id: planned.run_id,

@@ -9,6 +9,7 @@ pub(crate) mod executor;
 mod index;
 pub(crate) mod model;
 pub(crate) mod plan;
+mod progress;
 pub(crate) mod report;
 pub(crate) mod runs;
 pub(crate) mod scheduler;
@@ -182,7 +183,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     let common = arguments.common;
-    telemetry::start(&common).map_err(Stop::bad_job)?;
+    let _flush = telemetry::start(&common).map_err(Stop::bad_job)?;
     if let Command::Schemas { out } = &arguments.command {
         return schemas::run(out).map_err(Stop::failed);
     }

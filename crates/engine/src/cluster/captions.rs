@@ -456,6 +456,8 @@ mod tests {
             address: String::new(),
             slots: 1,
             shards: 0,
+            finished: 0,
+            finished_over_ms: 0,
             silent_s: 0,
         };
         let run = RunState {
