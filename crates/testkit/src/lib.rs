@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod program;
 pub mod released;
 pub mod s3;
+pub mod stand_in;
 pub mod tools;
 pub mod whisper;
 
