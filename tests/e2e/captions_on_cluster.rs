@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use eventide_testkit::{Hostile, Program};
+use eventide_testkit::{Hostile, Program, bundles};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, times};
@@ -78,6 +78,39 @@ fn a_query_has_the_same_rows_on_a_cluster() {
     let said = cluster.said();
     assert_eq!(times(&said, "captioning"), 5 + 1 + 5 + 5 + 5 + 5 + 5 + 1);
     assert!(said[..2].iter().all(|said| said.contains("captioning")), "both executors have work");
+}
+
+#[test]
+fn a_model_captions_alike_there() {
+    let job = "[model]\nbundle = \"bundle\"\n[captioning]\nmax-output-tokens = 20\n[run]\nshard-videos = 1\n";
+    let trial = Trial::with_job(job);
+    bundles::golden(&trial.folder().join("bundle")).unwrap();
+    for number in 1..=2 {
+        trial.add_narrated(number);
+    }
+    trial.indexed();
+    let cluster = Cluster::of(2);
+    let query = "SELECT * FROM caption(job => 'night.toml')";
+    let (here, there) = (asked(&trial, None, query), asked(&trial, Some(&cluster), query));
+    assert_eq!(here, there);
+    assert!(!here.is_empty());
+    let said = cluster.said();
+    assert_eq!(times(&said, "captioning"), 2);
+    assert!(times(&said, "golden clip said as it should be") >= 1, "{said:?}");
+}
+
+#[test]
+fn who_has_not_the_token_gets_no_captions() {
+    let trial = night();
+    let token = || ("EVENTIDE_CLUSTER_TOKEN", "correct horse battery staple".to_owned());
+    let cluster = Cluster::with(1, vec![token()]);
+    let query = "SELECT uri, caption FROM caption(job => 'night.toml') ORDER BY uri, caption";
+    let refused = sql(&trial, Some(&cluster), query).run(LIMIT).unwrap();
+    refused.assert_code(1);
+    assert!(refused.stderr.contains("asks for the token"), "{}", refused.stderr);
+    let there = sql(&trial, Some(&cluster), query).environment([token()]).run(LIMIT).unwrap();
+    there.assert_code(0);
+    assert_eq!(there.stdout, sql(&trial, None, query).run(LIMIT).unwrap().stdout);
 }
 
 #[test]

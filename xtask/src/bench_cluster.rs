@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::bench::measured;
+use crate::bench::{measured, seconds_of};
 use crate::bench_eval::record;
 use crate::bench_import::watched;
 use crate::bench_speech::programs;
@@ -55,6 +55,7 @@ struct Row {
     shards: f64,
     ideal_s: f64,
     wall_s: f64,
+    /// Processor time of all processes.
     cores_s: f64,
 }
 
@@ -62,6 +63,11 @@ impl Row {
     /// The ideal time as a part of the time that it took.
     fn share(&self) -> f64 {
         self.ideal_s / self.wall_s
+    }
+
+    /// Processor time of all processes for each shard, in milliseconds.
+    fn cores_ms(&self) -> f64 {
+        self.cores_s * 1000.0 / self.shards
     }
 
     /// What a shard costs an executor beside its work, in milliseconds.
@@ -105,14 +111,13 @@ pub(crate) fn run(
         symlink(&testkit, &link).map_err(Error::file("link", &link))?;
     }
     let bench = Bench { workspace, program, folder: folder.clone() };
-    let even = vec![scale.shard_ms; scale.shards];
-    let (scheduler, url) = bench.scheduler()?;
-    let executors = bench.executors(&url)?;
+    let (even, skewed) = (vec![scale.shard_ms; scale.shards], skewed(scale.skewed));
+    let cluster = bench.cluster()?;
     let rows = [
-        bench.indexed("even", &even, "shard-videos = 1", &url)?,
-        bench.indexed("skewed", &skewed(scale.skewed), &shards_of(&skewed(scale.skewed)), &url)?,
+        bench.indexed("even", &even, "shard-videos = 1", &cluster)?,
+        bench.indexed("skewed", &skewed, &shards_of(&skewed), &cluster)?,
     ];
-    drop((executors, scheduler));
+    drop(cluster);
     let nights = bench.nights(scale.objects)?;
     remove(&folder)?;
     let table = markdown(&rows, &nights, scale, profile);
@@ -120,6 +125,19 @@ pub(crate) fn run(
     record(&workspace.root().join("docs/benchmarks.md"), MARKS, &table)?;
     say("wrote", "docs/benchmarks.md");
     judge(&rows, &nights)
+}
+
+/// A scheduler and its executors.
+struct Cluster {
+    url: String,
+    processes: Vec<Process>,
+}
+
+impl Cluster {
+    /// Processor time of its processes and their children so far, in seconds.
+    fn cores_s(&self) -> Result<f64> {
+        self.processes.iter().map(|process| seconds_of(process.0.id())).sum()
+    }
 }
 
 struct Bench<'a> {
@@ -153,23 +171,24 @@ impl Bench<'_> {
         Ok((process, url))
     }
 
-    /// Executors of one shard each, when all are there.
-    fn executors(&self, url: &str) -> Result<Vec<Process>> {
-        let mut executors = Vec::new();
+    /// A scheduler and executors of one shard each, when all are there.
+    fn cluster(&self) -> Result<Cluster> {
+        let (scheduler, url) = self.scheduler()?;
+        let mut processes = vec![scheduler];
         for _ in 0..EXECUTORS {
             let mut command = self.program();
-            command.args(["executor", url, "--workers", "1", "--log", "error"]);
+            command.args(["executor", &*url, "--workers", "1", "--log", "error"]);
             let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-            executors.push(Process(child.map_err(Error::file("run in", &self.folder))?));
+            processes.push(Process(child.map_err(Error::file("run in", &self.folder))?));
         }
         let deadline = Instant::now() + GRACE;
-        while self.executors_there(url)? < EXECUTORS {
+        while self.executors_there(&url)? < EXECUTORS {
             if Instant::now() > deadline {
                 return Err(Error::Bench { what: "executors did not come".to_owned() });
             }
             thread::sleep(Duration::from_millis(200)); // between two looks
         }
-        Ok(executors)
+        Ok(Cluster { url, processes })
     }
 
     fn executors_there(&self, url: &str) -> Result<usize> {
@@ -181,7 +200,13 @@ impl Bench<'_> {
     }
 
     /// Indexes videos that take so many milliseconds each.
-    fn indexed(&self, name: &'static str, times: &[u64], run: &str, url: &str) -> Result<Row> {
+    fn indexed(
+        &self,
+        name: &'static str,
+        times: &[u64],
+        run: &str,
+        cluster: &Cluster,
+    ) -> Result<Row> {
         let corpus = self.folder.join(name);
         create_folder(&corpus)?;
         for (number, ms) in times.iter().enumerate() {
@@ -195,8 +220,12 @@ impl Bench<'_> {
         let job = self.job(name, "", run)?;
         say("run", &format!("{} videos on {EXECUTORS} executors ({name})", times.len()));
         let mut command = self.program();
-        command.args(["--quiet", "index", "--format", "json", "--cluster", url]).arg(&job);
-        let (said, wall, cores_s) = measured(|| children::output(&mut command))?;
+        command
+            .args(["--quiet", "index", "--format", "json", "--cluster", &*cluster.url])
+            .arg(&job);
+        let before = cluster.cores_s()?;
+        let (said, wall, client_s) = measured(|| children::output(&mut command))?;
+        let cores_s = client_s + cluster.cores_s()? - before;
         let done: Value = serde_json::from_slice(&said).unwrap_or_default();
         if done["empty"].as_u64() != u64::try_from(times.len()).ok() {
             return Err(Error::Bench { what: format!("not all videos were done: {done}") });
@@ -308,7 +337,7 @@ fn seconds(milliseconds: u64) -> f64 {
 
 fn markdown(rows: &[Row], nights: &[Night], scale: Scale, profile: &str) -> String {
     let mut text = format!(
-        "| {EXECUTORS} executors, `{profile}` profile | videos | shards | ideal s | wall s | of the ideal | overhead, ms a shard | client, core s |\n\
+        "| {EXECUTORS} executors, `{profile}` profile | videos | shards | ideal s | wall s | of the ideal | overhead, ms a shard | core ms a shard |\n\
          |---|---|---|---|---|---|---|---|\n"
     );
     for row in rows {
@@ -322,7 +351,7 @@ fn markdown(rows: &[Row], nights: &[Night], scale: Scale, profile: &str) -> Stri
             row.wall_s,
             row.share() * 100.0,
             row.overhead_ms(),
-            row.cores_s
+            row.cores_ms()
         );
     }
     let _ = write!(
@@ -370,7 +399,8 @@ mod tests {
     #[test]
     fn overhead_is_what_the_executors_lose() {
         let row =
-            Row { name: "r", videos: 8, shards: 8.0, ideal_s: 20.0, wall_s: 21.0, cores_s: 0.0 };
+            Row { name: "r", videos: 8, shards: 8.0, ideal_s: 20.0, wall_s: 21.0, cores_s: 4.0 };
+        assert!((row.cores_ms() - 500.0).abs() < 1e-9);
         assert!((row.overhead_ms() - 500.0).abs() < 1e-9);
         assert!((row.share() - 20.0 / 21.0).abs() < 1e-9);
     }

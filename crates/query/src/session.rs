@@ -221,6 +221,7 @@ mod tests {
         write_results,
     };
     use rstest::rstest;
+    use tempfile::TempDir;
 
     async fn csv(session: &Session, statement: &str) -> Result<String> {
         let mut text = Vec::new();
@@ -354,12 +355,12 @@ mod tests {
         assert!(matches!(error, Error::Plan { .. }), "{}", error.with_causes());
     }
 
-    /// A session over some tables that may write to `out` beside them, with what it may write to.
-    async fn writing_session(lake: &Lake) -> (Session, String) {
-        let mut session = lake.open().await.unwrap();
-        let out = lake.file("out").to_str().unwrap().to_owned();
+    /// A session over some tables that may write to a folder, and that folder.
+    async fn writing_session(lake: &Lake) -> (Session, TempDir) {
+        let (mut session, out) = (lake.open().await.unwrap(), TempDir::new().unwrap());
+        let uri = Url::from_directory_path(out.path()).unwrap();
         let store = Arc::new(object_store::local::LocalFileSystem::new());
-        session.allow_writing(store, &format!("file://{out}")).unwrap();
+        session.allow_writing(store, uri.as_str()).unwrap();
         (session, out)
     }
 
@@ -367,6 +368,7 @@ mod tests {
     async fn below_a_place_that_is_named_it_writes() {
         let lake = Lake::with_a_night().await;
         let (session, out) = writing_session(&lake).await;
+        let out = out.path().display();
         check(&session, &format!("COPY events TO '{out}/events.csv' STORED AS CSV"), "2").await;
         let columns = "caption VARCHAR, start_ms BIGINT";
         for statement in [
@@ -400,7 +402,8 @@ mod tests {
     async fn elsewhere_it_does_not(#[case] statement: &str, #[case] because: &str) {
         let lake = Lake::with_a_night().await;
         let (session, out) = writing_session(&lake).await;
-        let error = csv(&session, &statement.replace("OUT", &out)).await.unwrap_err();
+        let statement = statement.replace("OUT", out.path().to_str().unwrap());
+        let error = csv(&session, &statement).await.unwrap_err();
         assert!(error.with_causes().contains(because), "{}", error.with_causes());
         assert_eq!(lake.listing(), ["events", "runs", "videos"]);
     }

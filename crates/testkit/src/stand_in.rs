@@ -1,7 +1,8 @@
 //! A stand-in for the media tools that takes as long for a file as the file says: what a night costs beside its work.
 //!
-//! The first line of a file is a number of milliseconds, and what is told of it is that it holds so much sound. It is
-//! called as `ffprobe` or `ffmpeg`, and reads of its arguments only the file, the last of them.
+//! The first line of a file is a number of milliseconds, and what is told of it is that it is a video of one picture that
+//! is shown for so long. It is called as `ffprobe` or `ffmpeg`; of its arguments it looks for the file, the last of them,
+//! and whether the pictures are asked for, which takes no time.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -31,12 +32,17 @@ pub fn answer(arguments: &[OsString]) -> io::Result<String> {
     let file = File::open(file.trim_start_matches("file:"))?;
     let mut line = String::new();
     BufReader::new(file.take(FIRST_LINE)).read_line(&mut line)?;
-    let time = Duration::from_millis(line.trim().parse().map_err(io::Error::other)?);
+    let milliseconds = line.trim().parse().map_err(io::Error::other)?;
+    if arguments.iter().any(|argument| argument.to_string_lossy().starts_with("packet=")) {
+        return Ok(format!("0,0,{milliseconds},K__"));
+    }
+    let time = Duration::from_millis(milliseconds);
     thread::sleep(time);
     let seconds = time.as_secs_f64();
     Ok(format!(
-        "{{\"format\": {{\"format_name\": \"mp3\", \"duration\": \"{seconds}\"}},
-          \"streams\": [{{\"index\": 0, \"codec_name\": \"mp3\", \"codec_type\": \"audio\"}}]}}"
+        "{{\"format\": {{\"format_name\": \"mp4\", \"duration\": \"{seconds}\"}},
+          \"streams\": [{{\"index\": 0, \"codec_name\": \"h264\", \"codec_type\": \"video\", \"width\": 64,
+                       \"height\": 64, \"time_base\": \"1/1000\"}}]}}"
     ))
 }
 
@@ -54,9 +60,11 @@ mod tests {
         fs::write(&path, "30\n and then anything").unwrap();
         let argument = OsString::from(format!("file:{}", path.display()));
         let start = Instant::now();
-        let said = answer(&["-v".into(), argument]).unwrap();
+        let said = answer(&["-v".into(), argument.clone()]).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(30));
         assert!(said.contains("\"duration\": \"0.03\""), "{said}");
+        let pictures = answer(&["-show_entries".into(), "packet=pts".into(), argument]).unwrap();
+        assert_eq!(pictures, "0,0,30,K__");
         assert!(answer(&["nowhere".into()]).is_err());
     }
 
