@@ -87,7 +87,7 @@ impl Cluster {
     }
 }
 
-fn scheduler(listen: &str, environment: &[(&'static str, String)]) -> (Running, String) {
+pub(crate) fn scheduler(listen: &str, environment: &[(&'static str, String)]) -> (Running, String) {
     let running = eventide()
         .arguments(["scheduler", "--listen", listen, "--executor-timeout", "4s"])
         .environment(TOLD)

@@ -182,6 +182,13 @@ pub(crate) fn measured<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Durati
     Ok((done, started.elapsed(), children_seconds()? - before))
 }
 
+/// Processor time of a process that runs, with that of its children that have ended, in seconds.
+pub(crate) fn seconds_of(process: u32) -> Result<f64> {
+    let path = PathBuf::from(format!("/proc/{process}/stat"));
+    let stat = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+    Ok((ticks(&stat, 11) + children_ticks(&stat)) / TICKS)
+}
+
 /// Processor time of all children that have ended, their children included, in seconds.
 fn children_seconds() -> Result<f64> {
     let path = Path::new("/proc/self/stat");
@@ -189,10 +196,15 @@ fn children_seconds() -> Result<f64> {
     Ok(children_ticks(&stat) / TICKS)
 }
 
-/// Fields 16 and 17 of `/proc/self/stat`. The second field is a name in parentheses that may hold anything.
+/// Fields 16 and 17 of `/proc/self/stat`.
 fn children_ticks(stat: &str) -> f64 {
+    ticks(stat, 13)
+}
+
+/// Two fields of `/proc/self/stat`, as many after the second, which is a name in parentheses that may hold anything.
+fn ticks(stat: &str, after: usize) -> f64 {
     let rest = stat.rsplit_once(')').map_or(stat, |(_, rest)| rest);
-    rest.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<f64>().ok()).sum()
+    rest.split_whitespace().skip(after).take(2).filter_map(|field| field.parse::<f64>().ok()).sum()
 }
 
 /// Seconds of each stage over all videos of a log of JSON lines.

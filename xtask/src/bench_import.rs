@@ -98,7 +98,7 @@ fn steps(workspace: &Workspace, profile: &str, folder: &Path) -> Result<Vec<Row>
 }
 
 /// Runs a program to its end. The answer is the most memory that it held, in KiB.
-fn watched(mut command: Command, folder: &Path) -> Result<u64> {
+pub(crate) fn watched(mut command: Command, folder: &Path) -> Result<u64> {
     let mut child = command.stdin(Stdio::null()).spawn().map_err(Error::file("run in", folder))?;
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
@@ -111,14 +111,12 @@ fn watched(mut command: Command, folder: &Path) -> Result<u64> {
             return if ended.success() {
                 Ok(peak)
             } else {
-                Err(Error::Bench { what: format!("`eventide model` ended with {ended}") })
+                Err(Error::Bench { what: format!("`eventide` ended with {ended}") })
             };
         }
         if Instant::now() > deadline {
             let _ = child.kill(); // it may have ended just now
-            return Err(Error::Bench {
-                what: "`eventide model` did not end within an hour".to_owned(),
-            });
+            return Err(Error::Bench { what: "`eventide` did not end within an hour".to_owned() });
         }
         thread::sleep(LOOK);
     }

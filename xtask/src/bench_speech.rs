@@ -90,7 +90,7 @@ pub(crate) fn run(workspace: &Workspace, profile: &str, program: Option<PathBuf>
 }
 
 /// The program, and what makes bundles of real weights.
-fn programs(
+pub(crate) fn programs(
     workspace: &Workspace,
     profile: &str,
     program: Option<PathBuf>,

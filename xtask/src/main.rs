@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 mod arrows;
 mod bench;
+mod bench_cluster;
 mod bench_eval;
 mod bench_faults;
 mod bench_import;
@@ -102,6 +103,19 @@ enum Bench {
         #[arg(long, default_value = "fast")]
         profile: String,
     },
+    /// What a cluster costs beside its work: shards of a known time on executors against the ideal schedule, and a
+    /// night without changes over many objects; writes both to `docs/benchmarks.md`.
+    Cluster {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+        /// A program that is built already, with `eventide-testkit` beside it.
+        #[arg(long)]
+        program: Option<PathBuf>,
+        /// How much is done.
+        #[command(flatten)]
+        scale: bench_cluster::Scale,
+    },
     /// Scores of made-up predictions by `eventide eval` and by the Python programs, which must agree; writes the
     /// medians to `docs/benchmarks.md`.
     Eval {
@@ -176,6 +190,9 @@ fn run(chore: Chore) -> Result<()> {
             bench_faults::soak(&workspace, &profile, minutes)
         }
         Chore::Bench(Bench::Import { profile }) => bench_import::run(&workspace, &profile),
+        Chore::Bench(Bench::Cluster { profile, program, scale }) => {
+            bench_cluster::run(&workspace, &profile, program, scale)
+        }
         Chore::Bench(Bench::Speech { profile, program }) => {
             bench_speech::run(&workspace, &profile, program)
         }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{
-    Error, Location, PartFile, Result, Tables, Work,
+    Error, Location, Paces, PartFile, Result, Tables, Work,
     parts::PartWriter,
     tables::{Table, read_concurrency},
 };
@@ -160,6 +160,8 @@ pub struct Unpublished {
     pub shards: u64,
     /// Sums over them.
     pub counts: Counts,
+    /// Who finished them, and how fast.
+    pub workers: Paces,
 }
 
 impl Tables {
@@ -258,10 +260,12 @@ impl Tables {
         let mut runs = BTreeMap::<String, Unpublished>::new();
         for receipt in receipts.into_iter().flatten() {
             let run = runs.entry(receipt.run_id.clone()).or_insert_with(|| Unpublished {
-                run_id: receipt.run_id,
+                run_id: receipt.run_id.clone(),
                 shards: 0,
                 counts: Counts::default(),
+                workers: Paces::default(),
             });
+            run.workers.add(&receipt);
             (run.shards, run.counts) = (run.shards + 1, run.counts + receipt.counts);
         }
         let mut unpublished = Vec::new();

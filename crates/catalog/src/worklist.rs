@@ -640,6 +640,64 @@ mod tests {
         assert_ne!(first, list("v1", other_model).await);
     }
 
+    /// When the last of some executors ends that take what is next as soon as they are free.
+    fn last_end(costs: impl IntoIterator<Item = u64>, executors: usize) -> u64 {
+        let mut free: BinaryHeap<_> = vec![Reverse(0u64); executors].into();
+        for cost in costs {
+            let Some(Reverse(at)) = free.pop() else { break };
+            free.push(Reverse(at + cost));
+        }
+        free.into_iter().map(|Reverse(at)| at).max().unwrap_or(0)
+    }
+
+    /// Sizes of so many videos whose logarithms are spread normally: most are small, some a hundred times larger.
+    fn long_tail(videos: usize) -> Vec<u64> {
+        let mut state = 7u64;
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            f64::from(u32::try_from(state >> 32).unwrap()) / f64::from(u32::MAX)
+        };
+        let mut normal = || (0..12).map(|_| uniform()).sum::<f64>() - 6.0;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, some MB"
+        )]
+        (0..videos).map(|_| (2e7 * (1.5 * normal()).exp()) as u64).collect()
+    }
+
+    fn two_kinds() -> Vec<u64> {
+        [vec![20_000_000; 1140], vec![400_000_000; 60]].concat()
+    }
+
+    /// More than the share of one executor of four.
+    fn with_a_giant() -> Vec<u64> {
+        [vec![10_000_000; 1500], vec![6_000_000_000]].concat()
+    }
+
+    /// Against videos that go to executors one by one, the heaviest first (LPT), which no packing could.
+    #[rstest]
+    #[case::long_tail(long_tail(3000))]
+    #[case::two_kinds(two_kinds())]
+    #[case::giant(with_a_giant())]
+    fn a_skewed_corpus_ends_within_a_twentieth_of_the_best_order(
+        #[case] sizes: Vec<u64>,
+        #[values(2, 4, 8)] executors: usize,
+    ) {
+        let items: Vec<_> = (0..)
+            .zip(&sizes)
+            .map(|(n, &size): (u32, _)| WorkItem::new(video(&n.to_string(), "v", size), 1))
+            .collect();
+        let mut alone: Vec<u64> = items.iter().map(cost).collect();
+        alone.sort_unstable_by_key(|cost| Reverse(*cost));
+        // Some fifty shards an executor.
+        let shard_cost_bytes = alone.iter().sum::<u64>() / (50 * executors as u64);
+        let shards = pack(items, &PlanOptions { shard_cost_bytes, ..options() });
+        let costs = shards.iter().map(|shard| shard.items.iter().map(cost).sum());
+        let (ours, best) = (last_end(costs, executors), last_end(alone, executors));
+        assert!(ours * 20 <= best * 21, "{ours} against {best} with {} shards", shards.len());
+    }
+
     proptest! {
         #[test]
         fn shards_hold_each_video_once_and_are_even(

@@ -1,7 +1,8 @@
 //! A corpus as a table of captions: what SQL's `caption` reads. Nothing is written anywhere.
 //!
 //! A video that a filter leaves out by its name is not looked at, and one whose rows nobody reads to
-//! the end is stopped.
+//! the end is stopped. The same table and operator work on a cluster, where the scheduler lists and
+//! executors caption: `cluster::captions` sends them there.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +13,10 @@ use datafusion::{
         datatypes::{DataType, Field, Schema, SchemaRef},
     },
     catalog::{Session, TableProvider},
-    common::{DFSchema, DataFusionError, Result, project_schema, tree_node::TreeNodeRecursion},
+    common::{
+        DFSchema, DataFusionError, Result, exec_datafusion_err, project_schema,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     datasource::memory::MemorySourceConfig,
     execution::TaskContext,
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
@@ -20,7 +24,6 @@ use datafusion::{
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
         SendableRecordBatchStream,
-        empty::EmptyExec,
         metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
         stream::RecordBatchStreamAdapter,
     },
@@ -31,14 +34,16 @@ use eventide_schema::{
     tables::{captions_batch, captions_schema},
 };
 use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::{Error, How, Indexers, ShardOptions};
 
 /// What a filter may ask of a video before it is looked at.
 const LISTED: [&str; 3] = ["video_id", "uri", "source_version"];
 
-/// What is captioned and how.
-#[derive(Debug, Clone, PartialEq)]
+/// What is captioned and how. Plain data, for `EXPLAIN` and for the codec; no secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CaptionOptions {
     /// The videos.
     pub corpus: CorpusOptions,
@@ -51,29 +56,57 @@ pub struct CaptionOptions {
 /// The captions of a corpus, made when they are read.
 pub struct CaptionTable {
     options: Arc<CaptionOptions>,
+    here: Option<Here>,
+}
+
+/// What a table brings along that is captioned in the process that made it.
+#[derive(Clone)]
+struct Here {
     stores: Arc<Stores>,
     indexers: Arc<Indexers>,
 }
 
 impl CaptionTable {
-    /// The captions of what lies at `options.corpus` when they are read.
+    /// The captions of what lies at `options.corpus` when they are read, made in this process.
     #[must_use]
     pub fn new(options: CaptionOptions, stores: Arc<Stores>, indexers: Arc<Indexers>) -> Self {
-        Self { options: Arc::new(options), stores, indexers }
+        Self { options: Arc::new(options), here: Some(Here { stores, indexers }) }
+    }
+
+    /// The same, listed by the process that plans and captioned by those that run the plan; both have
+    /// what that takes in their sessions.
+    pub(crate) fn elsewhere(options: CaptionOptions) -> Self {
+        Self { options: Arc::new(options), here: None }
+    }
+
+    /// What it was told.
+    pub(crate) fn options(&self) -> &CaptionOptions {
+        &self.options
+    }
+
+    /// The stores of this table, or else of the session.
+    fn stores(&self, session: &dyn Session) -> Result<Arc<Stores>> {
+        let of_session = || session.config().get_extension::<Stores>();
+        self.here
+            .as_ref()
+            .map(|here| Arc::clone(&here.stores))
+            .or_else(of_session)
+            .ok_or_else(|| exec_datafusion_err!("this process has no object stores"))
     }
 
     /// The videos that pass a filter, in shards.
     async fn shards(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<Shard>> {
+        let stores = &self.stores(session)?;
         let CaptionOptions { corpus, how, shards } = self.options.as_ref();
         if let Some(model) = &how.model {
-            model.identity(&self.stores).await.map_err(Error::into_task_error)?;
+            model.identity(stores).await.map_err(Error::into_task_error)?;
         }
         if let Some(speech) = &how.speech {
-            speech.identity(&self.stores).await.map_err(Error::into_task_error)?;
+            speech.identity(stores).await.map_err(Error::into_task_error)?;
         }
         let failed = |error| Error::Catalog(error).into_task_error();
         let videos: Vec<Video> =
-            list(&self.stores, corpus).map_err(failed)?.try_collect().await.map_err(failed)?;
+            list(stores, corpus).map_err(failed)?.try_collect().await.map_err(failed)?;
         let videos = passing(videos, session, filters)?;
         let options = PlanOptions {
             model_digest: String::new(),
@@ -112,15 +145,7 @@ impl TableProvider for CaptionTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        let of_listing = |filter: &&Expr| {
-            let listed = filter.column_refs().iter().all(|c| LISTED.contains(&c.name.as_str()));
-            if listed && !filter.is_volatile() {
-                TableProviderFilterPushDown::Exact
-            } else {
-                TableProviderFilterPushDown::Unsupported
-            }
-        };
-        Ok(filters.iter().map(of_listing).collect())
+        Ok(filters.iter().map(|filter| pushed_down(is_of_listing(filter))).collect())
     }
 
     async fn scan(
@@ -131,17 +156,37 @@ impl TableProvider for CaptionTable {
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let shards = self.shards(session, filters).await?;
-        let schema = project_schema(&captions_schema(), projection)?;
-        if shards.is_empty() {
-            return Ok(Arc::new(EmptyExec::new(schema)));
-        }
-        Ok(Arc::new(CaptionExec::new(
-            shards_scan(&shards)?,
-            Arc::clone(&self.options),
-            Arc::clone(&self.indexers),
-            projection.cloned(),
-            schema,
-        )))
+        let indexers = self.here.as_ref().map(|here| Arc::clone(&here.indexers));
+        let (scan, options) = (shards_scan(&shards)?, Arc::clone(&self.options));
+        Ok(Arc::new(CaptionExec {
+            indexers,
+            ..CaptionExec::new(scan, options, projection.cloned())?
+        }))
+    }
+}
+
+/// Whether a filter asks for nothing that is not known of a video before it is looked at.
+pub(crate) fn is_of_listing(filter: &Expr) -> bool {
+    let asks_elsewhere = |part: &Expr| {
+        let query = matches!(
+            part,
+            Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::OuterReferenceColumn(..)
+        );
+        Ok(query)
+    };
+    let listed = filter.column_refs().iter().all(|c| LISTED.contains(&c.name.as_str()));
+    listed && !filter.is_volatile() && !filter.exists(asks_elsewhere).unwrap_or(true)
+}
+
+/// What the query engine is told of a filter.
+pub(crate) fn pushed_down(applied: bool) -> TableProviderFilterPushDown {
+    if applied {
+        TableProviderFilterPushDown::Exact
+    } else {
+        TableProviderFilterPushDown::Unsupported
     }
 }
 
@@ -166,7 +211,7 @@ fn passing(videos: Vec<Video>, session: &dyn Session, filters: &[Expr]) -> Resul
     Ok(videos.into_iter().enumerate().filter(|(row, _)| passes(*row)).map(|(_, v)| v).collect())
 }
 
-/// One partition a shard, its videos as JSON.
+/// One partition a shard, its videos as JSON; one that is empty where there is no shard.
 fn shards_scan(shards: &[Shard]) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = Arc::new(Schema::new(vec![Field::new("shard", DataType::Utf8, false)]));
     let partition = |shard: &Shard| {
@@ -174,29 +219,39 @@ fn shards_scan(shards: &[Shard]) -> Result<Arc<dyn ExecutionPlan>> {
         let column = Arc::new(StringArray::from(vec![text]));
         Ok(vec![RecordBatch::try_new(Arc::clone(&schema), vec![column])?])
     };
-    let partitions = shards.iter().map(partition).collect::<Result<Vec<_>>>()?;
+    let mut partitions = shards.iter().map(partition).collect::<Result<Vec<_>>>()?;
+    if partitions.is_empty() {
+        partitions.push(Vec::new());
+    }
     Ok(MemorySourceConfig::try_new_exec(&partitions, schema, None)?)
 }
 
 /// Captions the videos of its input. Emits a video's rows as soon as it is done.
+///
+/// An interior node on purpose, as [`IndexExec`](crate::IndexExec) is.
 #[derive(Clone)]
 pub struct CaptionExec {
     input: Arc<dyn ExecutionPlan>,
     options: Arc<CaptionOptions>,
-    indexers: Arc<Indexers>,
+    /// What does the work; where there is none, that of the session.
+    indexers: Option<Arc<Indexers>>,
     projection: Option<Vec<usize>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    stop: CancellationToken,
 }
 
 impl CaptionExec {
-    fn new(
+    /// Plans captioning of the shards of `input`, which gives the columns of `projection`, or all.
+    ///
+    /// # Errors
+    /// Where there is no such column.
+    pub(crate) fn new(
         input: Arc<dyn ExecutionPlan>,
         options: Arc<CaptionOptions>,
-        indexers: Arc<Indexers>,
         projection: Option<Vec<usize>>,
-        schema: SchemaRef,
-    ) -> Self {
+    ) -> Result<Self> {
+        let schema = project_schema(&captions_schema(), projection.as_ref())?;
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
             input.output_partitioning().clone(),
@@ -204,7 +259,33 @@ impl CaptionExec {
             input.boundedness(),
         );
         let (properties, metrics) = (Arc::new(properties), ExecutionPlanMetricsSet::new());
-        Self { input, options, indexers, projection, properties, metrics }
+        let stop = CancellationToken::new();
+        Ok(Self { input, options, indexers: None, projection, properties, metrics, stop })
+    }
+
+    /// The same, which ends early with an error when `stop` is cancelled.
+    #[must_use]
+    pub(crate) fn stopped_by(&self, stop: CancellationToken) -> Self {
+        Self { stop, ..self.clone() }
+    }
+
+    /// What it was told.
+    pub(crate) fn options(&self) -> &CaptionOptions {
+        &self.options
+    }
+
+    /// The columns that it gives; all if `None`.
+    pub(crate) fn projection(&self) -> Option<&Vec<usize>> {
+        self.projection.as_ref()
+    }
+
+    /// What does the work in this process.
+    fn indexers(&self, context: &TaskContext) -> Result<Arc<Indexers>> {
+        let of_session = || context.session_config().get_extension::<Indexers>();
+        self.indexers
+            .clone()
+            .or_else(of_session)
+            .ok_or_else(|| exec_datafusion_err!("this process is no worker: it has no indexers"))
     }
 }
 
@@ -242,9 +323,9 @@ impl ExecutionPlan for CaptionExec {
         self: Arc<Self>,
         mut inputs: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Self { options, indexers, projection, .. } = self.as_ref().clone();
-        let schema = self.schema();
-        Ok(Arc::new(Self::new(inputs.swap_remove(0), options, indexers, projection, schema)))
+        let Self { options, indexers, projection, stop, .. } = self.as_ref().clone();
+        let same = Self::new(inputs.swap_remove(0), options, projection)?;
+        Ok(Arc::new(Self { indexers, stop, ..same }))
     }
 
     fn apply_expressions(
@@ -265,7 +346,9 @@ impl ExecutionPlan for CaptionExec {
     ) -> Result<SendableRecordBatchStream> {
         let output = BaselineMetrics::new(&self.metrics, partition);
         let videos = MetricBuilder::new(&self.metrics).counter("videos", partition);
-        let Self { options, indexers, projection, .. } = self.clone();
+        let indexers = self.indexers(&context)?;
+        let Self { options, projection, stop, .. } = self.clone();
+        let stopped = stop.clone();
         let captions = self
             .input
             .execute(partition, context)?
@@ -281,9 +364,16 @@ impl ExecutionPlan for CaptionExec {
                     None => batch,
                 })
             })
-            .inspect_ok(move |batch| output.record_output(batch.num_rows()));
+            .inspect_ok(move |batch| output.record_output(batch.num_rows()))
+            .take_until(stop.cancelled_owned())
+            // What was cut off must not look like all there is.
+            .chain(stream::once(async move { stopped.is_cancelled() }).filter_map(cut_off));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), captions)))
     }
+}
+
+async fn cut_off(stopped: bool) -> Option<Result<RecordBatch>> {
+    stopped.then(|| Err(Error::Cancelled.into_task_error()))
 }
 
 fn shards_of(batch: &RecordBatch) -> Vec<Result<Shard>> {

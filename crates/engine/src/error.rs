@@ -131,6 +131,24 @@ pub enum Error {
         /// How many shards each executor holds.
         held: String,
     },
+    /// Executor after executor went away while a query ran.
+    #[error(
+        "{lost} executors of `{url}` were lost while the query ran: one of its videos may kill them"
+    )]
+    ExecutorsLost {
+        /// The scheduler.
+        url: String,
+        /// How many.
+        lost: usize,
+    },
+    /// The rows of a query cannot be fetched from the executor that has them.
+    #[error("cannot fetch rows from the executor at `{address}`")]
+    Fetch {
+        /// Where it is.
+        address: String,
+        /// What was said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A device says something else than it should.
     #[error(
         "device `{device}` of `{worker}` must not be used with the model bundle `{bundle}`; shards that it finished since it last said the right thing: {since}"
@@ -202,6 +220,7 @@ impl Error {
             | Self::NoReceipt { .. }
             | Self::NoExecutor { .. }
             | Self::NoProgress { .. }
+            | Self::Fetch { .. }
             | Self::ShardDeadline { .. } => true,
             Self::OnCluster { because, .. } => because.contains("all executors were lost"),
             Self::Cancelled
@@ -210,6 +229,7 @@ impl Error {
             | Self::WeakSecret { .. }
             | Self::NotAdmitted { .. }
             | Self::OpenScheduler { .. }
+            | Self::ExecutorsLost { .. }
             | Self::Unfit { .. }
             | Self::Listen { .. }
             | Self::Process { .. }

@@ -264,6 +264,8 @@ impl Indexers {
         let start = async move {
             let station = freest(self.stations(&how).await?);
             let slot = Arc::clone(&station.slots).acquire_owned().await;
+            self.check(&station, &shard.shard_id).await?;
+            tracing::info!(shard = %shard.shard_id, videos = shard.items.len(), "captioning");
             let videos_in_flight = self.worker.videos_in_flight;
             let outcomes = futures::stream::iter(shard.items)
                 .map(move |item| {
@@ -425,6 +427,7 @@ impl Indexer<'_> {
             || async { Ok(self.tables.write_shard_begun(by, shard, outcomes, began).await?) };
         let receipt = RETRIES.of("write the shard", write).await?;
         tracing::info!(run = %run_id, "receipt written");
+        self.indexers.progress.record_shard();
         if let Some(attempt) = attempt.and_then(Held::done) {
             attempt.finish().await;
         }

@@ -26,8 +26,8 @@ mod testing;
 
 pub use caption::{CaptionExec, CaptionOptions, CaptionTable};
 pub use cluster::{
-    Cluster, ClusterState, ExecutorAddresses, ExecutorOptions, ExecutorState, Patience, RunState,
-    Scheduler, SchedulerOptions, Secret, run_executor,
+    Cluster, ClusterCaptions, ClusterState, ExecutorAddresses, ExecutorOptions, ExecutorState,
+    Patience, RunState, Scheduler, SchedulerOptions, Secret, run_executor,
 };
 pub use error::Error;
 pub use how::{How, Worker};
@@ -39,5 +39,5 @@ pub use operator::{IndexExec, IndexOptions, index_plan, receipts_of};
 pub use own_folder::OwnFolder;
 pub use params::params_digest;
 pub use progress::{Counts, Progress};
-pub use relation::{CaptionCall, CaptionRelation, Resolve};
+pub use relation::{CaptionCall, CaptionRelation, Resolve, Resolved};
 pub use speech::{SpeechIdentity, SpeechOptions};

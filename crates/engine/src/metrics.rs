@@ -390,6 +390,8 @@ mod tests {
             address: "10.0.0.2:50051".to_owned(),
             slots: 2,
             shards: 1,
+            finished: 0,
+            finished_over_ms: 0,
             silent_s: 3,
         };
         let run = RunState {

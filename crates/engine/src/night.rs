@@ -13,6 +13,7 @@ use eventide_catalog::{
 use eventide_pipeline::{CaptioningOptions, LimitOptions, TranscriptOption};
 use eventide_schema::{Provenance, tables::RunRow};
 use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
@@ -56,7 +57,7 @@ pub struct Night {
 }
 
 /// How work is cut into shards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardOptions {
     /// Bytes of video of one shard, about.
     pub bytes: u64,
@@ -140,6 +141,7 @@ impl Night {
     ///
     /// # Errors
     /// When the run cannot go on. What it finished is taken over by the next run.
+    #[tracing::instrument(name = "run", skip_all, fields(run = %planned.run_id, job = %self.job))]
     pub async fn run(
         &self,
         planned: Planned,
@@ -168,6 +170,7 @@ impl Night {
     ///
     /// # Errors
     /// When the run cannot go on. What it finished is taken over by the next run.
+    #[tracing::instrument(name = "run", skip_all, fields(run = %planned.run_id, job = %self.job))]
     pub async fn run_on(
         &self,
         cluster: &Cluster,
@@ -196,7 +199,8 @@ impl Night {
         progress: &Progress,
     ) -> Result<Started, Error> {
         let Planned { tables, work, run_id, .. } = planned;
-        progress.plan(work.shards.iter().map(|shard| shard.items.len() as u64).sum());
+        let videos = work.shards.iter().map(|shard| shard.items.len() as u64).sum();
+        progress.plan(videos, work.shards.len() as u64);
         tables.require_writable().await.map_err(Error::Tables)?;
         let mut skipped = Vec::new();
         if let Some(shard) = work.skipped_shard(&planned.options) {
@@ -214,6 +218,7 @@ impl Night {
         Ok(Started { plan, skipped })
     }
 
+    #[tracing::instrument(skip_all)]
     async fn publish(&self, planned: Planned, receipts: Vec<Receipt>) -> Result<RunRow, Error> {
         let facts = RunFacts {
             run_id: planned.run_id,

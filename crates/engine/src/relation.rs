@@ -4,6 +4,7 @@
 use std::{error::Error, fmt, sync::Arc};
 
 use datafusion::{
+    catalog::TableProvider,
     common::{DFSchema, DataFusionError, Result, ScalarValue, plan_err},
     datasource::provider_as_source,
     logical_expr::{
@@ -12,8 +13,6 @@ use datafusion::{
     },
     sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, TableFactor},
 };
-
-use crate::CaptionTable;
 
 /// The name of the function.
 const NAME: &str = "caption";
@@ -51,21 +50,17 @@ impl CaptionCall {
     }
 }
 
+/// A table, or why there is none.
+pub type Resolved = Result<Arc<dyn TableProvider>, Box<dyn Error + Send + Sync>>;
 /// Makes a table of a call.
-pub type Resolve =
-    dyn Fn(&CaptionCall) -> Result<CaptionTable, Box<dyn Error + Send + Sync>> + Send + Sync;
+pub type Resolve = dyn Fn(&CaptionCall) -> Resolved + Send + Sync;
 
 /// Lets queries read from `caption(...)`.
 pub struct CaptionRelation(Arc<Resolve>);
 
 impl CaptionRelation {
     /// What `resolve` makes of a call is what a query reads.
-    pub fn new(
-        resolve: impl Fn(&CaptionCall) -> Result<CaptionTable, Box<dyn Error + Send + Sync>>
-        + Send
-        + Sync
-        + 'static,
-    ) -> Self {
+    pub fn new(resolve: impl Fn(&CaptionCall) -> Resolved + Send + Sync + 'static) -> Self {
         Self(Arc::new(resolve))
     }
 }
@@ -94,7 +89,7 @@ impl RelationPlanner for CaptionRelation {
             call.set(&name, text_of(value, context)?)?;
         }
         let table = (self.0)(&call).map_err(DataFusionError::External)?;
-        let source = provider_as_source(Arc::new(table));
+        let source = provider_as_source(table);
         let plan = LogicalPlanBuilder::scan(NAME, source, None)?.build()?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))
     }

@@ -1,9 +1,19 @@
 //! What the tests of several modules need.
 
+use eventide_catalog::CorpusOptions;
 use eventide_pipeline::{CaptioningOptions, LimitOptions, TranscriptOption};
 use eventide_schema::Provenance;
 
-use crate::{How, IndexOptions};
+use crate::{CaptionOptions, How, IndexOptions, ShardOptions};
+
+/// Options of a table of captions.
+pub(crate) fn caption_options() -> CaptionOptions {
+    CaptionOptions {
+        corpus: CorpusOptions { uri: "s3://videos".to_owned(), ..CorpusOptions::default() },
+        how: index_options().how,
+        shards: ShardOptions { bytes: 7, videos: 3 },
+    }
+}
 
 /// Options of an operator that makes events of what is said.
 pub(crate) fn index_options() -> IndexOptions {

@@ -54,6 +54,10 @@ pub(crate) struct Common {
     /// How messages are logged.
     #[arg(long, global = true, env = "EVENTIDE_LOG_FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
+    /// Where traces are sent: the address of an OpenTelemetry collector, `http://127.0.0.1:4318` (OTLP over HTTP, as
+    /// JSON). All spans of a run are one trace. `OTEL_SERVICE_NAME` says what this process is called there.
+    #[arg(long, global = true, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp: Option<String>,
     /// Show no progress.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,

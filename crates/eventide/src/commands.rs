@@ -9,6 +9,7 @@ pub(crate) mod executor;
 mod index;
 pub(crate) mod model;
 pub(crate) mod plan;
+mod progress;
 pub(crate) mod report;
 pub(crate) mod runs;
 pub(crate) mod scheduler;
@@ -153,6 +154,9 @@ fn cluster_help(error: &eventide_engine::Error) -> Option<&'static str> {
         Error::NoExecutor { .. } => Some(
             "start executors by `eventide executor URL`; then run the same command again: what has been finished is kept. The job waits for `cluster.executors-grace`",
         ),
+        Error::ExecutorsLost { .. } => Some(
+            "a job finds such a video: `eventide index` leaves marks by which it is known, and makes a failure of it",
+        ),
         Error::NoProgress { .. } => Some(
             "look at the logs of the executors; then run the same command again: what has been finished is kept. The job waits for `cluster.progress-grace`",
         ),
@@ -179,7 +183,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     let common = arguments.common;
-    telemetry::start(&common).map_err(Stop::bad_job)?;
+    let _flush = telemetry::start(&common).map_err(Stop::bad_job)?;
     if let Command::Schemas { out } = &arguments.command {
         return schemas::run(out).map_err(Stop::failed);
     }

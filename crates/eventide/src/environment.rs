@@ -91,6 +91,14 @@ pub(crate) fn executor_folder() -> io::Result<OwnFolder> {
     OwnFolder::make(&env::temp_dir(), "eventide-executor-")
 }
 
+/// What this process is called in traces.
+pub(crate) fn service_name() -> String {
+    env::var("OTEL_SERVICE_NAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "eventide".to_owned())
+}
+
 /// Host and process, for the `videos` table.
 pub(crate) fn worker_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

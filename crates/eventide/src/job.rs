@@ -22,6 +22,7 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub(crate) use cluster::default_patience;
 pub(crate) use language::LanguageOption;
 pub(crate) use speech::{SpeechSection, confidence};
 

@@ -48,7 +48,7 @@ fn run_text(run: &RunRow) -> String {
         ("unchanged", run.unchanged.to_string()),
         ("removed", run.removed.to_string()),
         ("events", run.events.to_string()),
-        ("video", format!("{:.2} h", seconds(run.video_ms) / 3600.0)),
+        ("video", hours(run.video_ms)),
         (
             "cost",
             format!(
@@ -75,6 +75,11 @@ fn run_text(run: &RunRow) -> String {
 
 fn version(version: Option<i64>) -> String {
     version.map_or_else(|| "as before".to_owned(), |version| format!("version {version}"))
+}
+
+/// A length of video.
+pub(crate) fn hours(milliseconds: u64) -> String {
+    format!("{:.2} h", seconds(milliseconds) / 3600.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for a person to read")]

@@ -49,6 +49,14 @@ pub enum Error {
         /// What kind of statement it is.
         source: Cause,
     },
+    /// The statement would change something else than what it may.
+    #[error("refused, since this session writes only below `{place}`")]
+    WritesElsewhere {
+        /// Where it may write.
+        place: String,
+        /// What the statement would do.
+        source: Cause,
+    },
     /// The statement failed while it ran.
     #[error("the statement failed")]
     Run {
@@ -143,7 +151,7 @@ impl Error {
         match self {
             Self::NoTables { .. } => Some("or name another place with --tables"),
             Self::ReadOnly { .. } => Some(
-                "to keep results, write them to a file: --out FILE, or `\\o FILE` in the shell",
+                "to keep results, write them to a file: --out FILE, or `\\o FILE` in the shell; --write names a place to write below",
             ),
             Self::NeedsFile { .. } => Some("name it: --out FILE, or `\\o FILE` in the shell"),
             _ => None,

@@ -1,7 +1,7 @@
 //! The read side: SQL over the published tables, results in files and formats, and a shell.
 //!
-//! Cannot write tables: every statement that would is refused, and the tables are opened without
-//! the handle that a write needs. Reads neither the environment nor standard input, and prints
+//! Cannot write the published tables: every statement that would is refused, and they are opened without
+//! the handle that a write needs. Other places only where the program names one. Reads neither the environment nor standard input, and prints
 //! only to the writers that it is given.
 //!
 //! * [`Session`]: `events`, `videos` and `runs` of one night, and the time functions.
@@ -13,6 +13,7 @@ mod completion;
 mod error;
 pub mod functions;
 mod output;
+mod permission;
 mod session;
 mod shell;
 mod snapshot;

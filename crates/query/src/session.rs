@@ -6,6 +6,8 @@ use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use datafusion::{
     arrow::datatypes::SchemaRef,
+    datasource::listing::ListingTableUrl,
+    error::DataFusionError,
     execution::{
         SendableRecordBatchStream,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
@@ -14,7 +16,7 @@ use datafusion::{
     },
     logical_expr::{Documentation, ScalarUDF, planner::RelationPlanner},
     physical_plan::stream::RecordBatchReceiverStream,
-    prelude::{SQLOptions, SessionConfig, SessionContext},
+    prelude::{SessionConfig, SessionContext},
 };
 use futures::StreamExt;
 use object_store::ObjectStore;
@@ -24,6 +26,7 @@ use crate::{
     Error, Result,
     error::CauseFrom,
     functions,
+    permission::Permission,
     snapshot::{self, Table},
 };
 
@@ -63,6 +66,7 @@ impl Default for Options {
 pub struct Session {
     context: SessionContext,
     tables: Vec<Table>,
+    permission: Permission,
 }
 
 impl std::fmt::Debug for Session {
@@ -83,7 +87,22 @@ impl Session {
         let url = Url::parse(&format!("{}/", uri.trim_end_matches('/'))).map_err(wrong)?;
         let context = engine(options)?;
         let tables = snapshot::register(&context, &store, &url).await?;
-        Ok(Self { context, tables })
+        let permission = Permission { published: place(url)?, writable: None };
+        Ok(Self { context, tables, permission })
+    }
+
+    /// Lets statements write below `uri`, with `store` as the whole of its bucket, or the file system from
+    /// its root: `COPY ... TO`, and `INSERT INTO` what `CREATE EXTERNAL TABLE` names. Never the published
+    /// tables.
+    ///
+    /// # Errors
+    /// [`Error::Address`], [`Error::Engine`].
+    pub fn allow_writing(&mut self, store: Arc<dyn ObjectStore>, uri: &str) -> Result<()> {
+        let wrong = |source| Error::Address { uri: uri.to_owned(), source };
+        let url = Url::parse(&format!("{}/", uri.trim_end_matches('/'))).map_err(wrong)?;
+        self.context.register_object_store(&url, store);
+        self.permission.writable = Some(place(url)?);
+        Ok(())
     }
 
     /// Lets statements read from what `planner` makes of a table's name, as of `caption(...)`.
@@ -99,17 +118,12 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Plan`] for a wrong statement, [`Error::ReadOnly`] for one that would change
-    /// anything, be it a table, a file or a setting; [`Error::Run`] when it fails at once.
+    /// anything, be it a table, a file or a setting, or [`Error::WritesElsewhere`] where it may change
+    /// something else; [`Error::Run`] when it fails at once.
     pub async fn query(&self, statement: &str) -> Result<SendableRecordBatchStream> {
-        let plan =
-            |source: datafusion::error::DataFusionError| Error::Plan { source: source.cause() };
+        let plan = |source: DataFusionError| Error::Plan { source: source.cause() };
         let logical = self.context.state().create_logical_plan(statement).await.map_err(plan)?;
-        SQLOptions::new()
-            .with_allow_ddl(false)
-            .with_allow_dml(false)
-            .with_allow_statements(false)
-            .verify_plan(&logical)
-            .map_err(|source| Error::ReadOnly { source: source.cause() })?;
+        self.permission.verify(&logical, &self.tables)?;
         let frame = self.context.execute_logical_plan(logical).await.map_err(plan)?;
         let rows =
             frame.execute_stream().await.map_err(|source| Error::Run { source: source.cause() })?;
@@ -146,6 +160,12 @@ impl Session {
         let window = || state.window_functions().get(name).and_then(|f| f.documentation());
         scalar.or_else(aggregate).or_else(window).cloned()
     }
+}
+
+/// An address as the query engine knows it.
+fn place(url: Url) -> Result<ListingTableUrl> {
+    let unknown = |source: DataFusionError| Error::Engine { source: source.cause() };
+    ListingTableUrl::try_new(url, None).map_err(unknown)
 }
 
 /// The same rows, computed by a task that ends when they are dropped: a join may compute for long
@@ -201,6 +221,7 @@ mod tests {
         write_results,
     };
     use rstest::rstest;
+    use tempfile::TempDir;
 
     async fn csv(session: &Session, statement: &str) -> Result<String> {
         let mut text = Vec::new();
@@ -299,7 +320,8 @@ mod tests {
     #[case::update("UPDATE events SET caption = 'x'")]
     #[case::drop("DROP TABLE events")]
     #[case::create_table("CREATE TABLE mine AS SELECT 1")]
-    #[case::create_view("CREATE VIEW mine AS SELECT 1")]
+    #[case::create_view("CREATE OR REPLACE VIEW events AS SELECT 1")]
+    #[case::drop_view("DROP VIEW videos")]
     #[case::create_schema("CREATE SCHEMA mine")]
     #[case::external("CREATE EXTERNAL TABLE passwords STORED AS CSV LOCATION '/etc/passwd'")]
     #[case::copy("COPY events TO 'FOLDER/out.csv' STORED AS CSV")]
@@ -318,6 +340,72 @@ mod tests {
         let reopened = lake.open().await.unwrap();
         check(&reopened, "SELECT count(*) FROM events", "2").await;
         check(&reopened, "SELECT count(*) FROM runs", "1").await;
+    }
+
+    #[tokio::test]
+    async fn a_view_lives_as_long_as_its_session() {
+        let lake = Lake::with_a_night().await;
+        let session = lake.open().await.unwrap();
+        csv(&session, "CREATE VIEW first AS SELECT caption FROM events WHERE start_ms = 0")
+            .await
+            .unwrap();
+        check(&session, "SELECT count(*) FROM first", "1").await;
+        assert_eq!(lake.listing(), ["events", "runs", "videos"]);
+        let error = csv(&lake.open().await.unwrap(), "SELECT * FROM first").await.unwrap_err();
+        assert!(matches!(error, Error::Plan { .. }), "{}", error.with_causes());
+    }
+
+    /// A session over some tables that may write to a folder, and that folder.
+    async fn writing_session(lake: &Lake) -> (Session, TempDir) {
+        let (mut session, out) = (lake.open().await.unwrap(), TempDir::new().unwrap());
+        let uri = Url::from_directory_path(out.path()).unwrap();
+        let store = Arc::new(object_store::local::LocalFileSystem::new());
+        session.allow_writing(store, uri.as_str()).unwrap();
+        (session, out)
+    }
+
+    #[tokio::test]
+    async fn below_a_place_that_is_named_it_writes() {
+        let lake = Lake::with_a_night().await;
+        let (session, out) = writing_session(&lake).await;
+        let out = out.path().display();
+        check(&session, &format!("COPY events TO '{out}/events.csv' STORED AS CSV"), "2").await;
+        let columns = "caption VARCHAR, start_ms BIGINT";
+        for statement in [
+            format!(
+                "CREATE EXTERNAL TABLE kept ({columns}) STORED AS PARQUET LOCATION '{out}/kept/'"
+            ),
+            "INSERT INTO kept SELECT caption, start_ms FROM events".to_owned(),
+            "INSERT INTO kept SELECT caption, start_ms FROM events".to_owned(),
+        ] {
+            csv(&session, &statement).await.unwrap_or_else(|e| panic!("{}", e.with_causes()));
+        }
+        check(&session, "SELECT count(*), count(DISTINCT caption) FROM kept", "4,2").await;
+    }
+
+    #[rstest]
+    #[case::elsewhere("COPY events TO '/tmp/elsewhere.csv' STORED AS CSV", "is not below it")]
+    #[case::out_of_it("COPY events TO 'OUT/../x.csv' STORED AS CSV", "x.csv")]
+    #[case::read_elsewhere(
+        "CREATE EXTERNAL TABLE p STORED AS CSV LOCATION '/etc/'",
+        "not below it"
+    )]
+    #[case::published("INSERT INTO runs SELECT * FROM runs", "`runs` is a published table")]
+    #[case::hidden("CREATE EXTERNAL TABLE events STORED AS CSV LOCATION 'OUT/'", "published table")]
+    #[case::overwrite("INSERT OVERWRITE runs SELECT * FROM runs", "would lose rows")]
+    #[case::delete("DELETE FROM events", "would lose rows")]
+    #[case::setting(
+        "SET datafusion.runtime.memory_limit = '100G'",
+        "not for a session of questions"
+    )]
+    #[tokio::test]
+    async fn elsewhere_it_does_not(#[case] statement: &str, #[case] because: &str) {
+        let lake = Lake::with_a_night().await;
+        let (session, out) = writing_session(&lake).await;
+        let statement = statement.replace("OUT", out.path().to_str().unwrap());
+        let error = csv(&session, &statement).await.unwrap_err();
+        assert!(error.with_causes().contains(because), "{}", error.with_causes());
+        assert_eq!(lake.listing(), ["events", "runs", "videos"]);
     }
 
     #[tokio::test]

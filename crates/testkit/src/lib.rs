@@ -13,6 +13,7 @@ pub mod program;
 pub mod proxy;
 pub mod released;
 pub mod s3;
+pub mod stand_in;
 pub mod tools;
 pub mod whisper;
 

@@ -1,4 +1,4 @@
-//! Makes what tests make, for a person who tries things out by hand.
+//! Makes what tests make, for a person who tries things out by hand. Called as `ffprobe`, it stands in for it.
 
 use std::error::Error as _;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use eventide_testkit::{Hostile, Result, bundles, footage, released, tools, whisper};
+use eventide_testkit::{Hostile, Result, bundles, footage, released, stand_in, tools, whisper};
 use eventide_training::Style;
 
 /// Makes model bundles of random weights and test videos.
@@ -79,6 +79,10 @@ enum Size {
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if words.next().is_some_and(|name| stand_in::is_called(&name)) {
+        return play(&words.collect::<Vec<_>>());
+    }
     match make(Arguments::parse().product) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -88,6 +92,20 @@ fn main() -> ExitCode {
                 eprintln!("  because: {inner}");
                 cause = inner.source();
             }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what a media tool would be asked to do.
+fn play(arguments: &[std::ffi::OsString]) -> ExitCode {
+    match stand_in::answer(arguments) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }

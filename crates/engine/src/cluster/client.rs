@@ -21,7 +21,10 @@ use ballista_core::{
     version,
 };
 use datafusion::{
-    datasource::provider_as_source, logical_expr::LogicalPlanBuilder, prelude::SessionConfig,
+    common::Result as DataFusionResult,
+    datasource::provider_as_source,
+    logical_expr::{LogicalPlan, LogicalPlanBuilder},
+    prelude::SessionConfig,
 };
 use datafusion_proto::{logical_plan::AsLogicalPlan, protobuf::LogicalPlanNode};
 use eventide_catalog::{PlanFile, Receipt, Submission, Tables};
@@ -50,13 +53,13 @@ use crate::{
 };
 
 /// How often the scheduler is asked how a run is.
-const ASK_EVERY: Duration = Duration::from_millis(300);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(300);
 /// How often the receipts are counted, and the executors.
-const COUNT_EVERY: Duration = Duration::from_secs(2);
+pub(super) const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How long a scheduler may be gone before the client gives up.
-const SCHEDULER_GRACE: Duration = Duration::from_mins(2);
+pub(super) const SCHEDULER_GRACE: Duration = Duration::from_mins(2);
 /// How long the scheduler may take to know a run that it has accepted.
-const ACCEPT_GRACE: Duration = Duration::from_secs(10);
+pub(super) const ACCEPT_GRACE: Duration = Duration::from_secs(10);
 /// How often in a row a run is handed in again of which nothing got done.
 const MOST_VAIN_SUBMISSIONS: usize = 3;
 /// How long the scheduler may take to plan a run.
@@ -67,13 +70,13 @@ const CANCEL_GRACE: Duration = Duration::from_secs(20);
 /// A cluster, by its scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
-    url: String,
-    secret: Option<Secret>,
+    pub(super) url: String,
+    pub(super) secret: Option<Secret>,
 }
 
 /// A connection to the scheduler.
-struct Scheduler {
-    calls: SchedulerGrpcClient<Channel>,
+pub(super) struct Connection {
+    pub(super) calls: SchedulerGrpcClient<Channel>,
     channel: Channel,
 }
 
@@ -111,7 +114,7 @@ impl Cluster {
         self.seen_by(&mut self.connect().await?).await
     }
 
-    async fn seen_by(&self, scheduler: &mut Scheduler) -> Result<ClusterState, Error> {
+    pub(super) async fn seen_by(&self, scheduler: &mut Connection) -> Result<ClusterState, Error> {
         type Cause = Box<dyn std::error::Error + Send + Sync>;
         let channel = &mut scheduler.channel;
         let asked = async {
@@ -152,7 +155,9 @@ impl Cluster {
             // First a note without the scheduler's name for it: this process may die before it knows that.
             let note = Submission::new(&self.url, "", &plan.run_id);
             note_submission(tables, job, Some(&note)).await?;
-            let id = match self.submit(&mut scheduler, job, &options).await {
+            let name = state::job_name(job, &plan.run_id);
+            let recipe = encoded(&options, self.secret.clone())?;
+            let id = match self.submit(&mut scheduler, &name, recipe).await {
                 Err(refused @ (Error::Refused { .. } | Error::NotAdmitted { .. })) => {
                     note_submission(tables, job, None).await?;
                     return Err(refused);
@@ -248,7 +253,7 @@ impl Cluster {
     /// that is still being planned.
     async fn handed_in(
         &self,
-        scheduler: &mut Scheduler,
+        scheduler: &mut Connection,
         run_id: &str,
     ) -> Result<Option<String>, Error> {
         let deadline = Instant::now() + PLANNING_GRACE;
@@ -262,7 +267,7 @@ impl Cluster {
         }
     }
 
-    async fn connect(&self) -> Result<Scheduler, Error> {
+    pub(super) async fn connect(&self) -> Result<Connection, Error> {
         let config = session_config(&Local::default());
         let grpc = GrpcClientConfig::from(&config.ballista_config());
         let unreachable =
@@ -277,19 +282,17 @@ impl Cluster {
         let calls = SchedulerGrpcClient::new(channel.clone())
             .max_encoding_message_size(MESSAGE_BYTES as usize)
             .max_decoding_message_size(MESSAGE_BYTES as usize);
-        Ok(Scheduler { calls, channel })
+        Ok(Connection { calls, channel })
     }
 
-    /// Hands a run in; gives the scheduler's name for it.
-    async fn submit(
+    /// Hands a plan in; gives the scheduler's name for it.
+    pub(super) async fn submit(
         &self,
-        scheduler: &mut Scheduler,
-        job: &str,
-        options: &IndexOptions,
+        scheduler: &mut Connection,
+        name: &str,
+        plan: Vec<u8>,
     ) -> Result<String, Error> {
-        let name = state::job_name(job, &options.provenance.run_id);
-        let config = session_config(&Local::default()).with_ballista_job_name(&name);
-        let plan = encoded(options, self.secret.clone())?;
+        let config = session_config(&Local::default()).with_ballista_job_name(name);
         let params = ExecuteQueryParams {
             query: Some(Query::LogicalPlan(plan)),
             settings: settings(&config),
@@ -312,7 +315,7 @@ impl Cluster {
     /// Waits for the end of a submitted run.
     async fn follow(
         &self,
-        scheduler: &mut Scheduler,
+        scheduler: &mut Connection,
         id: &str,
         followed: &mut Followed<'_>,
         dog: &mut Watchdog,
@@ -354,7 +357,7 @@ impl Cluster {
     /// Tells the watchdog how the run is.
     async fn watch(
         &self,
-        scheduler: &mut Scheduler,
+        scheduler: &mut Connection,
         followed: &Followed<'_>,
         dog: &mut Watchdog,
     ) -> Result<(), Error> {
@@ -379,7 +382,11 @@ impl Cluster {
         Ok(())
     }
 
-    async fn status(&self, scheduler: &mut Scheduler, id: &str) -> Result<Option<Status>, Error> {
+    pub(super) async fn status(
+        &self,
+        scheduler: &mut Connection,
+        id: &str,
+    ) -> Result<Option<Status>, Error> {
         let params = GetJobStatusParams { job_id: id.to_owned() };
         let answer =
             scheduler.calls.get_job_status(params).await.map_err(|status| self.lost(status))?;
@@ -387,7 +394,7 @@ impl Cluster {
     }
 
     /// What a call that failed means.
-    fn lost(&self, status: tonic::Status) -> Error {
+    pub(super) fn lost(&self, status: tonic::Status) -> Error {
         match status.code() {
             tonic::Code::Unauthenticated => Error::NotAdmitted { url: self.url.clone() },
             tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => {
@@ -401,7 +408,7 @@ impl Cluster {
         Error::Refused { url: self.url.clone(), because }
     }
 
-    fn ended_badly(&self, because: &str) -> Error {
+    pub(super) fn ended_badly(&self, because: &str) -> Error {
         tracing::debug!(because, "the run ended badly");
         let because = Error::told_by_task(because).to_owned();
         Error::OnCluster { url: self.url.clone(), because }
@@ -417,7 +424,7 @@ fn reason_of(failure: Failure) -> String {
 }
 
 /// Who holds shards, for a person.
-fn held_by(state: &ClusterState) -> String {
+pub(super) fn held_by(state: &ClusterState) -> String {
     let holders = state.executors.iter().filter(|executor| executor.shards > 0);
     let holders: Vec<_> =
         holders.map(|executor| format!("{} at {}", executor.shards, executor.address)).collect();
@@ -427,13 +434,15 @@ fn held_by(state: &ClusterState) -> String {
 /// The plan of a run as it is sent.
 fn encoded(options: &IndexOptions, secret: Option<Secret>) -> Result<Vec<u8>, Error> {
     let table = provider_as_source(Arc::new(RunTable(options.clone())));
-    let plan = LogicalPlanBuilder::scan("run", table, None)
-        .and_then(LogicalPlanBuilder::build)
-        .map_err(Error::Plan)?;
+    let plan = LogicalPlanBuilder::scan("run", table, None).and_then(LogicalPlanBuilder::build);
+    plan.and_then(|plan| bytes_of(&plan, secret)).map_err(Error::Plan)
+}
+
+/// A plan as it is sent.
+pub(super) fn bytes_of(plan: &LogicalPlan, secret: Option<Secret>) -> DataFusionResult<Vec<u8>> {
     let mut buffer = Vec::new();
-    LogicalPlanNode::try_from_logical_plan(&plan, &LogicalCodec::new(secret))
-        .and_then(|message| message.try_encode(&mut buffer))
-        .map_err(Error::Plan)?;
+    LogicalPlanNode::try_from_logical_plan(plan, &LogicalCodec::new(secret))?
+        .try_encode(&mut buffer)?;
     Ok(buffer)
 }
 

@@ -23,12 +23,15 @@ use datafusion_proto::{
 use serde::{Deserialize, Serialize};
 
 use super::{secret::Secret, table::RunTable};
-use crate::{IndexExec, IndexOptions, PIPELINE_VERSION, params::RULES_VERSION};
+use crate::{
+    CaptionExec, CaptionOptions, CaptionTable, IndexExec, IndexOptions, PIPELINE_VERSION,
+    params::RULES_VERSION,
+};
 
 /// How an envelope begins.
 const MAGIC: &[u8] = b"eventide\0";
 /// Raised whenever the form of an envelope, or what its nodes mean, changes.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// A node of ours and who wrote it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,6 +51,10 @@ enum Node {
     Run(IndexOptions),
     /// An [`IndexExec`].
     Index(IndexOptions),
+    /// A [`CaptionTable`].
+    Captions(CaptionOptions),
+    /// A [`CaptionExec`] and the columns that it gives.
+    Caption(CaptionOptions, Option<Vec<usize>>),
 }
 
 /// The build that this process is: two processes understand each other if these are equal.
@@ -124,7 +131,8 @@ impl LogicalExtensionCodec for LogicalCodec {
     ) -> Result<Arc<dyn TableProvider>> {
         match open(buffer, self.secret.as_ref())? {
             Some(Node::Run(options)) => Ok(Arc::new(RunTable(options))),
-            Some(Node::Index(_)) => {
+            Some(Node::Captions(options)) => Ok(Arc::new(CaptionTable::elsewhere(options))),
+            Some(Node::Index(_) | Node::Caption(..)) => {
                 Err(plan_datafusion_err!("`{table}` is an operator, not a table"))
             }
             None => self.others.try_decode_table_provider(buffer, table, schema, context),
@@ -137,12 +145,15 @@ impl LogicalExtensionCodec for LogicalCodec {
         provider: Arc<dyn TableProvider>,
         buffer: &mut Vec<u8>,
     ) -> Result<()> {
-        match (provider.as_ref() as &dyn Any).downcast_ref::<RunTable>() {
-            Some(RunTable(options)) => {
-                seal(&Node::Run(options.clone()), self.secret.as_ref(), buffer)
-            }
-            None => self.others.try_encode_table_provider(table, provider, buffer),
-        }
+        let ours = provider.as_ref() as &dyn Any;
+        let node = if let Some(RunTable(options)) = ours.downcast_ref() {
+            Node::Run(options.clone())
+        } else if let Some(captions) = ours.downcast_ref::<CaptionTable>() {
+            Node::Captions(captions.options().clone())
+        } else {
+            return self.others.try_encode_table_provider(table, provider, buffer);
+        };
+        seal(&node, self.secret.as_ref(), buffer)
     }
 
     fn try_decode_file_format(
@@ -184,12 +195,16 @@ impl PhysicalExtensionCodec for PhysicalCodec {
         context: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = || match inputs {
+            [input] => Ok(Arc::clone(input)),
+            _ => Err(exec_datafusion_err!("our operators have one input, not {}", inputs.len())),
+        };
         match open(buffer, self.secret.as_ref())? {
-            Some(Node::Index(options)) => match inputs {
-                [input] => Ok(Arc::new(IndexExec::new(Arc::clone(input), Arc::new(options)))),
-                _ => Err(exec_datafusion_err!("`IndexExec` has one input, not {}", inputs.len())),
-            },
-            Some(Node::Run(_)) => {
+            Some(Node::Index(options)) => Ok(Arc::new(IndexExec::new(input()?, Arc::new(options)))),
+            Some(Node::Caption(options, projection)) => {
+                Ok(Arc::new(CaptionExec::new(input()?, Arc::new(options), projection)?))
+            }
+            Some(Node::Run(_) | Node::Captions(_)) => {
                 Err(plan_datafusion_err!("a table stands where an operator should"))
             }
             None => self.others.try_decode(buffer, inputs, context, converter),
@@ -202,12 +217,14 @@ impl PhysicalExtensionCodec for PhysicalCodec {
         buffer: &mut Vec<u8>,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
-        match node.downcast_ref::<IndexExec>() {
-            Some(index) => {
-                seal(&Node::Index(index.options().clone()), self.secret.as_ref(), buffer)
-            }
-            None => self.others.try_encode(node, buffer, converter),
-        }
+        let ours = if let Some(index) = node.downcast_ref::<IndexExec>() {
+            Node::Index(index.options().clone())
+        } else if let Some(caption) = node.downcast_ref::<CaptionExec>() {
+            Node::Caption(caption.options().clone(), caption.projection().cloned())
+        } else {
+            return self.others.try_encode(node, buffer, converter);
+        };
+        seal(&ours, self.secret.as_ref(), buffer)
     }
 }
 
@@ -262,6 +279,30 @@ mod tests {
         let came =
             codec.try_decode_table_provider(&buffer, &name, table.schema(), &context).unwrap();
         assert_eq!((came.as_ref() as &dyn Any).downcast_ref::<RunTable>(), Some(&*table));
+    }
+
+    #[test]
+    fn captions_come_back_with_their_columns_and_partitions() {
+        let options = crate::testing::caption_options();
+        let (codec, name) = (LogicalCodec::default(), TableReference::bare("caption"));
+        let mut buffer = Vec::new();
+        let table = Arc::new(CaptionTable::elsewhere(options.clone()));
+        codec.try_encode_table_provider(&name, table.clone(), &mut buffer).unwrap();
+        let context = TaskContext::default();
+        let came =
+            codec.try_decode_table_provider(&buffer, &name, table.schema(), &context).unwrap();
+        let came: &CaptionTable = (came.as_ref() as &dyn Any).downcast_ref().unwrap();
+        assert_eq!(came.options(), &options);
+
+        let shards = Arc::clone(plan(3).children()[0]);
+        let caption: Arc<dyn ExecutionPlan> =
+            Arc::new(CaptionExec::new(shards, Arc::new(options), Some(vec![1, 4])).unwrap());
+        let codec = PhysicalCodec::default();
+        let sent = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&caption), &codec).unwrap();
+        let came = sent.try_into_physical_plan(&context, &codec).unwrap();
+        assert_eq!(came.output_partitioning().partition_count(), 3);
+        assert_eq!(came.schema(), caption.schema());
+        assert_eq!(came.schema().fields().len(), 2);
     }
 
     #[rstest]

@@ -3,8 +3,10 @@
 //!
 //! A run travels as a recipe, [`RunTable`](table::RunTable): the scheduler reads the plan file that it
 //! names and makes one task a shard. What a task achieves is its receipt in the object store; nothing
-//! that Ballista keeps is needed to go on after any process has died.
+//! that Ballista keeps is needed to go on after any process has died. The captions that a query reads
+//! are the one thing that Ballista's executors keep: [`captions`].
 
+mod captions;
 mod client;
 mod codec;
 mod executor;
@@ -16,6 +18,7 @@ mod state;
 mod table;
 mod watch;
 
+pub use captions::ClusterCaptions;
 pub use client::Cluster;
 pub use executor::{ExecutorAddresses, ExecutorOptions, run_executor};
 pub use scheduler::{Scheduler, SchedulerOptions};

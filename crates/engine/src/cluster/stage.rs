@@ -1,6 +1,7 @@
 //! What an executor runs, and that it stops. Ballista's engine drives a plan in a task of its own, which
 //! goes on when the query stage is aborted; here each stage carries a token that is cancelled with it.
-//! And it runs any plan; here only what indexes shards, so that nobody reads files through an executor.
+//! And it runs any plan; here only what indexes or captions shards, so that nobody reads files through
+//! an executor.
 
 use std::{fmt, sync::Arc};
 
@@ -26,7 +27,7 @@ use datafusion::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::IndexExec;
+use crate::{CaptionExec, IndexExec};
 
 /// Ballista's engine, whose stages stop when they are aborted.
 #[derive(Default)]
@@ -53,26 +54,28 @@ impl ExecutionEngine for CancellableEngine {
     }
 }
 
-/// Refuses a plan that does anything but index shards.
+/// Refuses a plan that does anything but index or caption shards.
 fn require_ours(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
-    let mut indexes = false;
+    let mut ours = false;
     plan.apply(|node| {
         let source = node.downcast_ref::<DataSourceExec>();
         let from_memory = source.is_some_and(|scan| scan.data_source().is::<MemorySourceConfig>());
-        indexes |= node.is::<IndexExec>();
+        ours |= node.is::<IndexExec>() || node.is::<CaptionExec>();
         match node.name() {
-            "ShuffleWriterExec" | "ProjectionExec" | "IndexExec" => {}
+            "ShuffleWriterExec" | "ProjectionExec" | "IndexExec" | "CaptionExec" => {}
             _ if from_memory => {}
             other => {
-                return plan_err!("an executor of eventide indexes shards; it runs no `{other}`");
+                return plan_err!(
+                    "an executor of eventide indexes and captions shards; it runs no `{other}`"
+                );
             }
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if indexes {
+    if ours {
         Ok(())
     } else {
-        plan_err!("an executor of eventide indexes shards, and there is none")
+        plan_err!("an executor of eventide indexes and captions shards, and there is none")
     }
 }
 
@@ -82,12 +85,15 @@ fn stopped_by(
     stop: &CancellationToken,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let transformed = plan.transform_up(|node| {
-        Ok(match node.downcast_ref::<IndexExec>() {
-            Some(index) => {
-                Transformed::yes(Arc::new(index.stopped_by(stop.clone())) as Arc<dyn ExecutionPlan>)
-            }
-            None => Transformed::no(node),
-        })
+        let stopped: Arc<dyn ExecutionPlan> = if let Some(index) = node.downcast_ref::<IndexExec>()
+        {
+            Arc::new(index.stopped_by(stop.clone()))
+        } else if let Some(caption) = node.downcast_ref::<CaptionExec>() {
+            Arc::new(caption.stopped_by(stop.clone()))
+        } else {
+            return Ok(Transformed::no(node));
+        };
+        Ok(Transformed::yes(stopped))
     })?;
     Ok(transformed.data)
 }

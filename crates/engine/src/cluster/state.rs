@@ -5,8 +5,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ballista_core::error::BallistaError;
-use ballista_scheduler::scheduler_server::SchedulerServer;
+use ballista_core::{error::BallistaError, serde::protobuf::task_status};
+use ballista_scheduler::{
+    scheduler_server::SchedulerServer, state::execution_stage::ExecutionStage,
+};
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +41,22 @@ pub struct ExecutorState {
     pub slots: u32,
     /// Shards that it holds.
     pub shards: usize,
+    /// Shards of the runs at work that it has finished.
+    pub finished: usize,
+    /// The time from the begin of the first of these to the end of the last, in milliseconds.
+    pub finished_over_ms: u64,
     /// How long it has said nothing, in whole seconds.
     pub silent_s: u64,
+}
+
+impl ExecutorState {
+    /// Shards an hour, where it has finished any.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+    pub fn shards_per_hour(&self) -> Option<f64> {
+        let hours = self.finished_over_ms.max(1) as f64 / 3_600_000.0;
+        (self.finished > 0).then(|| self.finished as f64 / hours)
+    }
 }
 
 /// A run at work, as its scheduler sees it.
@@ -65,17 +81,45 @@ pub(super) fn job_name(job: &str, run_id: &str) -> String {
     format!("{job} {run_id}")
 }
 
+/// What an executor has finished of the runs at work.
+#[derive(Default)]
+struct Finished {
+    shards: usize,
+    /// From when to when, in milliseconds since 1970.
+    time: Option<(u128, u128)>,
+}
+
+impl Finished {
+    fn take(&mut self, began: u128, ended: u128) {
+        self.shards += 1;
+        let (first, last) = self.time.unwrap_or((began, ended));
+        self.time = Some((first.min(began), last.max(ended)));
+    }
+
+    fn over_ms(&self) -> u64 {
+        let (began, ended) = self.time.unwrap_or_default();
+        u64::try_from(ended.saturating_sub(began)).unwrap_or(u64::MAX)
+    }
+}
+
 pub(super) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
 /// What the scheduler sees now.
 pub(super) async fn of(scheduler: &Server, guard: &Guard) -> Result<ClusterState, BallistaError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (mut runs, mut held) = (Vec::new(), BTreeMap::<String, usize>::new());
+    let mut finished = BTreeMap::<String, Finished>::new();
     for (id, job) in scheduler.state.task_manager.get_running_job_cache().iter() {
         let graph = job.execution_graph.read().await;
         let running = graph.running_tasks();
         for task in &running {
             *held.entry(task.executor_id.clone()).or_default() += 1;
+        }
+        for task in graph.stages().values().filter_map(ExecutionStage::task_infos).flatten() {
+            if let task_status::Status::Successful(by) = &task.task_status {
+                let known = finished.entry(by.executor_id.clone()).or_default();
+                known.take(task.start_exec_time, task.end_exec_time);
+            }
         }
         let (job, run_id) = graph.job_name().rsplit_once(' ').unwrap_or((graph.job_name(), ""));
         runs.push(RunState {
@@ -93,6 +137,8 @@ pub(super) async fn of(scheduler: &Server, guard: &Guard) -> Result<ClusterState
         address: format!("{}:{}", executor.host, executor.grpc_port),
         slots: executor.specification.vcores,
         shards: held.get(&executor.id).copied().unwrap_or(0),
+        finished: finished.get(&executor.id).map_or(0, |finished| finished.shards),
+        finished_over_ms: finished.get(&executor.id).map_or(0, Finished::over_ms),
         silent_s: heard.map_or(0, |heard| now.saturating_sub(heard).as_secs()),
         id: executor.id,
     });

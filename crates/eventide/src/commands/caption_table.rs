@@ -8,16 +8,18 @@ use std::{
 
 use eventide_catalog::{CorpusOptions, Stores};
 use eventide_engine::{
-    CaptionCall, CaptionOptions, CaptionRelation, CaptionTable, How, Indexers, ModelOptions,
-    Progress, ShardOptions,
+    CaptionCall, CaptionOptions, CaptionRelation, CaptionTable, Cluster, ClusterCaptions, How,
+    Indexers, ModelOptions, Patience, Progress, ShardOptions,
 };
 use eventide_model::runtime::Device;
 use eventide_pipeline::{CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption};
 
+use tokio_util::task::TaskTracker;
+
 use super::{Stop, absolute, worker};
 use crate::{
     arguments::ToolArguments,
-    job::{JobFile, Overrides},
+    job::{JobFile, Overrides, default_patience},
 };
 
 /// Videos of a shard where no job says otherwise: few, since rows are wanted soon.
@@ -25,18 +27,27 @@ const SHARD: ShardOptions = ShardOptions { bytes: 1 << 30, videos: 8 };
 /// Shards that are worked on at once.
 const SHARDS_IN_FLIGHT: usize = 2;
 
-/// What SQL reads from `caption(...)`. Tools and models are looked for when it is first called.
+/// What SQL reads from `caption(...)`, captioned in this process. Tools and models are looked for when it is first
+/// called.
 pub(super) fn relation(tools: ToolArguments, stores: Arc<Stores>) -> CaptionRelation {
     let kept: Mutex<Option<Arc<Indexers>>> = Mutex::default();
     CaptionRelation::new(move |call| {
-        let options = options_of(call)?;
+        let (options, _) = options_of(call)?;
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         let indexers = match kept.as_ref() {
             Some(indexers) => Arc::clone(indexers),
             None => indexers(&options.how, &tools, &stores).map_err(|stop| text_of(&stop))?,
         };
         *kept = Some(Arc::clone(&indexers));
-        Ok(CaptionTable::new(options, Arc::clone(&stores), indexers))
+        Ok(Arc::new(CaptionTable::new(options, Arc::clone(&stores), indexers)))
+    })
+}
+
+/// The same, captioned by a cluster. Who waits for `queries` leaves nothing of them behind there.
+pub(super) fn relation_on(cluster: Cluster, queries: TaskTracker) -> CaptionRelation {
+    CaptionRelation::new(move |call| {
+        let (options, patience) = options_of(call)?;
+        Ok(Arc::new(ClusterCaptions::new(options, cluster.clone(), patience, queries.clone())))
     })
 }
 
@@ -52,11 +63,13 @@ fn text_of(stop: &Stop) -> Box<dyn StdError + Send + Sync> {
     stop.report.to_string().into()
 }
 
-/// What a call asks for: that of its job, and what it says itself over that.
-fn options_of(call: &CaptionCall) -> Result<CaptionOptions, Box<dyn StdError + Send + Sync>> {
-    let mut options = match &call.job {
+/// What a call asks for, and how long a cluster may take: that of its job, and what it says itself over that.
+fn options_of(
+    call: &CaptionCall,
+) -> Result<(CaptionOptions, Patience), Box<dyn StdError + Send + Sync>> {
+    let (mut options, patience) = match &call.job {
         Some(job) => options_of_job(job, call.bundle.as_deref())?,
-        None => plain_options(call.bundle.clone()),
+        None => (plain_options(call.bundle.clone()), default_patience()),
     };
     match &call.uri {
         Some(uri) => options.corpus.uri = absolute(uri).map_err(|stop| text_of(&stop))?,
@@ -77,17 +90,17 @@ fn options_of(call: &CaptionCall) -> Result<CaptionOptions, Box<dyn StdError + S
     if options.how.captioning.source == CaptioningSource::Vid2Seq && options.how.model.is_none() {
         return Err("caption needs a model: give `bundle => '...'`, or `source => 'speech'`".into());
     }
-    Ok(options)
+    Ok((options, patience))
 }
 
 fn options_of_job(
     job: &str,
     bundle: Option<&str>,
-) -> Result<CaptionOptions, Box<dyn StdError + Send + Sync>> {
+) -> Result<(CaptionOptions, Patience), Box<dyn StdError + Send + Sync>> {
     let overrides = Overrides { bundle, ..Overrides::default() };
     let night = JobFile::load(Path::new(job), &overrides)?;
     let how = night.how();
-    Ok(CaptionOptions { corpus: night.corpus, how, shards: night.shards })
+    Ok((CaptionOptions { corpus: night.corpus, how, shards: night.shards }, night.patience))
 }
 
 fn plain_options(bundle: Option<String>) -> CaptionOptions {

@@ -1,21 +1,21 @@
 //! `eventide index`: index what is new, changed or gone, and publish.
 
-use std::{io::IsTerminal, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use eventide_catalog::{Stores, Tables};
-use eventide_engine::{Cluster, Counts, Night, Progress};
+use eventide_engine::{Cluster, Night, Progress};
 use eventide_schema::tables::RunRow;
-use indicatif::{ProgressBar, ProgressStyle};
-use tokio::{signal::unix::SignalKind, time::MissedTickBehavior};
+use tokio::signal::unix::SignalKind;
 
-use super::{Stop, cluster, explained, night_on, worker};
+use super::{
+    Stop, cluster, explained, night_on,
+    progress::{shown, tell_paces},
+    worker,
+};
 use crate::{
     arguments::{Common, IndexArguments},
     environment, report,
 };
-
-/// How often a run says how far it is, where there is no terminal.
-const TELL_EVERY: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(
     arguments: &IndexArguments,
@@ -40,6 +40,9 @@ pub(super) async fn run(
             return Err(stopped.because(&format!("`{}` is not done within {}", night.job, humantime::format_duration(deadline))));
         }
     };
+    if !common.quiet {
+        tell_paces(&progress.paces());
+    }
     report::run(&run, arguments.job.format).map_err(Stop::failed)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -143,39 +146,5 @@ pub(super) async fn told_to_stop() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         () = terminated => {}
-    }
-}
-
-/// Says how far the run is, a line now and then, for who has no terminal.
-async fn told(progress: &Progress) {
-    loop {
-        tokio::time::sleep(TELL_EVERY).await;
-        let counts = progress.counts();
-        let Counts { planned, done, failed, events } = counts;
-        eprintln!("{done} of {planned} videos, {events} events, {failed} failed");
-    }
-}
-
-/// Shows how far the run is, for as long as it is polled.
-async fn shown(progress: &Progress, quiet: bool) {
-    if quiet {
-        return std::future::pending().await;
-    }
-    if !std::io::stderr().is_terminal() {
-        return told(progress).await;
-    }
-    let style = ProgressStyle::with_template(
-        "{elapsed_precise} {bar:30} {pos}/{len} videos, {msg}, {eta} left",
-    )
-    .expect("the template is right");
-    let bar = ProgressBar::new(0).with_style(style);
-    let mut ticks = tokio::time::interval(Duration::from_millis(250));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
-        ticks.tick().await;
-        let counts = progress.counts();
-        bar.set_length(counts.planned);
-        bar.set_position(counts.done);
-        bar.set_message(format!("{} events, {} failed", counts.events, counts.failed));
     }
 }

@@ -13,15 +13,17 @@ use eventide_catalog::Stores;
 use eventide_query::{Error, Format, Options, Session, Settings, Shell, TableStyle};
 use miette::{IntoDiagnostic, WrapErr};
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
-use super::{Stop, absolute, caption_table};
+use super::{LAST_MOMENT, Stop, absolute, caption_table, cluster};
 use crate::{
-    arguments::{Common, ToolArguments},
+    arguments::{CLUSTER_ENVIRONMENT, Common, ToolArguments},
     environment,
 };
 
 /// Arguments of `sql`.
 #[derive(Debug, Args)]
+#[command(after_help = CLUSTER_ENVIRONMENT)]
 pub(crate) struct SqlArguments {
     /// What to run: one or more statements. Without it, statements come from standard input; from
     /// a terminal, that is a shell.
@@ -52,6 +54,14 @@ pub(crate) struct SqlArguments {
     /// What may be spilled to disk. A statement that needs more fails.
     #[arg(long, value_name = "SIZE", default_value = "32GiB")]
     spill: ByteSize,
+    /// Have `caption(...)` done by the executors of this scheduler, `http://host:50050`; this machine does
+    /// the rest of the query.
+    #[arg(long, value_name = "URL", env = "EVENTIDE_CLUSTER")]
+    cluster: Option<String>,
+    /// Let statements write below this place: `COPY ... TO`, and `INSERT INTO` what
+    /// `CREATE EXTERNAL TABLE` names. The published tables stay as they are.
+    #[arg(long, value_name = "URI")]
+    write: Option<String>,
     /// The tools that `caption(...)` works with.
     #[command(flatten)]
     tools: ToolArguments,
@@ -63,7 +73,8 @@ pub(super) async fn run(
     common: &Common,
     stores: &Arc<Stores>,
 ) -> Result<ExitCode, Stop> {
-    let (mut shell, interrupt) = shell(arguments, common, stores).await?;
+    let queries = TaskTracker::new();
+    let (mut shell, interrupt) = shell(arguments, common, stores, &queries).await?;
     let listen = || tokio::spawn(pass_on_interrupts(interrupt));
     let asked = match (&arguments.statements, &arguments.file) {
         (Some(statements), _) => {
@@ -88,6 +99,11 @@ pub(super) async fn run(
         // Here Ctrl-C ends the program as it does by itself, also while it waits for a line.
         (None, None) => shell.run_lines(io::stdin().lock()).await,
     };
+    queries.close();
+    // What a cluster was asked and nobody reads to the end is stopped there.
+    if tokio::time::timeout(LAST_MOMENT, queries.wait()).await.is_err() {
+        tracing::warn!("the cluster may still be at work");
+    }
     match asked {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.is_closed_pipe() => Ok(ExitCode::SUCCESS), // whoever reads has enough
@@ -99,17 +115,27 @@ async fn shell(
     arguments: &SqlArguments,
     common: &Common,
     stores: &Arc<Stores>,
+    queries: &TaskTracker,
 ) -> Result<(Shell<io::Stdout, io::Stderr>, Arc<Notify>), Stop> {
-    let location = stores
-        .open(&absolute(&arguments.tables)?)
-        .map_err(|error| Stop::bad_job(miette::miette!("{}", super::chain(&error))))?;
+    let place = |uri: &str| {
+        let opened = stores.open(&absolute(uri)?);
+        opened.map_err(|error| Stop::bad_job(miette::miette!("{}", super::chain(&error))))
+    };
+    let location = place(&arguments.tables)?;
     let options = Options {
         memory_bytes: usize::try_from(arguments.memory.as_u64()).unwrap_or(usize::MAX),
         spill_bytes: arguments.spill.as_u64(),
         ..Options::default()
     };
-    let session = Session::open(location.store, &location.uri, &options).await.map_err(stop)?;
-    let relation = caption_table::relation(arguments.tools.clone(), Arc::clone(stores));
+    let mut session = Session::open(location.store, &location.uri, &options).await.map_err(stop)?;
+    if let Some(uri) = &arguments.write {
+        let writable = place(uri)?;
+        session.allow_writing(writable.store, &writable.uri).map_err(stop)?;
+    }
+    let relation = match &arguments.cluster {
+        Some(url) => caption_table::relation_on(cluster(url)?, queries.clone()),
+        None => caption_table::relation(arguments.tools.clone(), Arc::clone(stores)),
+    };
     session.add_relation(Arc::new(relation)).map_err(stop)?;
     let settings = Settings {
         format: arguments.format.unwrap_or_default(),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use eventide_catalog::{Stores, Unpublished};
+use eventide_catalog::{Pace, Stores, Unpublished};
 use eventide_engine::ClusterState;
 use serde_json::json;
 
@@ -41,7 +41,7 @@ pub(super) async fn run(arguments: &StatusArguments, stores: &Stores) -> Result<
         Format::Json => {
             let runs = unpublished.as_ref().map(|runs| {
                 let run = |run: &Unpublished| {
-                    json!({ "run_id": run.run_id, "shards": run.shards, "videos": run.counts.videos(), "failed": run.counts.failed, "events": run.counts.events })
+                    json!({ "run_id": run.run_id, "shards": run.shards, "videos": run.counts.videos(), "failed": run.counts.failed, "events": run.counts.events, "workers": run.workers.all() })
                 };
                 runs.iter().map(run).collect::<Vec<_>>()
             });
@@ -55,40 +55,70 @@ pub(super) async fn run(arguments: &StatusArguments, stores: &Stores) -> Result<
 fn told(state: Option<&ClusterState>, unpublished: Option<&[Unpublished]>) -> String {
     let mut parts = Vec::new();
     if let Some(state) = state {
-        let executors = state.executors.iter().map(|executor| {
-            vec![
-                executor.address.clone(),
-                executor.slots.to_string(),
-                executor.shards.to_string(),
-                format!("{} s ago", executor.silent_s),
-            ]
-        });
-        parts.push(report::table(&["executor", "slots", "shards", "heard"], executors));
-        let runs = state.runs.iter().map(|run| {
-            vec![
-                run.job.clone(),
-                run.run_id.clone(),
-                format!("{} s", run.age_s),
-                run.held.to_string(),
-                run.waiting.to_string(),
-            ]
-        });
-        parts.push(report::table(&["job", "run", "for", "shards held", "waiting"], runs));
+        parts.push(executors(state));
+        parts.push(runs(state));
     }
     if let Some(unpublished) = unpublished {
-        let runs = unpublished.iter().map(|run| {
-            vec![
-                run.run_id.clone(),
-                run.shards.to_string(),
-                run.counts.videos().to_string(),
-                run.counts.failed.to_string(),
-                run.counts.events.to_string(),
-            ]
-        });
-        parts.push(report::table(
-            &["run not published", "shards finished", "videos", "failed", "events"],
-            runs,
-        ));
+        parts.push(not_published(unpublished));
+        let workers = unpublished.iter().flat_map(|run| run.workers.all()).collect::<Vec<_>>();
+        if !workers.is_empty() {
+            parts.push(paces(&workers));
+        }
     }
     parts.join("\n\n")
+}
+
+fn executors(state: &ClusterState) -> String {
+    let rows = state.executors.iter().map(|executor| {
+        vec![
+            executor.address.clone(),
+            executor.slots.to_string(),
+            executor.shards.to_string(),
+            executor.finished.to_string(),
+            executor.shards_per_hour().map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}")),
+            format!("{} s ago", executor.silent_s),
+        ]
+    });
+    report::table(&["executor", "slots", "shards", "finished", "an hour", "heard"], rows)
+}
+
+fn runs(state: &ClusterState) -> String {
+    let rows = state.runs.iter().map(|run| {
+        vec![
+            run.job.clone(),
+            run.run_id.clone(),
+            format!("{} s", run.age_s),
+            run.held.to_string(),
+            run.waiting.to_string(),
+        ]
+    });
+    report::table(&["job", "run", "for", "shards held", "waiting"], rows)
+}
+
+fn not_published(runs: &[Unpublished]) -> String {
+    let rows = runs.iter().map(|run| {
+        vec![
+            run.run_id.clone(),
+            run.shards.to_string(),
+            run.counts.videos().to_string(),
+            run.counts.failed.to_string(),
+            run.counts.events.to_string(),
+        ]
+    });
+    report::table(&["run not published", "shards finished", "videos", "failed", "events"], rows)
+}
+
+fn paces(workers: &[Pace]) -> String {
+    let rows = workers.iter().map(|pace| {
+        vec![
+            pace.worker.clone(),
+            pace.shards.to_string(),
+            format!("{:.1}", pace.per_hour(pace.shards)),
+            pace.videos.to_string(),
+            format!("{:.1}", pace.per_hour(pace.videos)),
+            pace.failed.to_string(),
+            report::hours(pace.video_ms),
+        ]
+    });
+    report::table(&["worker", "shards", "an hour", "videos", "an hour", "failed", "video"], rows)
 }

@@ -43,7 +43,20 @@ impl Default for ClusterSection {
     }
 }
 
+/// How long a query waits for a cluster that no job says it of.
+pub(crate) fn default_patience() -> Patience {
+    ClusterSection::default().unchecked_patience()
+}
+
 impl ClusterSection {
+    fn unchecked_patience(&self) -> Patience {
+        Patience {
+            executors: self.executors_grace,
+            progress: self.progress_grace,
+            shard: self.shard_deadline,
+        }
+    }
+
     pub(super) fn patience(&self) -> Result<Patience, BrokenRule> {
         for (name, given) in [
             ("executors-grace", self.executors_grace),
@@ -63,10 +76,6 @@ impl ClusterSection {
                 "twice the deadline of a shard lets a second executor try it",
             ));
         }
-        Ok(Patience {
-            executors: self.executors_grace,
-            progress: self.progress_grace,
-            shard: self.shard_deadline,
-        })
+        Ok(self.unchecked_patience())
     }
 }
