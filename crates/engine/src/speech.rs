@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{Error, Worker};
 
 /// Raised whenever the program itself would hear something else in the same sound.
-const RULES_VERSION: u32 = 1;
+const RULES_VERSION: u32 = 2;
 
 /// The section `[speech]` of a job, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
