@@ -122,7 +122,7 @@ mod tests {
         let plain = ListeningOptions::default();
         let others = [
             ListeningOptions { language: Some("de".to_owned()), ..plain.clone() },
-            ListeningOptions { min_confidence: 0.5, ..plain.clone() },
+            ListeningOptions { min_confidence: 0.7, ..plain.clone() },
             ListeningOptions { beams: NonZeroU32::MIN, ..plain.clone() },
             ListeningOptions { previous_text: true, ..plain.clone() },
             ListeningOptions { longest_sentence: Duration::from_secs(9), ..plain.clone() },
