@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use eventide_testkit::{Finished, tools, whisper};
+use eventide_testkit::{Finished, bundles, tools, whisper};
 use eventide_training::Style;
 use rstest::rstest;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::trial::{LIMIT, Trial};
 
@@ -70,15 +71,36 @@ fn a_released_whisper_becomes_a_bundle_that_tells_what_it_is() {
     let weights = fs::metadata(trial.folder().join("bundle/model.safetensors")).unwrap().len();
     assert_eq!(inspected["file_sizes"]["model.safetensors"], weights);
     let verified = run(&["verify", "bundle"]);
-    assert_eq!((&verified["digest"], &verified["files"]), (&imported["digest"], &6.into()));
+    assert_eq!((&verified["digest"], &verified["files"]), (&imported["digest"], &8.into()));
+    assert_eq!(verified["golden"], true, "{verified:#}");
+    let expected = fs::read(trial.folder().join("bundle/golden/expected.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    assert_eq!(expected["text"], "The Earth turns slowly in the dark.");
 
     let again = trial.program(["model"].into_iter().chain(import)).run(LIMIT).unwrap();
     again.assert_code(2);
     assert!(again.stderr.contains("never written over"), "{}", again.stderr);
+    expect_another_word(&trial, &expected);
+    let other = trial.program(["model", "verify", "bundle"]).run(LIMIT).unwrap();
+    other.assert_code(1);
+    assert!(other.stderr.contains("the text is `The Earth"), "{}", other.stderr);
     fs::write(trial.folder().join("bundle/encoder.onnx"), "?").unwrap();
     let damaged = trial.program(["model", "verify", "bundle"]).run(LIMIT).unwrap();
     damaged.assert_code(2);
     assert!(damaged.stderr.contains("encoder.onnx` is damaged"), "{}", damaged.stderr);
+}
+
+/// Makes `bundle` expect another token of its golden sound, and list the file that says so.
+fn expect_another_word(trial: &Trial, expected: &Value) {
+    let bundle = trial.folder().join("bundle");
+    let mut expected = expected.clone();
+    expected["tokens"][1] = 7.into();
+    let text = expected.to_string();
+    fs::write(bundle.join("golden/expected.json"), &text).unwrap();
+    let manifest = bundle.join("speech.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    json["files"]["golden/expected.json"] = format!("{:x}", Sha256::digest(text)).into();
+    fs::write(manifest, json.to_string()).unwrap();
 }
 
 #[rstest]
@@ -142,6 +164,43 @@ fn what_is_said_is_printed_in_every_form() {
     let spoken: Value = serde_json::from_str(&spoken.stdout).unwrap();
     assert_eq!(spoken["transcript_source"], "sidecar");
     assert!(spoken["events"][0]["caption"].as_str().unwrap().starts_with(&first), "{spoken:#}");
+}
+
+#[test]
+fn a_film_is_captioned_with_what_is_heard_in_it() {
+    let trial = trial();
+    bundles::golden(&trial.folder().join("bundle")).unwrap();
+    add_film(&trial, "film.mkv", "beckett.wav", "-ac 1 -ar 8000 -c:a pcm_s16le");
+    let caption = |arguments: &[&str]| {
+        let all = ["caption", "corpus/film.mkv", "--format", "json"].into_iter();
+        trial.program(all.chain(arguments.iter().copied())).run(LIMIT).unwrap()
+    };
+    let told = |arguments: &[&str]| {
+        let finished = caption(arguments);
+        finished.assert_code(0);
+        serde_json::from_str::<Value>(&finished.stdout).unwrap()
+    };
+    let hears = ["--speech-bundle", "whisper"];
+    let spoken = told(&[&hears[..], &["--source", "speech"]].concat());
+    assert_eq!(
+        (&spoken["transcript_source"], &spoken["status"]),
+        (&"asr".into(), &"captioned".into())
+    );
+    assert!(spoken["events"].to_string().contains("Try again"), "{spoken:#}");
+    let model = ["--bundle", "bundle"];
+    let captioned = told(&[&hears[..], &model].concat());
+    assert_eq!(captioned["transcript_source"], "asr");
+    assert_ne!(captioned["events"].as_array().map(Vec::len), Some(0), "{captioned:#}");
+    assert_eq!(told(&model)["transcript_source"], "none", "nothing hears it");
+
+    fs::write(trial.folder().join("whisper/encoder.onnx"), "?").unwrap();
+    for (bundle, because) in
+        [("whisper", "encoder.onnx` is damaged"), ("bundle", "bundle/speech.json")]
+    {
+        let refused = caption(&["--source", "speech", "--speech-bundle", bundle]);
+        refused.assert_code(2);
+        assert!(refused.stderr.contains(because), "{}", refused.stderr);
+    }
 }
 
 /// What is refused: the arguments, the exit code, and what is said.

@@ -46,17 +46,17 @@ const SINTEL_CREDIT: &str = "Sintel, (c) Blender Foundation, durian.blender.org,
 const BUNNY_CREDIT: &str = "Big Buck Bunny, (c) Blender Foundation, bigbuckbunny.org, CC BY 3.0";
 const EARTH_CREDIT: &str = "The Earth at night, as the package `gradio` carries it, Apache-2.0";
 
-/// What is said in the trailer of Sintel.
+/// What is said in the trailer of Sintel, its times from the picture of the sound.
 pub(crate) const SINTEL_CUES: &[Spoken] = &[
     Spoken {
-        start_ms: 11_800,
-        end_ms: 14_200,
+        start_ms: 12_200,
+        end_ms: 14_400,
         text: "What brings you to the land of the gatekeepers?",
     },
-    Spoken { start_ms: 18_200, end_ms: 19_800, text: "I'm searching for someone." },
-    Spoken { start_ms: 36_100, end_ms: 38_800, text: "A dangerous quest for a lone hunter." },
+    Spoken { start_ms: 18_550, end_ms: 19_800, text: "I'm searching for someone." },
+    Spoken { start_ms: 36_950, end_ms: 38_800, text: "A dangerous quest for a lone hunter." },
     Spoken {
-        start_ms: 41_200,
+        start_ms: 41_700,
         end_ms: 43_800,
         text: "I've been alone for as long as I can remember.",
     },

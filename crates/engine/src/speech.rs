@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{Error, Worker};
 
 /// Raised whenever the program itself would hear something else in the same sound.
-const RULES_VERSION: u32 = 1;
+const RULES_VERSION: u32 = 2;
 
 /// The section `[speech]` of a job, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ mod tests {
         let plain = ListeningOptions::default();
         let others = [
             ListeningOptions { language: Some("de".to_owned()), ..plain.clone() },
-            ListeningOptions { min_confidence: 0.5, ..plain.clone() },
+            ListeningOptions { min_confidence: 0.7, ..plain.clone() },
             ListeningOptions { beams: NonZeroU32::MIN, ..plain.clone() },
             ListeningOptions { previous_text: true, ..plain.clone() },
             ListeningOptions { longest_sentence: Duration::from_secs(9), ..plain.clone() },

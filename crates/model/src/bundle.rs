@@ -7,7 +7,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -57,7 +57,7 @@ impl Bundle {
     /// # Errors
     /// [`Error::FormatVersion`], [`Error::Manifest`], [`Error::Field`] and [`Error::Unlisted`].
     pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest> {
-        let manifest = parse(path, bytes)?;
+        let manifest = parse(path, bytes, FORMAT_VERSION)?;
         validate(&manifest)?;
         Ok(manifest)
     }
@@ -87,25 +87,36 @@ impl Bundle {
     /// `files` and `metrics` emptied: the same model scored anew keeps its name.
     #[must_use]
     pub fn digest_of(manifest: &Manifest) -> String {
-        let mut hash = Sha256::new();
-        hash.update("eventide-bundle 1\n");
-        for (name, digest) in &manifest.files {
-            hash.update(format!("{}  {name}\n", digest.to_ascii_lowercase()));
-        }
         let mut bare = manifest.clone();
         bare.files.clear();
         bare.metrics.clear();
-        // Writing plain fields to memory cannot fail; should it ever, the files still name the bundle.
-        hash.update(serde_json::to_vec(&bare).unwrap_or_default());
-        format!("{:x}", hash.finalize())
+        digest("eventide-bundle 1", &manifest.files, &bare)
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// The SHA-256 of a line `kind`, a line `<sha256>  <name>` for each of `files`, and a manifest without
+/// them as compact JSON.
+pub(crate) fn digest(
+    kind: &str,
+    files: &BTreeMap<String, String>,
+    bare: &impl Serialize,
+) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{kind}\n"));
+    for (name, digest) in files {
+        hash.update(format!("{}  {name}\n", digest.to_ascii_lowercase()));
+    }
+    // Writing plain fields to memory cannot fail; should it ever, the files still name the bundle.
+    hash.update(serde_json::to_vec(bare).unwrap_or_default());
+    format!("{:x}", hash.finalize())
+}
+
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest> {
+/// A manifest of one version of its layout, whose bytes were read from `path`.
+pub(crate) fn parse<M: DeserializeOwned>(path: &Path, bytes: &[u8], expected: u32) -> Result<M> {
     /// Read first, so that a manifest of another version is not reported as a misspelt key.
     #[derive(Deserialize)]
     struct Version {
@@ -114,12 +125,9 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest> {
 
     let wrong = |source| Error::Manifest { path: path.to_owned(), source };
     let version: Version = serde_json::from_slice(bytes).map_err(wrong)?;
-    if version.format_version != u64::from(FORMAT_VERSION) {
-        return Err(Error::FormatVersion {
-            path: path.to_owned(),
-            found: version.format_version,
-            expected: FORMAT_VERSION,
-        });
+    let found = version.format_version;
+    if found != u64::from(expected) {
+        return Err(Error::FormatVersion { path: path.to_owned(), found, expected });
     }
     serde_json::from_slice(bytes).map_err(wrong)
 }

@@ -149,7 +149,8 @@ impl Default for ListeningOptions {
     fn default() -> Self {
         Self {
             language: None,
-            min_confidence: 0.0,
+            // What is heard in music mostly comes to less, what is said to more.
+            min_confidence: 0.5,
             beams: NonZeroU32::new(5).expect("not zero"),
             previous_text: false,
             longest_sentence: Duration::from_secs(30),

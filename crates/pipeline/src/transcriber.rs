@@ -17,7 +17,7 @@ use eventide_model::{
     runtime::{Runtime, SessionOptions},
     speech::{
         Conversation, Heard, Listener, Recogniser, RecognitionOptions, Request, SpeechBundle,
-        SpeechWindow, Word,
+        SpeechWindow, Word, golden,
         sentences::{SentenceOptions, sentences},
     },
 };
@@ -170,10 +170,12 @@ pub struct Transcriber {
 }
 
 impl Transcriber {
-    /// Opens the sessions of `bundle` on a thread of their own, and waits until they are open.
+    /// Opens the sessions of `bundle` on a thread of their own, lets them hear its golden sound, and waits
+    /// until that is done.
     ///
     /// # Errors
-    /// [`Error::Thread`] when the system refuses a thread, [`Error::Model`] when the runtime the model.
+    /// [`Error::Thread`] when the system refuses a thread, [`Error::Model`] when the runtime the model, or when
+    /// the model hears something else in the golden sound than where it was made.
     pub async fn start(
         bundle: SpeechBundle,
         runtime: Runtime,
@@ -184,7 +186,13 @@ impl Transcriber {
         let (ready, loaded) = oneshot::channel();
         let batch = options.batch.max(1);
         let digest = bundle.digest().to_owned();
-        let load = move || Recogniser::load(&bundle, &runtime, &session, options);
+        let load = move || {
+            let mut recogniser = Recogniser::load(&bundle, &runtime, &session, options)?;
+            if golden::verify(&bundle, &mut recogniser)?.is_none() {
+                tracing::warn!(bundle = %bundle.digest(), "the speech bundle has no golden sound to check the device by");
+            }
+            Ok(recogniser)
+        };
         thread::Builder::new()
             .name("recogniser".to_owned())
             .spawn(move || match load() {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eventide_model::manifest::Precision;
+use eventide_model::runtime::Runtime;
 use eventide_training::Style;
 use eventide_training::weights::{Weight, Weights};
 use eventide_training::whisper::WhisperRelease;
@@ -48,7 +49,10 @@ pub fn bundle(tools: &Tools, size: Size, place: &Path, style: Style) -> Result<(
         licence: "MIT".to_owned(),
     };
     let wrong = |source| Error::Bundle { path: place.to_path_buf(), source: Box::new(source) };
-    release.import(place, style, Precision::Fp32).map(|_| ()).map_err(wrong)
+    let runtime = Runtime::load(&tools.onnx_runtime()?).map_err(|source| {
+        wrong(eventide_training::Error::Run { source: Box::new(source.into()) })
+    })?;
+    release.import(place, style, Precision::Fp32, &runtime).map(|_| ()).map_err(wrong)
 }
 
 /// Writes a real Whisper to `folder` the way Hugging Face has it: `model.safetensors`, `config.json`,

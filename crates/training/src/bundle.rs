@@ -15,6 +15,7 @@ use eventide_model::{
     manifest::{Manifest, files},
     runtime::{Runtime, SessionOptions},
 };
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -45,11 +46,86 @@ pub fn write_bundle(
     Draft::write(folder, manifest, weights, tokenizer, style)?.publish().map(|_| ())
 }
 
+/// A hidden folder beside the place that a bundle will have. Dropped before it is published, it removes
+/// itself.
+#[derive(Debug)]
+pub(crate) struct DraftFolder {
+    place: PathBuf,
+    folder: TempDir,
+}
+
+impl DraftFolder {
+    /// Makes the folder. Nothing must be at `place` yet; its parent must be.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] and [`Error::Write`].
+    pub(crate) fn start(place: &Path) -> Result<Self> {
+        if place.exists() {
+            return Err(Error::Exists { path: place.to_owned() });
+        }
+        let folder = tempfile::Builder::new()
+            .prefix(".bundle-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir_in(parent(place))
+            .map_err(unwritable(place))?;
+        Ok(Self { place: place.to_owned(), folder })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file. The answer is its SHA-256 in hexadecimal.
+    ///
+    /// # Errors
+    /// [`Error::Write`], and what `write` gives.
+    pub(crate) fn add(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut Hashed, &Path) -> Result<()>,
+    ) -> Result<String> {
+        let path = self.path().join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(unwritable(folder))?;
+        }
+        let mut file = Hashed::create(&path)?;
+        write(&mut file, &path)?;
+        file.finish(&path)
+    }
+
+    /// Writes the manifest of the model `model_id`.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] and [`Error::Write`].
+    pub(crate) fn add_manifest(
+        &self,
+        name: &str,
+        model_id: &str,
+        manifest: &impl Serialize,
+    ) -> Result<()> {
+        let text = serde_json::to_string_pretty(manifest)
+            .map_err(|source| Error::Manifest { model_id: model_id.to_owned(), source })?;
+        self.add(name, |file, path| writeln!(file, "{text}").map_err(unwritable(path)))?;
+        Ok(())
+    }
+
+    /// Gives the folder its place.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub(crate) fn publish(self) -> Result<()> {
+        fs::rename(self.path(), &self.place).map_err(unwritable(&self.place))?;
+        // What it points to is gone by now, and must not be looked for.
+        let _ = self.folder.keep();
+        let parent = File::open(parent(&self.place));
+        parent.and_then(|parent| parent.sync_all()).map_err(unwritable(&self.place))
+    }
+}
+
 /// A bundle in a hidden folder beside its place. Dropped before it is published, it removes itself.
 #[derive(Debug)]
 pub struct Draft {
-    place: PathBuf,
-    folder: TempDir,
+    folder: DraftFolder,
     manifest: Manifest,
 }
 
@@ -72,21 +148,16 @@ impl Draft {
     ) -> Result<Self> {
         check_heads(manifest)?;
         check(weights, manifest)?;
-        if place.exists() {
-            return Err(Error::Exists { path: place.to_owned() });
-        }
-        let folder = tempfile::Builder::new()
-            .prefix(".bundle-")
-            .permissions(Permissions::from_mode(0o755))
-            .tempdir_in(parent(place))
-            .map_err(unwritable(place))?;
+        let folder = DraftFolder::start(place)?;
         let manifest = Manifest { files: BTreeMap::new(), ..manifest.clone() };
-        let mut draft = Self { place: place.to_owned(), folder, manifest };
+        let mut draft = Self { folder, manifest };
         let layout = Layout::of_model(&draft.manifest);
         for (name, bytes) in graphs(&draft.manifest, &layout, style)? {
             draft.add(name, &bytes)?;
         }
-        draft.add_weights(&layout, weights)?;
+        let write = |file: &mut Hashed, path: &Path| layout.write(weights, file, unwritable(path));
+        let digest = draft.folder.add(files::WEIGHTS, write)?;
+        draft.manifest.files.insert(files::WEIGHTS.to_owned(), digest);
         draft.add(files::TOKENIZER, tokenizer)?;
         draft.write_manifest()?;
         Ok(draft)
@@ -138,41 +209,19 @@ impl Draft {
     /// # Errors
     /// [`Error::Write`].
     pub fn publish(self) -> Result<Manifest> {
-        fs::rename(self.folder.path(), &self.place).map_err(unwritable(&self.place))?;
-        // What it points to is gone by now, and must not be looked for.
-        let _ = self.folder.keep();
-        let parent = parent(&self.place);
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(unwritable(&self.place))?;
+        self.folder.publish()?;
         Ok(self.manifest)
     }
 
     fn add(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.folder.path().join(name);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(unwritable(folder))?;
-        }
-        let mut file = Hashed::create(&path)?;
-        file.write_all(bytes).map_err(unwritable(&path))?;
-        self.manifest.files.insert(name.to_owned(), file.finish(&path)?);
-        Ok(())
-    }
-
-    fn add_weights(&mut self, layout: &Layout, weights: &dyn Source) -> Result<()> {
-        let path = self.folder.path().join(files::WEIGHTS);
-        let mut file = Hashed::create(&path)?;
-        layout.write(weights, &mut file, unwritable(&path))?;
-        self.manifest.files.insert(files::WEIGHTS.to_owned(), file.finish(&path)?);
+        let digest =
+            self.folder.add(name, |file, path| file.write_all(bytes).map_err(unwritable(path)))?;
+        self.manifest.files.insert(name.to_owned(), digest);
         Ok(())
     }
 
     fn write_manifest(&self) -> Result<()> {
-        let model_id = || self.manifest.model_id.clone();
-        let text = serde_json::to_string_pretty(&self.manifest)
-            .map_err(|source| Error::Manifest { model_id: model_id(), source })?;
-        let path = self.folder.path().join(files::MANIFEST);
-        let mut file = Hashed::create(&path)?;
-        writeln!(file, "{text}").map_err(unwritable(&path))?;
-        file.finish(&path).map(|_| ())
+        self.folder.add_manifest(files::MANIFEST, &self.manifest.model_id, &self.manifest)
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct TranscribeArguments {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Leave out sentences that are less probable than this, 0 to 1.
-    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    #[arg(long, default_value_t = ListeningOptions::default().min_confidence, value_name = "P", value_parser = probability)]
     min_confidence: f32,
     /// Texts that are followed side by side.
     #[arg(long, default_value = "5", value_name = "N")]

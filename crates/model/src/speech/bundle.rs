@@ -1,16 +1,13 @@
 //! A speech bundle on disk: opened, checked, named by its digest.
 
 use std::{
-    fs,
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
-
 use crate::{
-    bundle::{check_file_list, require, verify},
-    error::{Error, Result},
+    bundle::{check_file_list, digest, parse, read, require, verify},
+    error::Result,
     speech::manifest::{FORMAT_VERSION, SpeechManifest, files},
 };
 
@@ -42,8 +39,7 @@ impl SpeechBundle {
     /// [`Error::Damaged`] if a file is.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(files::MANIFEST);
-        let bytes = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        let manifest = Self::read_manifest(&path, &bytes)?;
+        let manifest = Self::read_manifest(&path, &read(&path)?)?;
         for (name, expected) in &manifest.files {
             verify(&folder.join(name), expected)?;
         }
@@ -56,7 +52,7 @@ impl SpeechBundle {
     /// # Errors
     /// [`Error::FormatVersion`], [`Error::Manifest`], [`Error::Field`] and [`Error::Unlisted`].
     pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<SpeechManifest> {
-        let manifest = parse(path, bytes)?;
+        let manifest = parse(path, bytes, FORMAT_VERSION)?;
         validate(&manifest)?;
         check_file_list(&manifest.files, &REQUIRED, files::MANIFEST)?;
         Ok(manifest)
@@ -86,35 +82,9 @@ impl SpeechBundle {
     /// their names, and the manifest as compact JSON with `files` emptied.
     #[must_use]
     pub fn digest_of(manifest: &SpeechManifest) -> String {
-        let mut hash = Sha256::new();
-        hash.update("eventide-speech 1\n");
-        for (name, digest) in &manifest.files {
-            hash.update(format!("{}  {name}\n", digest.to_ascii_lowercase()));
-        }
-        let bare = SpeechManifest { files: std::collections::BTreeMap::new(), ..manifest.clone() };
-        // Writing plain fields to memory cannot fail; should it ever, the files still name the bundle.
-        hash.update(serde_json::to_vec(&bare).unwrap_or_default());
-        format!("{:x}", hash.finalize())
+        let bare = SpeechManifest { files: BTreeMap::new(), ..manifest.clone() };
+        digest("eventide-speech 1", &manifest.files, &bare)
     }
-}
-
-fn parse(path: &Path, bytes: &[u8]) -> Result<SpeechManifest> {
-    /// Read first, so that a manifest of another version is not reported as a misspelt key.
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u64,
-    }
-
-    let wrong = |source| Error::Manifest { path: path.to_owned(), source };
-    let version: Version = serde_json::from_slice(bytes).map_err(wrong)?;
-    if version.format_version != u64::from(FORMAT_VERSION) {
-        return Err(Error::FormatVersion {
-            path: path.to_owned(),
-            found: version.format_version,
-            expected: FORMAT_VERSION,
-        });
-    }
-    serde_json::from_slice(bytes).map_err(wrong)
 }
 
 /// Whether the sizes and tokens of a manifest fit one another, whatever files it lists.

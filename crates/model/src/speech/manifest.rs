@@ -27,6 +27,10 @@ pub mod files {
     pub const TOKENIZER: &str = "tokenizer.json";
     /// The voice detector.
     pub const VOICE: &str = "voice.onnx";
+    /// A sentence that is spoken, a WAV file of 16 kHz. Bundles of earlier programs lack it.
+    pub const GOLDEN_SOUND: &str = "golden/sound.wav";
+    /// What was heard in it where the bundle was made.
+    pub const GOLDEN_EXPECTED: &str = "golden/expected.json";
 }
 
 /// The whole of `speech.json`.

@@ -4,6 +4,7 @@
 //! [`Recogniser`] turns windows, of one sound or of many, into words with their times.
 
 pub mod bundle;
+pub mod golden;
 pub mod manifest;
 pub mod mel;
 pub mod network;

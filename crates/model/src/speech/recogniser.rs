@@ -166,6 +166,18 @@ impl Recogniser {
         &self.manifest
     }
 
+    /// Does something under other options than those that it was opened with.
+    pub(crate) fn with_options<T>(
+        &mut self,
+        options: RecognitionOptions,
+        work: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let own = std::mem::replace(&mut self.options, options);
+        let done = work(self);
+        self.options = own;
+        done
+    }
+
     /// Lets `listener` hear more of its sound (16 kHz, one channel). The answer are the windows that
     /// are complete.
     ///
@@ -597,8 +609,45 @@ fn place_words(
         });
         first += group.tokens;
     }
+    cross_pauses(window, &mut placed);
     reach_pauses(window, &mut placed);
     placed
+}
+
+/// Lets words at the wrong end of a pause cross it: the first word of a sentence that was squeezed in
+/// behind the voice before, and the last word of one that was squeezed in before the voice after.
+fn cross_pauses(window: &SpeechWindow, words: &mut [Word]) {
+    /// A tenth of a second of voice is no word.
+    const SQUEEZED: u64 = SAMPLE_RATE as u64 / 10;
+    let voiced =
+        |span: &Range<usize>| window.start + span.start as u64..window.start + span.end as u64;
+    for pair in window.voiced.windows(2) {
+        let (before, after) = (voiced(&pair[0]), voiced(&pair[1]));
+        // Words from here on are said behind the pause.
+        let next = words.partition_point(|word| word.span.end <= after.start);
+        if let Some(first) = next.checked_sub(1)
+            && next < words.len()
+            && words[first].span.start + SQUEEZED >= before.end
+            && !ends_sentence(&words[first])
+            && first.checked_sub(1).is_none_or(|last| ends_sentence(&words[last]))
+        {
+            words[first].span = after.start..words[next].span.start.max(after.start);
+        }
+        let next = words.partition_point(|word| word.span.start < before.end);
+        if let Some(last) = next.checked_sub(1)
+            && words.get(next).is_some_and(|word| word.span.end <= after.start + SQUEEZED)
+            && ends_sentence(&words[next])
+            && !ends_sentence(&words[last])
+        {
+            words[next].span = words[last].span.end.min(before.end)..before.end;
+        }
+    }
+}
+
+fn ends_sentence(word: &Word) -> bool {
+    word.text
+        .trim_end_matches(['"', '\'', ')', '”', '’'])
+        .ends_with(['.', '!', '?', '…', '。', '！', '？'])
 }
 
 /// Lets the words beside a pause reach to it: what the alignment heads look at is often late at a
@@ -759,6 +808,42 @@ mod tests {
         let spans: Vec<Range<u64>> = words.into_iter().map(|word| word.span).collect();
         // The last word is too far from where the second voice begins.
         assert_eq!(spans, [3300..8000, 9000..16_100, 44_000..48_100]);
+    }
+
+    #[test]
+    fn words_at_the_wrong_end_of_a_pause_cross_it() {
+        let window = SpeechWindow {
+            start: 0,
+            samples: vec![0.0; 80_000],
+            voiced: vec![3200..32_000, 64_000..80_000],
+        };
+        let said = |words: &[(&str, Range<u64>)]| {
+            let word = |(text, span): &(&str, Range<u64>)| Word {
+                text: (*text).to_owned(),
+                span: span.clone(),
+                probability: 1.0,
+            };
+            let mut words: Vec<Word> = words.iter().map(word).collect();
+            cross_pauses(&window, &mut words);
+            words.into_iter().map(|word| word.span).collect::<Vec<_>>()
+        };
+        // Behind the voice, in the silence, and in the last tenth of a second of the voice.
+        for start in [31_000, 32_320] {
+            let squeezed = said(&[
+                (" here?", 9000..31_000),
+                (" I'm", start..start + 320),
+                (" here.", 66_000..79_000),
+            ]);
+            assert_eq!(squeezed, [9000..31_000, 64_000..66_000, 66_000..79_000]);
+        }
+        let early = said(&[(" I", 3200..9000), (" am", 9000..30_000), (" here.", 64_000..64_640)]);
+        assert_eq!(early, [3200..9000, 9000..30_000, 30_000..32_000]);
+        // Whoever pauses in the middle of a sentence does so, and a short sentence stays where it is.
+        let spans = [9000..31_000, 31_000..32_000, 66_000..79_000];
+        for texts in [[" I", " am", " here."], [" I.", " am.", " here."]] {
+            let words: Vec<_> = texts.into_iter().zip(spans.clone()).collect();
+            assert_eq!(said(&words), spans);
+        }
     }
 
     fn window(start: u64) -> SpeechWindow {

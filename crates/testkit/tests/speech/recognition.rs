@@ -11,7 +11,7 @@ use eventide_testkit::{tools, whisper};
 use eventide_training::Style;
 use tempfile::TempDir;
 
-use crate::sound::recording;
+use crate::sound::{narration, recording};
 
 /// What is read aloud in `two_cities.wav`: the first paragraph of Dickens's novel, as far as it goes.
 const TWO_CITIES: &str = "it was the best of times it was the worst of times it was the age of wisdom it was \
@@ -80,6 +80,35 @@ fn base_hears_every_word_and_when() {
     // By ear and by the picture of the sound.
     assert!(first.span.start.abs_diff(16_000 * 12 / 10) < 16_000 * 3 / 10, "{first:?}");
     assert!(second.span.start.abs_diff(16_000 * 2125 / 100) < 16_000 * 3 / 10, "{second:?}");
+}
+
+#[test]
+fn a_narrator_is_heard_when_he_speaks() {
+    let (_folder, mut recogniser) = recogniser(whisper::Size::Base, RecognitionOptions::default());
+    for name in ["bunny", "earth"] {
+        let (sound, spoken) = narration(name);
+        let heard = recogniser.transcribe(&sound, None, false, &|| false).unwrap();
+        let found = sentences(&words(&heard), &SentenceOptions::default());
+        assert_eq!(found.len(), spoken.len(), "{found:#?}");
+        for (found, spoken) in found.iter().zip(&spoken) {
+            let text = spoken["text"].as_str().unwrap();
+            assert!(errors(&plain(&found.text), &plain(text)) <= 1, "`{text}`: {found:?}");
+            let off =
+                |sample: u64, name: &str| (sample / 16).abs_diff(spoken[name].as_u64().unwrap());
+            let off = [off(found.span.start, "start_ms"), off(found.span.end, "end_ms")];
+            assert!(off.iter().all(|ms| *ms <= 300), "`{text}` is off by {off:?} ms");
+        }
+    }
+}
+
+#[test]
+fn what_was_said_before_can_be_told() {
+    let (_folder, mut recogniser) =
+        recogniser(whisper::Size::TinyEnglish, RecognitionOptions::default());
+    let heard = recogniser.transcribe(&recording("two_cities.wav"), Some("en"), true, &|| false);
+    let text: String = words(&heard.unwrap()).iter().map(|word| word.text.clone()).collect();
+    // One word in twenty may be wrong: this Whisper is the smallest.
+    assert!(errors(&plain(&text), &plain(TWO_CITIES)) <= 6, "{text}");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Recordings and golden numbers.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use eventide_testkit::tools;
 use serde_json::Value;
@@ -8,10 +11,20 @@ use tempfile::TempDir;
 
 /// A recording as 16 kHz, one channel.
 pub(crate) fn recording(name: &str) -> Vec<f32> {
+    decoded(&tools().unwrap().recording(name).unwrap())
+}
+
+/// What a narrator says, as 16 kHz, one channel, and when he says what.
+pub(crate) fn narration(name: &str) -> (Vec<f32>, Vec<Value>) {
+    let folder = data("narration");
+    let spoken = fs::read(folder.join(format!("{name}.json"))).unwrap();
+    (decoded(&folder.join(format!("{name}.ogg"))), serde_json::from_slice(&spoken).unwrap())
+}
+
+fn decoded(source: &Path) -> Vec<f32> {
     let tools = tools().unwrap();
     let folder = TempDir::new().unwrap();
     let raw = folder.path().join("sound.raw");
-    let source = tools.recording(name).unwrap();
     let (from, to) = (source.to_str().unwrap(), raw.to_str().unwrap());
     tools.run_ffmpeg(["-i", from, "-ac", "1", "-ar", "16000", "-f", "f32le", to]).unwrap();
     let bytes = fs::read(raw).unwrap();
@@ -20,8 +33,12 @@ pub(crate) fn recording(name: &str) -> Vec<f32> {
 
 /// What the other program said of a model: see `make.py` beside the file.
 pub(crate) fn golden(name: &str) -> Value {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/golden/whisper"));
-    serde_json::from_slice(&fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap()
+    let path = data("whisper").join(format!("{name}.json"));
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn data(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/golden")).join(name)
 }
 
 pub(crate) fn floats(value: &Value) -> Vec<f32> {

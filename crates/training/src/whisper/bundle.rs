@@ -1,18 +1,17 @@
 //! Writing a speech bundle. The folder appears whole, or not at all.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, Permissions},
-    io::Write as _,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+use std::{collections::BTreeMap, io::Write as _, path::Path};
+
+use eventide_model::{
+    Error as ModelError,
+    runtime::{Runtime, SessionOptions},
+    speech::{
+        Recogniser, RecognitionOptions, SpeechBundle, SpeechManifest, golden, manifest::files,
+    },
 };
 
-use eventide_model::speech::{SpeechManifest, manifest::files};
-use tempfile::TempDir;
-
 use crate::{
-    bundle::{Hashed, parent, unwritable},
+    bundle::{DraftFolder, Hashed, unwritable},
     error::{Error, Result},
     graph::Style,
     layout::Layout,
@@ -20,12 +19,14 @@ use crate::{
     whisper::{graphs, whisper_tensors},
 };
 
+/// The golden sound: "The Earth turns slowly in the dark.", said by Piper's voice `en_US-joe-medium` (MIT).
+const GOLDEN_SOUND: &[u8] = include_bytes!("golden.wav");
+
 /// A speech bundle in a hidden folder beside its place. Dropped before it is published, it removes
 /// itself.
 #[derive(Debug)]
 pub struct SpeechDraft {
-    place: PathBuf,
-    folder: TempDir,
+    folder: DraftFolder,
     manifest: SpeechManifest,
 }
 
@@ -42,16 +43,9 @@ impl SpeechDraft {
         [tokenizer, voice]: [&[u8]; 2],
         style: Style,
     ) -> Result<Self> {
-        if place.exists() {
-            return Err(Error::Exists { path: place.to_owned() });
-        }
-        let folder = tempfile::Builder::new()
-            .prefix(".speech-")
-            .permissions(Permissions::from_mode(0o755))
-            .tempdir_in(parent(place))
-            .map_err(unwritable(place))?;
+        let folder = DraftFolder::start(place)?;
         let manifest = SpeechManifest { files: BTreeMap::new(), ..manifest.clone() };
-        let mut draft = Self { place: place.to_owned(), folder, manifest };
+        let mut draft = Self { folder, manifest };
         let table = whisper_tensors(&draft.manifest.whisper);
         let layout = Layout::of_tensors(&table, draft.manifest.precision);
         for (name, bytes) in speech_graphs(&draft.manifest, &layout, style)? {
@@ -61,27 +55,43 @@ impl SpeechDraft {
             .add_with(files::WEIGHTS, |file, path| layout.write(weights, file, unwritable(path)))?;
         draft.add(files::TOKENIZER, tokenizer)?;
         draft.add(files::VOICE, voice)?;
+        draft.write_manifest()?;
         Ok(draft)
     }
 
-    /// Gives the bundle its manifest and its place. The answer is its manifest.
+    /// Lets the recogniser hear the golden sound, and puts both it and what is heard into the bundle.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the bundle cannot be opened, [`Error::Run`] if it cannot be run,
+    /// [`Error::Write`].
+    pub fn add_golden(&mut self, runtime: &Runtime) -> Result<()> {
+        let unfit = |source: ModelError| Error::Model { source: Box::new(source) };
+        let failed = |source: ModelError| Error::Run { source: Box::new(source) };
+        let bundle = SpeechBundle::open(self.folder.path()).map_err(unfit)?;
+        let options = (SessionOptions::default(), RecognitionOptions::default());
+        let mut recogniser =
+            Recogniser::load(&bundle, runtime, &options.0, options.1).map_err(unfit)?;
+        let samples = golden::samples(GOLDEN_SOUND).unwrap_or_default(); // a test reads it
+        let expected = golden::heard(&mut recogniser, &samples).map_err(failed)?;
+        // Plain fields; to write them to memory cannot fail.
+        let mut text = serde_json::to_vec_pretty(&expected).unwrap_or_default();
+        text.push(b'\n');
+        self.add(files::GOLDEN_SOUND, GOLDEN_SOUND)?;
+        self.add(files::GOLDEN_EXPECTED, &text)?;
+        self.write_manifest()
+    }
+
+    /// Gives the bundle its place. The answer is its manifest.
     ///
     /// # Errors
     /// [`Error::Write`].
     pub fn publish(self) -> Result<SpeechManifest> {
-        let model_id = || self.manifest.model_id.clone();
-        let text = serde_json::to_string_pretty(&self.manifest)
-            .map_err(|source| Error::Manifest { model_id: model_id(), source })?;
-        let path = self.folder.path().join(files::MANIFEST);
-        let mut file = Hashed::create(&path)?;
-        writeln!(file, "{text}").map_err(unwritable(&path))?;
-        file.finish(&path)?;
-        fs::rename(self.folder.path(), &self.place).map_err(unwritable(&self.place))?;
-        // What it points to is gone by now, and must not be looked for.
-        let _ = self.folder.keep();
-        let parent = fs::File::open(parent(&self.place));
-        parent.and_then(|parent| parent.sync_all()).map_err(unwritable(&self.place))?;
+        self.folder.publish()?;
         Ok(self.manifest)
+    }
+
+    fn write_manifest(&self) -> Result<()> {
+        self.folder.add_manifest(files::MANIFEST, &self.manifest.model_id, &self.manifest)
     }
 
     fn add(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
@@ -93,10 +103,8 @@ impl SpeechDraft {
         name: &str,
         write: impl FnOnce(&mut Hashed, &Path) -> Result<()>,
     ) -> Result<()> {
-        let path = self.folder.path().join(name);
-        let mut file = Hashed::create(&path)?;
-        write(&mut file, &path)?;
-        self.manifest.files.insert(name.to_owned(), file.finish(&path)?);
+        let digest = self.folder.add(name, write)?;
+        self.manifest.files.insert(name.to_owned(), digest);
         Ok(())
     }
 }
@@ -116,4 +124,15 @@ pub fn speech_graphs(
         (files::DECODER, graphs::decoder(sizes, layout, style)?),
         (files::ALIGNER, graphs::aligner(sizes, layout, style)?),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_golden_sound_can_be_read() {
+        let samples = golden::samples(GOLDEN_SOUND).unwrap();
+        assert!((32_000..48_000).contains(&samples.len()), "{}", samples.len());
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use eventide_model::{
     manifest::Precision,
+    runtime::Runtime,
     speech::{SpeechManifest, SpeechTokens, Vocabulary, Whisper, bundle, manifest::FORMAT_VERSION},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -86,13 +87,14 @@ impl WhisperRelease {
     /// [`Error::Input`] for a configuration that is not one of Whisper's, [`Error::Missing`],
     /// [`Error::Surplus`] or [`Error::Shape`] for tensors that are not those of that configuration,
     /// [`Error::Tied`] if the output layer is not the embedding table, [`Error::Model`] if the parts
-    /// do not fit one another, [`Error::Precision`] for [`Precision::Int8`]; and those of reading and
+    /// do not fit one another, [`Error::Run`] if the golden sound cannot be heard, [`Error::Precision`] for [`Precision::Int8`]; and those of reading and
     /// writing. After an error there is no folder.
     pub fn import(
         &self,
         place: &Path,
         style: Style,
         precision: Precision,
+        runtime: &Runtime,
     ) -> Result<SpeechManifest> {
         if precision == Precision::Int8 {
             return Err(Error::Precision { from: Precision::Fp32, to: precision });
@@ -122,7 +124,10 @@ impl WhisperRelease {
         refuse_other_head(&checkpoint)?;
         let table = whisper_tensors(&manifest.whisper);
         let released = Released::new(&checkpoint, table, |name| name == HEAD)?;
-        SpeechDraft::write(place, &manifest, &released, [&tokenizer, &voice], style)?.publish()
+        let parts: [&[u8]; 2] = [&tokenizer, &voice];
+        let mut draft = SpeechDraft::write(place, &manifest, &released, parts, style)?;
+        draft.add_golden(runtime)?;
+        draft.publish()
     }
 
     /// The sizes of the network and the meaning of its tokens.

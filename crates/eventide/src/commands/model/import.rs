@@ -81,7 +81,7 @@ pub(crate) struct ImportArguments {
     /// How the result is printed.
     #[arg(long, default_value = "text")]
     format: Format,
-    /// What runs the bundle once, on its golden clip.
+    /// What runs the bundle once, on its golden clip or sound.
     #[command(flatten)]
     tools: ToolArguments,
 }
@@ -134,8 +134,9 @@ fn import_whisper(arguments: &ImportArguments, folder: &Path) -> Result<ExitCode
             .unwrap_or_else(|| name_of(whole.file_name().unwrap_or_default())),
         licence: arguments.licence.clone(),
     };
+    let runtime = load_runtime(&arguments.tools)?;
     let manifest = release
-        .import(&arguments.out, Style::default(), arguments.precision)
+        .import(&arguments.out, Style::default(), arguments.precision, &runtime)
         .map_err(|error| stop(&error))?;
     let Described { mut rows, mut document } = describe_speech(&manifest);
     rows.insert(0, ("bundle", arguments.out.display().to_string()));
