@@ -9,6 +9,7 @@ mod captions_on_cluster;
 mod cluster;
 mod command_line;
 mod conservation;
+mod demo_model;
 mod deploy;
 mod difference;
 mod eval;

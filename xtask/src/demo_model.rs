@@ -1,7 +1,7 @@
 //! `cargo xtask demo-model`: trains the model of the demo, scores it on videos of the test split, and puts it into `jobs`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -40,10 +40,13 @@ const GIVEN: [(&str, &str); 2] = [("video and speech", "[\"sidecar\"]"), ("video
 const FIGURES: [&str; 5] = ["soda_c", "meteor", "cider", "mean_of_f1", "recall"];
 
 /// Trains, or goes on with what was interrupted; scores; puts the bundle and the page in their places.
-pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, program: Option<PathBuf>) -> Result<()> {
     setup::run(workspace, Scope::Test)?;
-    say("build", "eventide");
-    let program = workspace.build("eventide", "dev")?;
+    let build = || {
+        say("build", "eventide");
+        workspace.build("eventide", "dev")
+    };
+    let program = program.map_or_else(build, Ok)?;
     let root = workspace.root();
     let trained = root.join("target/train");
     for (step, bundle) in STEPS {

@@ -63,7 +63,11 @@ enum Chore {
     Demo,
     /// Train the demo's model where `target/train` does not hold it, score it on unseen videos, and put it into `jobs`. Takes
     /// hours, and goes on where it was.
-    DemoModel,
+    DemoModel {
+        /// A program that is built already.
+        #[arg(long)]
+        program: Option<PathBuf>,
+    },
     /// Set up and run the tests of the workspace; what follows goes to `cargo test` as it is.
     Test {
         /// Arguments of `cargo test`, for instance `-p eventide-model`.
@@ -177,7 +181,7 @@ fn run(chore: Chore) -> Result<()> {
             corpus::run(&workspace, &out)
         }
         Chore::Demo => demo::run(&workspace),
-        Chore::DemoModel => demo_model::run(&workspace),
+        Chore::DemoModel { program } => demo_model::run(&workspace, program),
         Chore::Test { arguments } => suite::run(&workspace, &arguments),
         Chore::Arrows => arrows::run(&workspace),
         Chore::Results { effort } => results::run(&workspace, effort),

@@ -97,7 +97,11 @@ pub(super) async fn run(
                 asked.load(Ordering::Relaxed)
             },
         };
-        carry_out(&plan, &surroundings, &mut listener)
+        let outcome = carry_out(&plan, &surroundings, &mut listener);
+        if outcome.is_ok() {
+            shown.record();
+        }
+        outcome
     });
     let outcome = tokio::select! {
         outcome = &mut work => outcome,
