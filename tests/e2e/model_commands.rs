@@ -201,9 +201,9 @@ fn a_bundle_of_an_earlier_program_is_run_all_the_same() {
 }
 
 #[rstest]
-#[case::half("fp16", 0.01)]
-#[case::whole_numbers("int8", 0.3)]
-fn a_bundle_is_made_smaller(#[case] precision: &str, #[case] most: f64) {
+#[case::half("fp16", 0.01, 0.99)]
+#[case::whole_numbers("int8", 0.3, 0.5)]
+fn a_bundle_is_made_smaller(#[case] precision: &str, #[case] most: f64, #[case] equal: f64) {
     let desk = Desk::new();
     desk.imported("checkpoint.pth", "clip.pt");
     let arguments = ["quantize", "bundle", "--precision", precision, "--out", "small"];
@@ -215,7 +215,7 @@ fn a_bundle_is_made_smaller(#[case] precision: &str, #[case] most: f64) {
     assert_eq!(manifest["model_id"], format!("golden-{precision}"));
     let difference = manifest["metrics"]["parity/max_logit_difference"].as_f64().unwrap();
     assert!(0.0 < difference && difference < most, "{difference}");
-    assert!(manifest["metrics"]["parity/greedy_equal"].as_f64().unwrap() > 0.7);
+    assert!(manifest["metrics"]["parity/greedy_equal"].as_f64().unwrap() > equal);
     let size = |bundle: &Value| bundle["file_sizes"]["model.safetensors"].as_u64().unwrap();
     assert!(size(&inspected) * 100 < size(&desk.json(["inspect", "bundle"])) * 55);
     assert_eq!(desk.json(["verify", "small"])["golden"], true);

@@ -19,20 +19,22 @@ struct Wire {
 }
 
 impl Wire {
-    fn lay() -> Self {
+    /// What the machine lacks for it, where it cannot be laid: root's rights over networks, or the program `ip`.
+    fn lay() -> Result<Self, String> {
         let number = id();
         // Of the addresses that RFC 2544 keeps for tests of networks, which nobody else uses.
         let net = format!("198.{}.{}", 18 + number / 256 % 2, number % 256);
-        let wire = Self { name: format!("evt{number}"), net };
+        let name = format!("evt{number}");
+        try_ip(&format!("netns add {name}"))?;
+        let wire = Self { name, net };
         let (name, there) = (&wire.name, wire.there());
-        ip(&format!("netns add {name}"));
-        ip(&format!("link add {name}a type veth peer name {name}b netns {name}"));
+        try_ip(&format!("link add {name}a type veth peer name {name}b netns {name}"))?;
         ip(&format!("addr add {}/24 dev {name}a", wire.here()));
         ip(&format!("link set {name}a up"));
         ip(&format!("-n {name} addr add {there}/24 dev {name}b"));
         ip(&format!("-n {name} link set lo up"));
         wire.join();
-        wire
+        Ok(wire)
     }
 
     /// This machine's address.
@@ -61,16 +63,14 @@ impl Drop for Wire {
 }
 
 fn ip(arguments: &str) {
-    let done = Command::new("ip").args(arguments.split(' ')).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "`ip {arguments}` says: {said}");
+    try_ip(arguments).unwrap();
 }
 
-fn is_root() -> bool {
-    fs::read_to_string("/proc/self/status")
-        .unwrap()
-        .lines()
-        .any(|line| line.starts_with("Uid:\t0\t"))
+fn try_ip(arguments: &str) -> Result<(), String> {
+    let done = Command::new("ip").args(arguments.split(' ')).output();
+    let done = done.map_err(|error| format!("`ip` cannot be started: {error}"))?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    if done.status.success() { Ok(()) } else { Err(format!("`ip {arguments}` says: {said}")) }
 }
 
 /// A talk and so many copies of it, whose names begin with `prefix`.
@@ -102,11 +102,13 @@ fn back(cut_off: Running, program: &Program) -> Running {
 
 #[test]
 fn an_executor_that_is_cut_off_is_taken_over_and_comes_back() {
-    if !is_root() {
-        println!("not root: no networks can be made, so this is not tested here");
-        return;
-    }
-    let wire = Wire::lay();
+    let wire = match Wire::lay() {
+        Ok(wire) => wire,
+        Err(lacking) => {
+            println!("no networks can be made, so this is not tested here: {lacking}");
+            return;
+        }
+    };
     let (here, there) = (wire.here(), wire.there());
     let listen = format!("{here}:0");
     let scheduler =
@@ -143,5 +145,6 @@ fn an_executor_that_is_cut_off_is_taken_over_and_comes_back() {
     far.await_line("shard begun", LIMIT).unwrap();
     client.wait(LIMIT).unwrap().assert_code(0);
     assert_conserved(&trial, "lake", []);
-    assert_eq!(trial.distinct("videos", "worker"), 2, "both work again");
+    // The one that comes back has a name of its own; what it finished before it was cut off keeps the old one.
+    assert!((2..=3).contains(&trial.distinct("videos", "worker")), "both work again");
 }

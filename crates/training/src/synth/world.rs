@@ -414,8 +414,8 @@ mod tests {
     #[test]
     fn a_small_crowd_does_everything_with_few_on_stage() {
         let mut done = HashSet::new();
-        for seed in 0..200 {
-            let world = World::new(&mut StdRng::seed_from_u64(seed), Split::Train, 24 * RATE, 2);
+        for seed in 0..600 {
+            let world = World::new(&mut StdRng::seed_from_u64(seed), Split::Train, 40 * RATE, 2);
             done.extend(world.events.iter().map(|event| event.action));
             let passes = |number: usize, at: u16| {
                 world.events.iter().any(|event| {

@@ -125,7 +125,7 @@ fn whole_numbers_stay_near_full_precision() {
     let difference = metrics["parity/max_logit_difference"];
     assert!(difference > 0.0 && difference < 0.3, "{metrics:?}");
     assert!(metrics["parity/max_score_difference"] < 0.03, "{metrics:?}");
-    assert!(metrics["parity/greedy_equal"] > 0.7, "{metrics:?}");
+    assert!(metrics["parity/greedy_equal"] > 0.5, "{metrics:?}");
 }
 
 #[test]
