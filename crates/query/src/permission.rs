@@ -117,19 +117,19 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case::inside("/work/out/a.parquet", true)]
-    #[case::itself("/work/out/", true)]
-    #[case::as_address("file:///work/out/a.csv", true)]
-    #[case::beside("/work/outside/a.csv", false)]
-    #[case::up("/work/out/../a.csv", false)]
-    #[case::up_in_an_address("file:///work/out/../a.csv", false)]
-    #[case::elsewhere("s3://work/out/a.csv", false)]
-    #[case::the_tables("/work/out/lake/events/a.parquet", false)]
+    #[case::inside("/data/out/a.parquet", true)]
+    #[case::itself("/data/out/", true)]
+    #[case::as_address("file:///data/out/a.csv", true)]
+    #[case::beside("/data/outside/a.csv", false)]
+    #[case::up("/data/out/../a.csv", false)]
+    #[case::up_in_an_address("file:///data/out/../a.csv", false)]
+    #[case::elsewhere("s3://data/out/a.csv", false)]
+    #[case::the_tables("/data/out/lake/events/a.parquet", false)]
     fn a_place_is_below_or_not(#[case] place: &str, #[case] allowed: bool) {
         let url = |text: &str| ListingTableUrl::parse(text).unwrap();
         let permission = Permission {
-            published: url("file:///work/out/lake/"),
-            writable: Some(url("file:///work/out/")),
+            published: url("file:///data/out/lake/"),
+            writable: Some(url("file:///data/out/")),
         };
         // A place that cannot be understood is an error, and not allowed either.
         let refused = permission.refusal_of(place);
