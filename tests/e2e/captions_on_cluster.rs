@@ -1,8 +1,10 @@
 //! `caption(...)` in SQL with `--cluster`: the same rows, made by others.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use eventide_testkit::poison::{self, POISON};
 use eventide_testkit::{Hostile, Program, bundles};
 use serde_json::Value;
 
@@ -183,6 +185,39 @@ fn a_query_that_is_stopped_stops_the_cluster() {
     // The executor is free again, and had not done all of it.
     let one = "SELECT caption FROM caption(job => 'night.toml') WHERE uri LIKE '%talk-1%'";
     assert_eq!(asked(&trial, Some(&cluster), one).len(), 2);
+}
+
+#[test]
+fn a_file_that_kills_executors_is_a_failure_of_the_query_and_not_its_end() {
+    let trial = Trial::of_speech();
+    trial.add_narrated(1);
+    trial.indexed();
+    fs::write(trial.corpus().join("poison.mp4"), format!("{POISON} you")).unwrap();
+    let mut cluster = Cluster::of(0);
+    cluster.environment.extend(poison::environment(trial.folder()).unwrap());
+    cluster.add_executor();
+    let keep = "COPY (SELECT regexp_replace(uri, '.*/', ''), status, reason_code FROM caption(job => 'night.toml') \
+        ORDER BY uri, event_index) TO 'out/kept.csv' STORED AS CSV OPTIONS (format.has_header false)";
+    let client = sql(&trial, Some(&cluster), keep).start().unwrap();
+    let mut said = Vec::new();
+    for death in 0..3 {
+        let dead = cluster.executors.remove(0).wait(LIMIT).unwrap();
+        assert_eq!(dead.status.code(), None, "death {death} is by a signal: {}", dead.stderr);
+        said.push(dead.stderr);
+        cluster.add_executor();
+    }
+    client.wait(LIMIT).unwrap().assert_code(0);
+    let kept = fs::read_to_string(trial.folder().join("out/kept.csv")).unwrap();
+    let expected =
+        "poison.mp4,failed,kills_workers\ntalk-1.mp4,captioned,\ntalk-1.mp4,captioned,\n";
+    assert_eq!(kept, expected);
+    said.extend(cluster.said());
+    assert_eq!(times(&said, "quarantined"), 1, "by the fourth");
+    let within =
+        |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().path());
+    let marks = within(trial.lake().join("_eventide/attempts")).flat_map(within).flat_map(within);
+    let left: Vec<_> = marks.collect();
+    assert!(left.is_empty(), "the marks went with the shard: {left:?}");
 }
 
 #[test]

@@ -287,6 +287,20 @@ fn a_killed_scheduler_is_given_the_run_again() {
 }
 
 #[test]
+fn a_scheduler_that_is_away_for_a_moment_is_handed_the_run_all_the_same() {
+    let trial = talks(2);
+    let mut cluster = Cluster::of(1);
+    let address = cluster.url.trim_start_matches("http://").to_owned();
+    cluster.scheduler.crash().unwrap();
+    let client = cluster.index(&trial).environment(TOLD).start().unwrap();
+    client.await_line("cannot hand the work in now", LIMIT).unwrap();
+    (cluster.scheduler, _) = scheduler(&address, &cluster.environment);
+    run_of(&client.wait(LIMIT).unwrap());
+    let begun = times(&cluster.said(), "shard begun");
+    assert_eq!(begun, 2, "it was handed in once");
+}
+
+#[test]
 fn a_killed_client_is_followed_by_the_next() {
     let trial = talks(6);
     let cluster = Cluster::of(1);

@@ -15,6 +15,10 @@ use crate::trial::{LIMIT, Trial};
 
 /// How long it goes on, unless `EVENTIDE_SOAK_SECONDS` says otherwise, as `cargo xtask bench soak` does.
 const SECONDS: u64 = 15;
+/// From so many seconds on, each kind of process must have been killed.
+const LONG_SECONDS: u64 = 300;
+/// Nights in which nobody happens to be killed.
+const QUIET_NIGHTS: u64 = 5;
 /// Most videos of the corpus.
 const VIDEOS: u64 = 12;
 /// Most kills in a night.
@@ -27,8 +31,8 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = scrambled(self.0);
-        self.0 % bound
+        self.0 += 1;
+        (scrambled(self.0) >> 32) % bound
     }
 }
 
@@ -92,6 +96,12 @@ struct Toll {
     ended: u64,
 }
 
+impl Toll {
+    fn kills(&self) -> u64 {
+        self.clients + self.schedulers + self.executors
+    }
+}
+
 /// A night in which up to [`KILLS`] processes are killed.
 fn night(cluster: &mut Cluster, trial: &Trial, dice: &mut Dice, toll: &mut Toll) {
     let mut client = cluster.index(trial).start().unwrap();
@@ -99,9 +109,9 @@ fn night(cluster: &mut Cluster, trial: &Trial, dice: &mut Dice, toll: &mut Toll)
         thread::sleep(Duration::from_millis(dice.below(WAIT_MS))); // the moment is what is random
         match dice.below(3) {
             0 => {
-                client.kill().unwrap();
+                // It may have come to its end meanwhile.
+                toll.clients += u64::from(client.kill().unwrap().was_killed());
                 client = cluster.index(trial).start().unwrap();
-                toll.clients += 1;
             }
             1 => {
                 cluster.restart_scheduler();
@@ -109,9 +119,9 @@ fn night(cluster: &mut Cluster, trial: &Trial, dice: &mut Dice, toll: &mut Toll)
             }
             _ => {
                 let victim = usize::try_from(dice.below(2)).unwrap();
-                cluster.executors.remove(victim).kill().unwrap();
+                let killed = cluster.executors.remove(victim).kill().unwrap();
+                toll.executors += u64::from(killed.was_killed());
                 cluster.add_executor();
-                toll.executors += 1;
             }
         }
     }
@@ -129,13 +139,24 @@ fn resident(process: &Running) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// Fails unless the tables, after all these nights, are those of one quiet night over the corpus as it is now.
+fn assert_is_like_new(corpus: &Corpus) {
+    let lake = corpus.trial.lake();
+    let worn = (corpus.trial.events(), corpus.trial.videos());
+    fs::rename(&lake, corpus.trial.folder().join("worn")).unwrap();
+    corpus.trial.indexed();
+    assert_eq!((corpus.trial.events(), corpus.trial.videos()), worn, "against one quiet night");
+    assert_conserved(&corpus.trial, "lake", []);
+}
+
 #[test]
 fn nights_of_a_corpus_that_changes_while_processes_are_killed() {
     let seconds = std::env::var("EVENTIDE_SOAK_SECONDS").map_or(SECONDS, |s| s.parse().unwrap());
     let (mut dice, mut corpus, mut toll) = (Dice(12), Corpus::new(), Toll::default());
     let mut cluster = Cluster::of(2);
     let started = Instant::now();
-    while toll.nights == 0 || started.elapsed() < Duration::from_secs(seconds) {
+    while toll.kills() == 0 || started.elapsed() < Duration::from_secs(seconds) {
+        assert!(toll.nights < QUIET_NIGHTS || toll.kills() > 0, "nobody was killed: {toll:?}");
         for _ in 0..6 {
             corpus.change(&mut dice);
         }
@@ -143,10 +164,22 @@ fn nights_of_a_corpus_that_changes_while_processes_are_killed() {
         assert_eq!(corpus.trial.events(), corpus.events(), "{toll:?}");
         assert_conserved(&corpus.trial, "lake", []);
     }
+    assert!(toll.kills() > 0, "nobody was killed: {toll:?}");
+    if seconds >= LONG_SECONDS {
+        let kinds = [toll.clients, toll.schedulers, toll.executors];
+        assert!(kinds.iter().all(|kills| *kills > 0), "a kind of process lived on: {toll:?}");
+    }
+    assert_is_like_new(&corpus);
     let memory: Vec<_> =
         cluster.executors.iter().chain([&cluster.scheduler]).map(resident).collect();
     println!(
-        "{toll:?} in {:.0?}; resident kB of executors and scheduler: {memory:?}",
-        started.elapsed()
+        "{} nights in {:.0?}; killed: {} clients, {} schedulers, {} executors; {} runs gave up and were run again; \
+         tables like those of one quiet night; resident kB of executors and scheduler: {memory:?}",
+        toll.nights,
+        started.elapsed(),
+        toll.clients,
+        toll.schedulers,
+        toll.executors,
+        toll.ended,
     );
 }

@@ -21,8 +21,12 @@ fn trial() -> Trial {
 
 /// Adds the speech bundle `whisper`, of the smallest Whisper.
 pub(crate) fn add_whisper(trial: &Trial) {
+    add_whisper_of(trial, whisper::Size::TinyEnglish);
+}
+
+/// Adds the speech bundle `whisper`.
+pub(crate) fn add_whisper_of(trial: &Trial, size: whisper::Size) {
     let place = trial.folder().join("whisper");
-    let size = whisper::Size::TinyEnglish;
     whisper::bundle(&tools().unwrap(), size, &place, Style::default()).unwrap();
 }
 

@@ -1,8 +1,8 @@
 //! `cargo xtask bench speech`: `eventide transcribe` beside `faster-whisper`, with the same weights of Whisper base on the
-//! same files: words that are wrong, and processor time.
+//! same files: words that are wrong, and what they take.
 //!
-//! Both run as whole processes on one thread with the same beam, a voice detector and word times. What they take to start
-//! is measured on a second of silence and taken off.
+//! Both run as whole processes on one thread with the same beam, a voice detector and word times, in turn. What they take to
+//! start is measured on a second of silence and taken off the processor time.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,8 +27,8 @@ use crate::workspace::{Workspace, copy, create_folder, say, write};
 const SCRIPT: &str = include_str!("bench_speech.py");
 /// What encloses our part of the page of benchmarks.
 const MARKS: [&str; 2] = ["<!-- bench speech -->\n", "<!-- end of bench speech -->\n"];
-/// How often each is timed; the fastest counts, for others may be at work on the machine.
-const RUNS: usize = 2;
+/// How often each is timed. The medians count, for others may be at work on the machine.
+const RUNS: usize = 3;
 
 /// What is read aloud in `two_cities.wav`: Dickens, as far as it goes.
 const TWO_CITIES: &str = "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of \
@@ -46,13 +46,17 @@ struct Saying {
     text: String,
 }
 
-/// What one program made of all of it.
+/// A program: its name, and what it hears in some files.
+type Side<'a> = (&'static str, &'a dyn Fn(&[&Path]) -> Result<Vec<String>>);
+
+/// What one program made of all of it, run by run.
+#[derive(Default)]
 struct Heard {
     name: &'static str,
-    /// Wrong words of each saying.
+    /// Wrong words of each saying, of the last run.
     wrong: Vec<usize>,
-    core_seconds: f64,
-    start_seconds: f64,
+    /// Processor time without what a start takes, processor time of a start, and time on the clock of all of it.
+    seconds: [Vec<f64>; 3],
 }
 
 /// Runs the bench with the program built in `profile`, or with one that is there.
@@ -79,14 +83,15 @@ pub(crate) fn run(workspace: &Workspace, profile: &str, program: Option<PathBuf>
 
     let ours = |files: &[&Path]| ours(workspace.command(&program), &bundle, files);
     let theirs = |files: &[&Path]| theirs(&python, &weights, files);
-    let our = heard("`eventide transcribe`", &sayings, &silence, ours)?;
-    let their = heard("`faster-whisper` 1.2.1", &sayings, &silence, theirs)?;
+    let sides: [Side<'_>; 2] =
+        [("`eventide transcribe`", &ours), ("`faster-whisper` 1.2.1", &theirs)];
+    let both = heard(sides, &sayings, &silence)?;
 
-    let table = markdown(&sayings, &[&our, &their]);
+    let table = markdown(&sayings, &both);
     println!("\n{table}");
     record(&workspace.root().join("docs/benchmarks.md"), MARKS, &table)?;
     say("wrote", "docs/benchmarks.md");
-    judge(&our, &their)
+    judge(&both)
 }
 
 /// The program, and what makes bundles of real weights.
@@ -125,54 +130,56 @@ fn theirs(python: &Path, weights: &Path, files: &[&Path]) -> Result<Vec<String>>
 }
 
 /// Ours is to hear no worse, and to take no longer.
-fn judge(our: &Heard, their: &Heard) -> Result<()> {
+fn judge([our, their]: &[Heard; 2]) -> Result<()> {
     let wrong = |heard: &Heard| heard.wrong.iter().sum::<usize>();
     if wrong(our) > wrong(their) {
         let what = format!("{} words are wrong, theirs are {}", wrong(our), wrong(their));
         return Err(Error::Bench { what });
     }
-    if our.core_seconds > their.core_seconds {
+    if our.median(0) > their.median(0) {
         let what = "slower than the other, or the machine is too busy".to_owned();
         return Err(Error::Bench { what });
     }
     Ok(())
 }
 
-/// Times a program, and counts what is wrong.
-fn heard(
-    name: &'static str,
-    sayings: &[Saying],
-    silence: &Path,
-    transcribe: impl Fn(&[&Path]) -> Result<Vec<String>>,
-) -> Result<Heard> {
-    say("run", &format!("{name}, {RUNS} times"));
-    let fastest = |files: &[&Path]| -> Result<(Vec<String>, f64)> {
-        let (mut texts, mut fastest) = (Vec::new(), f64::INFINITY);
-        for _ in 0..RUNS {
-            let (found, _, cores) = measured(|| transcribe(files))?;
-            texts = found;
-            fastest = fastest.min(cores);
-        }
-        Ok((texts, fastest))
-    };
-    let (_, start_seconds) = fastest(&[silence])?;
+/// Times both programs in turn, so that what else the machine does is shared, and counts what is wrong.
+fn heard(sides: [Side<'_>; 2], sayings: &[Saying], silence: &Path) -> Result<[Heard; 2]> {
     let files: Vec<&Path> = sayings.iter().map(|saying| saying.file.as_path()).collect();
-    let (texts, all_seconds) = fastest(&files)?;
+    let mut both = sides.map(|(name, _)| Heard { name, ..Heard::default() });
+    for run in 1..=RUNS {
+        for (heard, (name, transcribe)) in both.iter_mut().zip(sides) {
+            say("run", &format!("{name}, {run} of {RUNS}"));
+            let (_, _, start) = measured(|| transcribe(&[silence]))?;
+            let (texts, wall, cores) = measured(|| transcribe(&files))?;
+            let times = [cores - start, start, wall.as_secs_f64()];
+            heard.seconds.iter_mut().zip(times).for_each(|(seconds, time)| seconds.push(time));
+            heard.wrong = wrong(name, sayings, &texts)?;
+            if run == RUNS {
+                sayings.iter().zip(&texts).for_each(|(of, text)| println!("{}: {text}", of.name));
+            }
+        }
+    }
+    Ok(both)
+}
+
+/// How many words of each saying are wrong.
+fn wrong(name: &str, sayings: &[Saying], texts: &[String]) -> Result<Vec<usize>> {
     if texts.len() != sayings.len() {
         let what = format!("{name} heard {} of {} files", texts.len(), sayings.len());
         return Err(Error::Bench { what });
     }
-    for (saying, text) in sayings.iter().zip(&texts) {
-        println!("{}: {text}", saying.name);
+    let both = sayings.iter().zip(texts);
+    Ok(both.map(|(saying, text)| errors(text, &saying.text)).collect())
+}
+
+impl Heard {
+    /// The median of one of the times.
+    fn median(&self, of: usize) -> f64 {
+        let mut seconds = self.seconds[of].clone();
+        seconds.sort_by(f64::total_cmp);
+        seconds.get(seconds.len() / 2).copied().unwrap_or_default()
     }
-    let wrong =
-        sayings.iter().zip(&texts).map(|(saying, text)| errors(&words(text), &words(&saying.text)));
-    Ok(Heard {
-        name,
-        wrong: wrong.collect(),
-        core_seconds: all_seconds - start_seconds,
-        start_seconds,
-    })
 }
 
 fn json(output: &[u8], program: &'static str) -> Result<Value> {
@@ -180,7 +187,7 @@ fn json(output: &[u8], program: &'static str) -> Result<Value> {
 }
 
 /// The words of a text, as far as they sound.
-pub(crate) fn words(text: &str) -> Vec<String> {
+fn words(text: &str) -> Vec<String> {
     let plain =
         |c: char| if c.is_alphanumeric() || c == '\'' { c.to_ascii_lowercase() } else { ' ' };
     let text: String = text.chars().map(plain).collect();
@@ -188,17 +195,8 @@ pub(crate) fn words(text: &str) -> Vec<String> {
 }
 
 /// Words that have to be put in, left out or changed.
-pub(crate) fn errors(found: &[String], expected: &[String]) -> usize {
-    let mut row: Vec<usize> = (0..=expected.len()).collect();
-    for (i, word) in found.iter().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, other) in expected.iter().enumerate() {
-            let changed = corner + usize::from(word != other);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[expected.len()]
+pub(crate) fn errors(found: &str, expected: &str) -> usize {
+    strsim::generic_levenshtein(&words(found), &words(expected))
 }
 
 /// Recordings, narrations, and a film with music. The caller holds the cache's lock.
@@ -273,21 +271,23 @@ fn vocabulary(tokenizer: &Value) -> String {
     lines.fold(String::new(), |text, line| text + &line + "\n")
 }
 
-fn markdown(sayings: &[Saying], heard: &[&Heard]) -> String {
+fn markdown(sayings: &[Saying], both: &[Heard; 2]) -> String {
     let mut text = "| wrong words of |".to_owned();
     for saying in sayings {
         let _ = write!(text, " {} ({}) |", saying.name, words(&saying.text).len());
     }
-    text += " all | core s | core s to start |\n|---|";
-    text += &"---|".repeat(sayings.len() + 3);
+    text += " all | core s | core s to start | wall s |\n|---|";
+    text += &"---|".repeat(sayings.len() + 4);
     let all: usize = sayings.iter().map(|saying| words(&saying.text).len()).sum();
-    for Heard { name, wrong, core_seconds, start_seconds } in heard {
+    for heard in both {
+        let Heard { name, wrong, .. } = heard;
+        let [core, start, wall] = [0, 1, 2].map(|of| heard.median(of));
         let sum: usize = wrong.iter().sum();
         let each: Vec<_> = wrong.iter().map(usize::to_string).collect();
         #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
         let rate = 100.0 * sum as f64 / all as f64;
         let _ = write!(text, "\n| {name} | {} |", each.join(" | "));
-        let _ = write!(text, " {sum} ({rate:.1} %) | {core_seconds:.1} | {start_seconds:.1} |");
+        let _ = write!(text, " {sum} ({rate:.1} %) | {core:.1} | {start:.1} | {wall:.1} |");
     }
     text + "\n"
 }
@@ -309,9 +309,8 @@ mod tests {
 
     #[test]
     fn wrong_words_are_counted_whatever_their_signs() {
-        let wrong = |found: &str, expected: &str| errors(&words(found), &words(expected));
-        assert_eq!(wrong("Ever tried, ever failed!", "Ever tried. Ever failed."), 0);
-        assert_eq!(wrong("every tried failed better", "Ever tried. Ever failed."), 3);
-        assert_eq!(wrong("", "I'm searching"), 2);
+        assert_eq!(errors("Ever tried, ever failed!", "Ever tried. Ever failed."), 0);
+        assert_eq!(errors("every tried failed better", "Ever tried. Ever failed."), 3);
+        assert_eq!(errors("", "I'm searching"), 2);
     }
 }

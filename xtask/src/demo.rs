@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::bench_speech::{errors, words};
+use crate::bench_speech::errors;
 use crate::children;
 use crate::corpus;
 use crate::error::{Error, Result};
@@ -231,7 +231,7 @@ fn unsaid(truth: &Value, events: &[Value]) -> Vec<String> {
 
 /// Whether two sentences have the same words, but for what may be misheard.
 fn sounds_like(heard: Option<&str>, said: Option<&str>) -> bool {
-    heard.zip(said).is_some_and(|(heard, said)| errors(&words(heard), &words(said)) <= MISHEARD)
+    heard.zip(said).is_some_and(|(heard, said)| errors(heard, said) <= MISHEARD)
 }
 
 fn next_steps() -> String {

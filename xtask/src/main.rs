@@ -87,6 +87,9 @@ enum Chore {
         /// How much is done.
         #[command(flatten)]
         effort: results::Effort,
+        /// A program that is built already.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
     },
     /// Measure, beside a peer, in one run on this machine.
     #[command(subcommand)]
@@ -184,7 +187,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::DemoModel { program } => demo_model::run(&workspace, program),
         Chore::Test { arguments } => suite::run(&workspace, &arguments),
         Chore::Arrows => arrows::run(&workspace),
-        Chore::Results { effort } => results::run(&workspace, effort),
+        Chore::Results { effort, program } => results::run(&workspace, effort, program),
         Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
         Chore::Bench(Bench::Eval { profile }) => bench_eval::run(&workspace, &profile),
         Chore::Bench(Bench::Identity { profile, videos }) => {

@@ -18,9 +18,12 @@ use crate::workspace::{Workspace, create_folder, say, write};
 /// How much is done for a row.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Effort {
-    /// Models of each row, each with a seed of its own.
+    /// Models of each main row, each with a seed of its own.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
+    /// Models of each other row.
+    #[arg(long, default_value_t = 1)]
+    other_seeds: u64,
     /// Steps of pre-training.
     #[arg(long, default_value_t = 150)]
     pre_training: u32,
@@ -48,6 +51,16 @@ struct Variant {
     /// Share of the training videos that is fine-tuned on.
     share: f64,
     beams: u32,
+    bounds: Bounds,
+}
+
+/// Where events begin and end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bounds {
+    /// Where the model says.
+    Model,
+    /// Each sentence of the transcript is an event, of which the model only says what happens.
+    Transcript,
 }
 
 const BOTH: &[&str] = &["speech", "denoising"];
@@ -60,18 +73,22 @@ const USUAL: Variant = Variant {
     time_tokens: 100,
     share: 1.0,
     beams: 1,
+    bounds: Bounds::Model,
 };
 const NEW: Variant = Variant { pre_training: &[], ..USUAL };
 
 /// A claim, what the paper says of it, and the rows that it is asked by.
 struct Claim {
     title: &'static str,
+    /// Whether its rows are main rows.
+    main: bool,
     rows: &'static [(&'static str, Variant)],
 }
 
 const CLAIMS: &[Claim] = &[
     Claim {
         title: "Pre-training on narrated videos",
+        main: true,
         rows: &[
             ("none", NEW),
             ("generative objective", Variant { pre_training: &["speech"], ..USUAL }),
@@ -84,6 +101,7 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         title: "What the model is given",
+        main: true,
         rows: &[
             ("video and speech", USUAL),
             ("video only", Variant { speech: false, ..USUAL }),
@@ -92,6 +110,7 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         title: "Time tokens",
+        main: false,
         rows: &[
             ("25", Variant { time_tokens: 25, ..USUAL }),
             ("50", Variant { time_tokens: 50, ..USUAL }),
@@ -101,6 +120,7 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         title: "Few-shot: share of the training videos, pre-trained or not",
+        main: false,
         rows: &[
             ("1 %, pre-trained", Variant { share: 0.01, ..USUAL }),
             ("1 %, new", Variant { share: 0.01, ..NEW }),
@@ -114,7 +134,19 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         title: "Decoding",
+        main: false,
         rows: &[("greedy", USUAL), ("4 beams", Variant { beams: 4, ..USUAL })],
+    },
+    Claim {
+        title: "Where events begin and end",
+        main: false,
+        rows: &[
+            ("told by the model, in one stage", USUAL),
+            (
+                "sentences of the transcript, each captioned by itself",
+                Variant { bounds: Bounds::Transcript, ..USUAL },
+            ),
+        ],
     },
 ];
 
@@ -127,10 +159,13 @@ struct Scores {
 }
 
 /// Trains and scores all rows, and writes the page.
-pub(crate) fn run(workspace: &Workspace, effort: Effort) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, effort: Effort, program: Option<PathBuf>) -> Result<()> {
     setup::run(workspace, Scope::Test)?;
-    say("build", "eventide");
-    let program = workspace.build("eventide", "dev")?;
+    let build = || {
+        say("build", "eventide");
+        workspace.build("eventide", "dev")
+    };
+    let program = program.map_or_else(build, Ok)?;
     let root = workspace.root();
     let lab = Lab { workspace, program, folder: root.join("target/results"), effort };
     create_folder(&lab.folder)?;
@@ -138,8 +173,9 @@ pub(crate) fn run(workspace: &Workspace, effort: Effort) -> Result<()> {
     let mut page = format!("{}{}\n", HEAD, lab.conditions());
     for claim in CLAIMS {
         let mut rows = Vec::new();
+        let seeds = if claim.main { effort.seeds } else { effort.other_seeds };
         for (name, variant) in claim.rows {
-            let scores = (1..=effort.seeds).map(|seed| lab.scores(variant, seed));
+            let scores = (1..=seeds).map(|seed| lab.scores(variant, seed));
             rows.push((*name, scores.collect::<Result<Vec<_>>>()?));
         }
         let table = markdown(claim.title, &rows);
@@ -169,9 +205,9 @@ struct Lab<'a> {
 
 impl Lab<'_> {
     fn conditions(&self) -> String {
-        let Effort { seeds, pre_training, fine_tuning, videos, tested } = self.effort;
+        let Effort { seeds, other_seeds, pre_training, fine_tuning, videos, tested } = self.effort;
         format!(
-            "{seeds} seeds; {pre_training} steps of pre-training, {fine_tuning} of fine-tuning, 16 videos each; {videos} videos to learn from, \
+            "{seeds} seeds for each row of the first two tables, {other_seeds} for the others; {pre_training} steps of pre-training, {fine_tuning} of fine-tuning, 16 videos each; {videos} videos to learn from, \
              {tested} to test on, of 20 to 28 seconds.\n"
         )
     }
@@ -209,7 +245,14 @@ impl Lab<'_> {
             return Ok("../train/vision".to_owned());
         }
         // What only fine-tuning does otherwise shares its pre-training.
-        let own = Variant { video: true, speech: true, share: 1.0, beams: 1, ..*variant };
+        let own = Variant {
+            video: true,
+            speech: true,
+            share: 1.0,
+            beams: 1,
+            bounds: Bounds::Model,
+            ..*variant
+        };
         let name = format!("pre-{}-{seed}", own.name());
         if !self.folder.join(&name).exists() {
             let file = self.folder.join(format!("{name}.toml"));
@@ -235,6 +278,8 @@ impl Lab<'_> {
             Stage::FineTuning => (fine_tuning, &["events"][..], variant.share),
         };
         let Variant { clips, video, speech, time_tokens, beams, .. } = *variant;
+        let scored = variant.bounds == Bounds::Transcript && stage == Stage::FineTuning;
+        let bounds = if scored { "bounds = \"transcript\"\n" } else { "" };
         let clips = clips && stage == Stage::PreTraining;
         // A new model is as large as that of `jobs/train`, but for its time tokens.
         let sizes = if start.ends_with("vision") { sizes(time_tokens) } else { String::new() };
@@ -245,7 +290,7 @@ validation = {{ drawn = {tested}, seed = 3, split = \"test\", shortest = 20, lon
 cache = \"../train/cache\"\nshare = {share:?}\nclips = {clips}
 [objective]\ntasks = {tasks:?}\nvideo = {video}\nspeech = {speech}
 [optimiser]\nsteps = {steps}\nbatch = 16\nlearning-rate = 2e-3\nwarm-up = 50\nbeta-2 = 0.98\ndropout = 0.0\ncrop = 0.2\nseed = {seed}
-[run]\nfolder = \"runs/{name}\"\nevery = {steps}\nbeams = {beams}\n"
+[run]\nfolder = \"runs/{name}\"\nevery = {steps}\nbeams = {beams}\n{bounds}"
         )
     }
 
@@ -274,8 +319,9 @@ fn sizes(time_tokens: u32) -> String {
 impl Variant {
     /// A name for its files, different for each.
     fn name(&self) -> String {
-        let Self { pre_training, clips, video, speech, time_tokens, share, beams } = self;
-        let flags = [(*clips, "clips"), (!video, "blind"), (!speech, "deaf")];
+        let Self { pre_training, clips, video, speech, time_tokens, share, beams, .. } = self;
+        let bounds = (self.bounds == Bounds::Transcript, "bounds");
+        let flags = [(*clips, "clips"), (!video, "blind"), (!speech, "deaf"), bounds];
         let flags = flags.iter().filter(|(set, _)| *set).flat_map(|(_, flag)| ["-", flag]);
         let flags: String = flags.collect();
         let tasks = if pre_training.is_empty() { "new".to_owned() } else { pre_training.join("-") };

@@ -176,8 +176,12 @@ const SPEECH: [(&Part, &str); 3] = [
     (&parts::VOICE_DETECTOR, "silero-vad"),
 ];
 /// What that is tested with besides.
-const SPEECH_TESTS: [(&Part, &str); 2] =
-    [(&parts::WHISPER_TINY_ENGLISH, "whisper/tiny-en"), (&parts::RECORDINGS, "recordings")];
+const SPEECH_TESTS: [(&Part, &str); 3] = [
+    (&parts::WHISPER_TINY_ENGLISH, "whisper/tiny-en"),
+    (&parts::RECORDINGS, "recordings"),
+    // Music without words.
+    (&parts::BIG_BUCK_BUNNY, "recordings"),
+];
 
 /// Links parts of speech recognition to their folders.
 fn link_speech(workspace: &Workspace, parts: &[(&Part, &str)]) -> Result<()> {

@@ -168,6 +168,14 @@ impl Tables {
         change: &Change<'_>,
     ) -> Result<Draft> {
         let touched = touched_files(folder, table, change.replaced).await?;
+        // A file that another publication has brought along is there already, and stays.
+        let parts: HashSet<Path> = change.parts.iter().map(|p| folder.child(&p.path)).collect();
+        let (there, touched): (Vec<_>, Vec<_>) =
+            touched.into_iter().partition(|touched| parts.contains(&touched.file.path));
+        let there: HashSet<Path> = there.into_iter().map(|touched| touched.file.path).collect();
+        let new = |part: &&PartFile| !there.contains(&folder.child(&part.path));
+        let change =
+            &Change { parts: change.parts.iter().copied().filter(new).collect(), ..*change };
         let mut draft = Draft::default();
         draft.actions.extend(change.parts.iter().map(|part| Action::Add(add(part))));
         if touched.is_empty() {

@@ -60,6 +60,15 @@ pub enum Error {
         /// What the store's client said.
         source: object_store::Error,
     },
+    /// The store refused to write what is there already, and then had nothing there: an answer of its own
+    /// was lost or wrong, and the next one may be right.
+    #[error("the store says of `{uri}` that it exists, and that it does not")]
+    Contradiction {
+        /// What was to be written.
+        uri: String,
+        /// What the store's client said.
+        source: object_store::Error,
+    },
     /// There is nothing there.
     #[error("`{uri}` does not exist")]
     NotFound {
@@ -229,7 +238,10 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Contended { .. } | Self::RunTaken { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Contradiction { .. }
+            | Self::Contended { .. }
+            | Self::RunTaken { .. } => true,
             // Credentials that have run out may be renewed any moment.
             Self::Denied { source, .. } => {
                 matches!(source, object_store::Error::Unauthenticated { .. })

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Receipt, Result, Tables,
-    publish::PublishPlan,
+    publish::{PublishPlan, publication},
     receipt::{FORMAT_VERSION, read_document},
     tables::{Table, text},
 };
@@ -76,9 +76,13 @@ impl Tables {
     /// # Errors
     /// Whatever keeps them from being read.
     pub async fn shards_of(&self, run_id: &str) -> Result<Vec<ShardWork>> {
-        let timeline =
-            read_document::<Timeline>(self.location(), &self.timeline_path(run_id)).await?;
-        Ok(timeline.map(|timeline| timeline.shards).unwrap_or_default())
+        let mut shards = Vec::new();
+        for run in self.publications().await?.iter().filter(|run| run.run_id == run_id) {
+            let path = self.timeline_path(&publication(run));
+            let timeline = read_document::<Timeline>(self.location(), &path).await?;
+            shards.extend(timeline.into_iter().flat_map(|timeline| timeline.shards));
+        }
+        Ok(shards)
     }
 
     /// What the videos of a published run took, as its version of `videos` says.
@@ -119,7 +123,7 @@ impl Tables {
             return Ok(());
         }
         let run_id = plan.run.run_id.clone();
-        let path = self.timeline_path(&run_id);
+        let path = self.timeline_path(&publication(&plan.run));
         let uri = || self.location().uri_of(&path);
         let timeline = Timeline { format_version: FORMAT_VERSION, run_id, shards };
         let bytes = serde_json::to_vec(&timeline)
@@ -128,8 +132,8 @@ impl Tables {
         put.map(drop).map_err(|source| Error::store("write", uri(), source))
     }
 
-    fn timeline_path(&self, run_id: &str) -> Path {
-        self.location().child("_eventide/timelines").join(format!("{run_id}.json"))
+    fn timeline_path(&self, publication: &str) -> Path {
+        self.location().child("_eventide/timelines").join(format!("{publication}.json"))
     }
 }
 

@@ -47,13 +47,21 @@ struct Mortal {
     last_is_done: bool,
     /// Whether only that one write fails.
     lives_on: bool,
+    /// Whether that one is refused as if something else were there.
+    refused: bool,
 }
 
 const DEAD: usize = usize::MAX;
 
 impl Mortal {
     fn dies_after(inner: Arc<dyn ObjectStore>, writes: usize, last_is_done: bool) -> Self {
-        Self { inner, left: Arc::new(AtomicUsize::new(writes)), last_is_done, lives_on: false }
+        Self {
+            inner,
+            left: Arc::new(AtomicUsize::new(writes)),
+            last_is_done,
+            lives_on: false,
+            refused: false,
+        }
     }
 
     fn is_dead(&self) -> bool {
@@ -95,6 +103,10 @@ impl ObjectStore for Mortal {
     ) -> object_store::Result<PutResult> {
         match self.count()? {
             None => self.inner.put_opts(path, payload, options).await,
+            Some(false) if self.refused => Err(object_store::Error::Precondition {
+                path: path.to_string(),
+                source: "412".into(),
+            }),
             Some(false) => Err(died()),
             Some(true) => {
                 self.inner.put_opts(path, payload, options).await?;
@@ -190,6 +202,7 @@ fn options() -> PlanOptions {
         largest_file_bytes: 1 << 40,
         shard_cost_bytes: 1 << 40,
         max_shard_videos: 3,
+        split_bytes: None,
         allow_empty: true,
     }
 }
@@ -523,7 +536,7 @@ async fn tables_of_an_earlier_program_get_the_new_columns() {
     for (table, added) in [
         (Table::Events, &[][..]),
         (Table::Videos, &["language", "speech_digest"]),
-        (Table::Runs, &["transcripts_version"]),
+        (Table::Runs, &["transcripts_version", "part", "pending"]),
     ] {
         older.create_without(table, added).await.unwrap();
     }
@@ -594,6 +607,252 @@ async fn whatever_write_is_the_last_the_next_night_is_right(#[case] last_is_done
         }
     }
     panic!("a night has no end");
+}
+
+/// What a worker makes of a stretch: an event in its window, or the same failure for a name that begins with `bad`.
+fn stretch_outcome(item: &WorkItem) -> Outcome {
+    let mut outcome = outcome(item);
+    let window_index = item.stretch.map_or(0, |stretch| stretch.index);
+    outcome.windows = 1;
+    outcome.events.truncate(1);
+    for event in &mut outcome.events {
+        event.window_index = window_index;
+    }
+    outcome
+}
+
+/// A night of videos of three stretches each; says how many shards were done.
+async fn split_night(tables: &Tables, run_id: &str, names: &str) -> Result<(RunRow, usize)> {
+    tables.finish_interrupted().await?;
+    let listing = stream::iter(corpus(names).into_iter().map(Ok));
+    let options = PlanOptions { speech_digest: None, split_bytes: Some(4), ..options() };
+    let pending = tables.pending("m", "p").await?;
+    let list = plan(listing, tables.known(&whole_bucket()).await?, pending, &options).await?;
+    let by = provenance(list.resumed_run_id().unwrap_or(run_id));
+    let mut receipts = Vec::new();
+    for shard in &list.shards {
+        let outcomes: Vec<_> = shard.items.iter().map(stretch_outcome).collect();
+        receipts.push(tables.write_shard(&by, shard, &outcomes).await?);
+    }
+    let joined = tables.join_stretches(&by, list.adopted.iter().chain(&receipts)).await?;
+    receipts.extend(joined);
+    let run = tables.publish(&PublishPlan::new(facts(&by.run_id), &list, receipts)).await?;
+    Ok((run, list.shards.len()))
+}
+
+/// However often its workers die, a video that is split has one row, the events of all its windows once, and no
+/// stretch is done twice that has a receipt.
+#[rstest]
+#[case::before_the_write(false)]
+#[case::after_the_write(true)]
+#[tokio::test]
+async fn a_split_video_is_joined_whatever_write_is_the_last(#[case] last_is_done: bool) {
+    const NAMES: &str = "long@1 bad@1";
+    let base = Arc::new(InMemory::new());
+    split_night(&tables_in(Arc::<InMemory>::clone(&base)), "r0", "long@0").await.unwrap();
+    for writes in 0..200 {
+        let store: Arc<dyn ObjectStore> = Arc::new(base.fork());
+        let mortal = Mortal::dies_after(Arc::clone(&store), writes, last_is_done);
+        let doomed = split_night(&tables_in(Arc::new(mortal.clone())), "r1", NAMES).await;
+        let tables = tables_in(store);
+        let seen = captions(&tables).await;
+        assert_eq!(seen.len(), 3, "a reader sees all windows of a version: {seen:?}");
+        assert_eq!(seen[0], seen[2], "and of one only");
+        let done = tables.list_own("receipts").await.unwrap().len();
+        let is_begun = !tables.list_own("runs").await.unwrap().is_empty();
+        let is_published = is_begun || tables.runs().await.unwrap().len() > 1;
+        let (run, shards) = split_night(&tables, "r2", NAMES).await.unwrap();
+        if !is_published {
+            assert_eq!(shards, 6usize.saturating_sub(done), "after {writes} writes");
+            assert_eq!((run.captioned, run.failed, run.events), (1, 1, 3));
+        }
+        let videos = rows(&tables, Table::Videos, &["uri", "status", "event_count", "windows"]);
+        let expected = ["s3://corpus/bad.mp4 failed 0 3", "s3://corpus/long.mp4 captioned 3 3"];
+        assert_eq!(videos.await, expected, "after {writes} writes");
+        let windows = rows(&tables, Table::Events, &["window_index", "event_index"]).await;
+        assert_eq!(windows, ["0 0", "1 0", "2 0"], "after {writes} writes");
+        assert_eq!(rows(&tables, Table::Transcripts, &["text"]).await.len(), 3);
+        if !mortal.is_dead() {
+            doomed.unwrap();
+            assert!(writes > 8, "only {writes} writes in a night");
+            return;
+        }
+    }
+    panic!("a night has no end");
+}
+
+#[tokio::test]
+async fn a_run_with_a_stretch_that_is_missing_is_not_published() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let options = PlanOptions { speech_digest: None, split_bytes: Some(4), ..options() };
+    let listing = stream::iter(corpus("long@1").into_iter().map(Ok));
+    let list = plan(listing, crate::Known::default(), vec![], &options).await.unwrap();
+    let mut receipts = Vec::new();
+    for shard in &list.shards[1..] {
+        let outcomes: Vec<_> = shard.items.iter().map(stretch_outcome).collect();
+        receipts.push(tables.write_shard(&provenance("r"), shard, &outcomes).await.unwrap());
+    }
+    assert_eq!(tables.join_stretches(&provenance("r"), &receipts).await.unwrap(), []);
+    let refused = tables.publish(&PublishPlan::new(facts("r"), &list, receipts)).await;
+    assert!(matches!(refused, Err(Error::Unbalanced { .. })), "{refused:?}");
+}
+
+/// A night that publishes a part after each of its shards but the last.
+async fn night_in_parts(tables: &Tables, run_id: &str, listing: &str) -> Result<RunRow> {
+    tables.finish_interrupted().await?;
+    let runs = tables.runs().await?;
+    let open = runs.iter().find(|run| run.part.is_some());
+    let list = planned(tables, &corpus(listing)).await?;
+    let run_id = list.resumed_run_id().max(open.map(|run| run.run_id.as_str())).unwrap_or(run_id);
+    let mut part = open.filter(|run| run.run_id == run_id).and_then(|run| run.part).unwrap_or(0);
+    let (mut earlier, mut waiting) = (0, list.adopted.clone());
+    for (number, shard) in list.shards.iter().enumerate() {
+        waiting.push(write(tables, run_id, shard).await?);
+        if number + 1 < list.shards.len() {
+            part += 1;
+            let receipts = std::mem::take(&mut waiting);
+            let plan = PublishPlan::after(earlier, Some(part), facts(run_id), &list, receipts);
+            earlier += tables.publish(&plan).await?.outcomes();
+        }
+    }
+    tables.publish(&PublishPlan::after(earlier, None, facts(run_id), &list, waiting)).await
+}
+
+/// Four that are due, in two shards.
+const SHORTER: &str = "a@1 b@2 d@1 e@1 f@1 bad@1";
+/// Eight that are due, in three.
+const LONG: &str = "a@1 b@2 d@1 e@1 f@1 g@1 h@1 i@1 j@1 bad@1";
+
+#[tokio::test]
+async fn parts_of_a_run_add_up_to_it() {
+    let (whole, parted) =
+        (tables_in(Arc::new(InMemory::new())), tables_in(Arc::new(InMemory::new())));
+    for tables in [&whole, &parted] {
+        night(tables, "r1", FIRST).await.unwrap();
+    }
+    let at_once = night(&whole, "r2", LONG).await.unwrap();
+    let last = night_in_parts(&parted, "r2", LONG).await.unwrap();
+    assert!(last.captioned < at_once.captioned, "the rest came earlier: {last:?}");
+    check(&parted, LONG).await;
+    let rows = parted.publications().await.unwrap();
+    let parts: Vec<_> = rows.iter().map(|row| (row.part, row.removed, row.pending > 0)).collect();
+    let expected = [(None, 0, false), (Some(1), 0, true), (Some(2), 0, true), (None, 1, false)];
+    assert_eq!(parts, expected, "what is gone goes at the end");
+    let shards = parted.shards_of("r2").await.unwrap();
+    assert_eq!(shards.len(), 3, "each part keeps its timeline: {shards:?}");
+    let without_versions = |run: &RunRow| RunRow {
+        events_version: None,
+        videos_version: None,
+        transcripts_version: None,
+        receipt: String::new(),
+        ..run.clone()
+    };
+    let sum = parted.runs().await.unwrap().remove(1);
+    assert_eq!(without_versions(&sum), without_versions(&at_once));
+    assert!(parted.unpublished().await.unwrap().is_empty());
+    assert!(parted.list_own("receipts").await.unwrap().is_empty());
+}
+
+/// After a death at every single write of a night that is published in parts, readers see whole videos, and
+/// the next night completes it: each video once, no receipt and no intent left.
+#[rstest]
+#[case::before_the_write(false)]
+#[case::after_the_write(true)]
+#[tokio::test]
+async fn whatever_write_is_the_last_the_parts_are_completed(#[case] last_is_done: bool) {
+    let base = Arc::new(InMemory::new());
+    night(&tables_in(Arc::<InMemory>::clone(&base)), "r1", FIRST).await.unwrap();
+    let mut seen_in_part = 0;
+    for writes in 0..200 {
+        let store: Arc<dyn ObjectStore> = Arc::new(base.fork());
+        let mortal = Mortal::dies_after(Arc::clone(&store), writes, last_is_done);
+        let doomed = night_in_parts(&tables_in(Arc::new(mortal.clone())), "r2", SHORTER).await;
+        let died = mortal.is_dead();
+        assert!(died || doomed.is_ok(), "{doomed:?}");
+        let tables = tables_in(store);
+        let seen = captions(&tables).await;
+        let known = [expected(FIRST), expected(SHORTER)].concat();
+        assert!(seen.iter().all(|caption| known.contains(caption)), "{seen:?}");
+        assert_eq!(seen.len() % 2, 0, "a part of a video after {writes} writes: {seen:?}");
+        seen_in_part += usize::from(![expected(FIRST), expected(SHORTER)].contains(&seen));
+
+        night_in_parts(&tables, "r3", SHORTER).await.unwrap();
+        check(&tables, SHORTER).await;
+        for folder in ["runs", "receipts"] {
+            let left = tables.list_own(folder).await.unwrap();
+            assert!(left.is_empty(), "{folder}: {left:?}");
+        }
+        let rows = tables.publications().await.unwrap();
+        let names: std::collections::BTreeSet<_> =
+            rows.iter().map(|row| (&row.run_id, row.part)).collect();
+        assert_eq!(names.len(), rows.len(), "{rows:#?}");
+        if !died {
+            assert!(seen_in_part > 10, "{seen_in_part} deaths after the first part");
+            return;
+        }
+    }
+    panic!("a night has no end");
+}
+
+#[tokio::test]
+async fn a_shard_of_a_published_part_is_not_done_again() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let listing = corpus("a@1 b@1 c@1 d@1 e@1 f@1 g@1");
+    let list = planned(&tables, &listing).await.unwrap();
+    let receipt = write(&tables, "r1", &list.shards[0]).await.unwrap();
+    let part = PublishPlan::after(0, Some(1), facts("r1"), &list, vec![receipt.clone()]);
+    tables.publish(&part).await.unwrap();
+    let there = tables.receipt("r1", &receipt.shard_id).await.unwrap();
+    assert_eq!(there, Some(receipt), "whoever is given the shard again finds it done");
+    let again = planned(&tables, &listing).await.unwrap();
+    assert_eq!((again.adopted.len(), again.unchanged), (0, 3), "and who plans again, published");
+    assert!(tables.unpublished().await.unwrap().is_empty());
+    assert!(vacuumed(&tables).await.is_empty());
+    tables.abandon("r1").await.unwrap();
+    assert!(tables.list_own("receipts").await.unwrap().is_empty());
+}
+
+/// Two clients of one run may have the same shard in parts of different numbers.
+#[tokio::test]
+async fn a_shard_in_two_parts_is_there_once() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    let listing = corpus("a@1 b@1 c@1 d@1 e@1 f@1 g@1");
+    let list = planned(&tables, &listing).await.unwrap();
+    let mut receipts = Vec::new();
+    for shard in &list.shards[..2] {
+        receipts.push(write(&tables, "r1", shard).await.unwrap());
+    }
+    let part = |number, receipts: &[crate::Receipt]| {
+        PublishPlan::after(0, Some(number), facts("r1"), &list, receipts.to_vec())
+    };
+    tables.publish(&part(1, &receipts[..1])).await.unwrap();
+    tables.publish(&part(2, &receipts)).await.unwrap();
+    let before = captions(&tables).await;
+    assert_eq!(before.len(), 2 * (list.shards[0].items.len() + list.shards[1].items.len()));
+    let other = part(2, &receipts[1..]);
+    let refused = tables.publish(&other).await;
+    assert!(matches!(refused, Err(Error::RunTaken { .. })), "{refused:?}");
+    let run = tables.publish(&part(3, &receipts)).await.unwrap();
+    assert_eq!((run.events_version, run.videos_version), (None, None), "all of it is there");
+    assert_eq!(captions(&tables).await, before);
+}
+
+/// A store that refuses to create what is not there: a proxy repeated a request, or lied.
+#[tokio::test]
+async fn a_receipt_that_is_said_to_be_there_and_is_not_may_be_written_again() {
+    let refusing = Mortal {
+        lives_on: true,
+        refused: true,
+        ..Mortal::dies_after(Arc::new(InMemory::new()), 3, false)
+    };
+    let tables = tables_in(Arc::new(refusing));
+    let list = planned(&tables, &corpus("a@1")).await.unwrap();
+    let refused = write(&tables, "r1", &list.shards[0]).await.unwrap_err();
+    assert!(refused.is_transient(), "{refused:?}");
+    assert!(refused.to_string().contains("that it exists, and that it does not"), "{refused}");
+    let receipt = write(&tables, "r1", &list.shards[0]).await.unwrap();
+    tables.publish(&PublishPlan::new(facts("r1"), &list, vec![receipt])).await.unwrap();
+    check(&tables, "a@1").await;
 }
 
 #[tokio::test]

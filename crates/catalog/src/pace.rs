@@ -97,6 +97,7 @@ mod tests {
             transcripts: Vec::new(),
             counts: Counts { captioned: 2, failed: 1, ..Counts::default() },
             work: Some(work),
+            stretch: None,
         }
     }
 

@@ -6,6 +6,9 @@
 //! are written once. Whoever finds a turn that is not finished finishes it, exactly as written.
 //! So a process may die anywhere, and two may do the same work: the log of each table has each
 //! run once.
+//!
+//! A run may be published in parts while it goes on. Each is a publication like any other, with a name, an
+//! intent, a turn, commits and a row of its own; only the last takes what the run leaves behind away.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -26,8 +29,8 @@ use crate::{
 /// How many other runs' turns are waited for, which is to say finished for them.
 const MOST_TURNS: usize = 1000;
 
-/// Everything that a run publishes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Everything that a run publishes, or a part of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PublishPlan {
     /// Version of this document.
     pub format_version: u32,
@@ -65,15 +68,35 @@ struct Turn {
 
 impl PublishPlan {
     /// The plan for a work list whose shards have all got their receipts. `receipts` are those
-    /// of this run; the adopted ones come from the work list.
+    /// of this run, those of joined videos too; the adopted ones come from the work list.
     #[must_use]
     pub fn new(facts: RunFacts, list: &WorkList, receipts: Vec<Receipt>) -> Self {
-        let mut receipts: Vec<_> = list.adopted.iter().cloned().chain(receipts).collect();
+        let receipts = list.adopted.iter().cloned().chain(receipts).collect();
+        Self::after(0, None, facts, list, receipts)
+    }
+
+    /// The plan for what is finished of a work list of which `earlier` videos are published. `receipts`
+    /// are all that are not, adopted ones too. `part` is the number of this part in its run, from 1;
+    /// `None` for the last, which also takes away what is gone.
+    #[must_use]
+    pub fn after(
+        earlier: u64,
+        part: Option<u32>,
+        facts: RunFacts,
+        list: &WorkList,
+        mut receipts: Vec<Receipt>,
+    ) -> Self {
         receipts.sort_by(|a, b| (&a.run_id, &a.shard_id).cmp(&(&b.run_id, &b.shard_id)));
+        for receipt in &mut receipts {
+            receipt.stretch = None; // joined, or the sums are off
+        }
         let sum: Counts = receipts.iter().map(|receipt| receipt.counts).sum();
+        let removed = if part.is_none() { list.removed.clone() } else { Vec::new() };
+        let left_out = list.skipped.len() as u64; // with the first part
+        let adopted: HashSet<_> = list.adopted.iter().map(|receipt| &receipt.shard_id).collect();
         let receipt = json!({
             "shards": receipts.len(),
-            "adopted": list.adopted.len(),
+            "adopted": receipts.iter().filter(|r| adopted.contains(&r.shard_id)).count(),
             "due": list.due,
             "events_files": receipts.iter().map(|r| r.events.len()).sum::<usize>(),
             "videos_files": receipts.iter().map(|r| r.videos.len()).sum::<usize>(),
@@ -85,13 +108,13 @@ impl PublishPlan {
             started_at_ms: facts.started_at_ms,
             finished_at_ms: facts.finished_at_ms,
             listed: list.listed,
-            planned: list.due.total(),
+            planned: list.due.total() - earlier.saturating_sub(left_out),
             captioned: sum.captioned,
             empty: sum.empty,
             failed: sum.failed,
             skipped: sum.skipped,
-            unchanged: list.unchanged,
-            removed: list.removed.len() as u64,
+            unchanged: list.unchanged + earlier,
+            removed: removed.len() as u64,
             events: sum.events,
             video_ms: sum.video_ms,
             core_ms: sum.core_ms,
@@ -103,20 +126,25 @@ impl PublishPlan {
             videos_version: None,
             transcripts_version: None,
             receipt: receipt.to_string(),
+            part,
+            pending: (list.due.total() + left_out).saturating_sub(earlier + sum.videos()),
         };
-        Self { format_version: FORMAT_VERSION, run, receipts, removed: list.removed.clone() }
+        Self { format_version: FORMAT_VERSION, run, receipts, removed }
     }
 
     /// Every listed object in one state, every state backed by a receipt, no video twice.
     fn check(&self) -> Result<()> {
         let off =
             |because: String| Err(Error::Unbalanced { run_id: self.run.run_id.clone(), because });
-        let RunRow { listed, captioned, empty, failed, skipped, unchanged, .. } = self.run;
+        let RunRow { listed, captioned, empty, failed, skipped, unchanged, pending, .. } = self.run;
         if !self.run.is_balanced() {
             return off(format!(
                 "{listed} listed are not {captioned} captioned, {empty} empty, {failed} failed, \
-                 {skipped} skipped and {unchanged} unchanged"
+                 {skipped} skipped, {unchanged} unchanged and {pending} pending"
             ));
+        }
+        if self.run.part.is_none() && pending > 0 {
+            return off(format!("it is to be complete, and {pending} videos have no outcome"));
         }
         let mut counted = Counts::default();
         let mut seen = HashSet::new();
@@ -159,13 +187,13 @@ impl Tables {
     pub async fn publish(&self, plan: &PublishPlan) -> Result<RunRow> {
         plan.check()?;
         self.create_missing().await?;
-        let run_id = plan.run.run_id.as_str();
-        if self.is_published(run_id).await? {
+        let name = publication(&plan.run);
+        if self.is_published(&name).await? {
             return self.same_run(&plan.run).await;
         }
-        match create(self.location(), &self.intent_path(run_id), plan).await? {
+        match create(self.location(), &self.intent_path(&name), plan).await? {
             Created::Ours => {}
-            Created::Theirs(_) => return Err(Error::RunTaken { run_id: run_id.to_owned() }),
+            Created::Theirs(_) => return Err(Error::RunTaken { run_id: name }),
         }
         self.finish(plan).await
     }
@@ -181,7 +209,7 @@ impl Tables {
             let Some(plan) = read_document::<PublishPlan>(self.location(), &path).await? else {
                 continue; // its publisher has just finished
             };
-            if self.is_published(&plan.run.run_id).await? {
+            if self.is_published(&publication(&plan.run)).await? {
                 self.clean_up(&plan).await;
             } else {
                 finished.push(self.finish(&plan).await?);
@@ -190,13 +218,24 @@ impl Tables {
         Ok(finished)
     }
 
-    fn intent_path(&self, run_id: &str) -> Path {
-        self.location().child("_eventide/runs").join(run_id).join("publish.json")
+    /// Removes what a run has left that nobody will go on with.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being listed.
+    pub async fn abandon(&self, run_id: &str) -> Result<()> {
+        let left = self.left_by(run_id).await?;
+        remove_quietly(self.location(), left).await;
+        Ok(())
+    }
+
+    fn intent_path(&self, publication: &str) -> Path {
+        self.location().child("_eventide/runs").join(publication).join("publish.json")
     }
 
     /// The row that is there, if it is of this plan.
     async fn same_run(&self, planned: &RunRow) -> Result<RunRow> {
-        let there = self.runs().await?.into_iter().find(|run| run.run_id == planned.run_id);
+        let name = publication(planned);
+        let there = self.publications().await?.into_iter().find(|run| publication(run) == name);
         let without_versions = |run: &RunRow| RunRow {
             events_version: None,
             videos_version: None,
@@ -205,13 +244,13 @@ impl Tables {
         };
         there
             .filter(|run| without_versions(run) == without_versions(planned))
-            .ok_or_else(|| Error::RunTaken { run_id: planned.run_id.clone() })
+            .ok_or(Error::RunTaken { run_id: name })
     }
 
     /// Takes the run's turn, makes its commits, and tidies up.
     async fn finish(&self, plan: &PublishPlan) -> Result<RunRow> {
         self.create_missing().await?;
-        self.take_turn(&plan.run.run_id).await?;
+        self.take_turn(&publication(&plan.run)).await?;
         let run = self.make_commits(plan).await?;
         self.clean_up(plan).await;
         Ok(run)
@@ -256,7 +295,8 @@ impl Tables {
     }
 
     async fn make_commits(&self, plan: &PublishPlan) -> Result<RunRow> {
-        let run_id = plan.run.run_id.as_str();
+        let run_id = publication(&plan.run);
+        let run_id = run_id.as_str();
         let items = plan.receipts.iter().flat_map(|receipt| &receipt.items);
         let replaced: BTreeSet<&String> =
             items.map(|item| &item.video_id).chain(&plan.removed).collect();
@@ -275,48 +315,69 @@ impl Tables {
         let run =
             RunRow { events_version, videos_version, transcripts_version, ..plan.run.clone() };
         self.commit_run(&run).await?;
-        tracing::info!(run_id, "run published");
+        let said = if run.part.is_some() { "part published" } else { "run published" };
+        tracing::info!(run_id, pending = run.pending, "{said}");
         Ok(run)
     }
 
     async fn commit_run(&self, run: &RunRow) -> Result<()> {
-        if self.is_published(&run.run_id).await? {
+        let run_id = publication(run);
+        if self.is_published(&run_id).await? {
             return Ok(());
         }
         let folder = self.folder(Table::Runs);
         let batch =
             run_batch(run).map_err(|source| Error::Rows { uri: folder.uri.clone(), source })?;
-        let name = format!("part-{}-{}.parquet", run.run_id, Uuid::now_v7());
+        let name = format!("part-{run_id}-{}.parquet", Uuid::now_v7());
         let mut writer = PartWriter::create(&folder, name, &Table::Runs.schema())?;
         writer.write(&batch).await?;
         let part = writer.finish().await?;
         let change =
-            Change { table: Table::Runs, run_id: &run.run_id, parts: vec![&part], replaced: &[] };
+            Change { table: Table::Runs, run_id: &run_id, parts: vec![&part], replaced: &[] };
         self.commit(&change).await.map(drop)
     }
 
     /// Removes what only a run that is not published needs. The intent goes last: as long as it
     /// is there, `finish_interrupted` comes back here.
+    ///
+    /// The receipts of a part stay until its run is complete: they keep its shards from being done again.
     async fn clean_up(&self, plan: &PublishPlan) {
         let run_id = plan.run.run_id.as_str();
         if let Err(error) = self.keep_timeline(plan).await {
             tracing::warn!(run_id, error = %error, "the timeline of the run is lost");
         }
-        let mut paths: Vec<Path> =
-            plan.receipts.iter().map(|r| self.receipt_path(&r.run_id, &r.shard_id)).collect();
-        for folder in ["receipts", "plans", "attempts"] {
-            match self.list_own(&format!("{folder}/{run_id}")).await {
-                Ok(late) => paths.extend(late),
+        let mut paths = Vec::new();
+        if plan.run.part.is_none() {
+            match self.left_by(run_id).await {
+                Ok(left) => paths = left,
                 Err(error) => {
-                    tracing::warn!(run_id, error = %error, "left {folder} of a published run behind");
+                    tracing::warn!(run_id, error = %error, "left documents of a published run behind");
                     return;
                 }
             }
+            paths.extend(plan.receipts.iter().map(|r| self.receipt_path(&r.run_id, &r.shard_id)));
+            paths.sort();
+            paths.dedup();
         }
-        paths.sort();
-        paths.dedup();
-        paths.push(self.intent_path(run_id));
+        paths.push(self.intent_path(&publication(&plan.run)));
         remove_quietly(self.location(), paths).await;
+    }
+
+    /// What a run leaves for those that go on with it.
+    async fn left_by(&self, run_id: &str) -> Result<Vec<Path>> {
+        let mut left = Vec::new();
+        for folder in ["receipts", "plans", "attempts"] {
+            left.extend(self.list_own(&format!("{folder}/{run_id}")).await?);
+        }
+        Ok(left)
+    }
+}
+
+/// What names a publication in logs and documents: its run, and the part of it.
+pub(crate) fn publication(run: &RunRow) -> String {
+    match run.part {
+        Some(part) => format!("{}.{part:05}", run.run_id),
+        None => run.run_id.clone(),
     }
 }
 

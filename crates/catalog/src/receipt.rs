@@ -1,11 +1,11 @@
 //! Receipts: what makes the work of a shard durable. Its rows lie in part files that nobody sees,
 //! and one small document names them; the first writer of that document wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use eventide_schema::{
-    Outcome, Provenance, Shard, Stage, Status,
+    Outcome, Provenance, Shard, Stage, Status, Stretch,
     tables::{events_batch, transcripts_batch, videos_batch},
 };
 use futures::{StreamExt, TryStreamExt};
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     Error, Location, Paces, PartFile, Result, Tables, Work,
     parts::PartWriter,
+    stretches::StretchOutcome,
     tables::{Table, read_concurrency},
 };
 
@@ -23,7 +24,7 @@ use crate::{
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
 /// Proof that a shard is done, and where its rows are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Version of this document.
     pub format_version: u32,
@@ -49,6 +50,10 @@ pub struct Receipt {
     /// Who did it, and when; not known of earlier programs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub work: Option<Work>,
+    /// What came of the stretch of a video, where the shard is one. There are no items, files and counts then:
+    /// they come with the receipt of the joined video.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stretch: Option<StretchOutcome>,
 }
 
 /// What became of one video.
@@ -194,15 +199,30 @@ impl Tables {
         outcomes: &[Outcome],
         began: DateTime<Utc>,
     ) -> Result<Receipt> {
-        check_outcomes(shard, outcomes)?;
-        tracing::debug!(run = by.run_id, shard = shard.shard_id, "writing parts");
-        let mut receipt = self.write_parts(by, shard, outcomes).await?;
-        tracing::debug!(run = by.run_id, shard = shard.shard_id, "parts written");
-        receipt.work = Some(Work {
+        let work = || Work {
             worker: by.worker.clone(),
             began_at_ms: began.timestamp_millis(),
             ended_at_ms: Utc::now().timestamp_millis(),
-        });
+        };
+        self.write_receipt(by, shard, outcomes, || Some(work())).await
+    }
+
+    /// The same, where `work` tells of the work once the files are written.
+    pub(crate) async fn write_receipt(
+        &self,
+        by: &Provenance,
+        shard: &Shard,
+        outcomes: &[Outcome],
+        work: impl FnOnce() -> Option<Work>,
+    ) -> Result<Receipt> {
+        check_outcomes(shard, outcomes)?;
+        tracing::debug!(run = by.run_id, shard = shard.shard_id, "writing parts");
+        let mut receipt = match (shard.stretch(), outcomes) {
+            (Some(stretch), [outcome]) => stretch_receipt(by, shard, stretch, outcome),
+            _ => self.write_parts(by, shard, outcomes).await?,
+        };
+        tracing::debug!(run = by.run_id, shard = shard.shard_id, "parts written");
+        receipt.work = work();
         let path = self.receipt_path(&receipt.run_id, &receipt.shard_id);
         let winner = match create(self.location(), &path, &receipt).await? {
             Created::Ours => receipt,
@@ -246,7 +266,8 @@ impl Tables {
         Ok(receipts)
     }
 
-    /// The runs with finished shards that are not published, the newest first.
+    /// The runs with finished shards that are not published, the newest first. What was published in parts
+    /// is left out.
     ///
     /// # Errors
     /// Whatever keeps the receipts from being listed or read.
@@ -257,8 +278,17 @@ impl Tables {
             .buffered(read_concurrency())
             .try_collect()
             .await?;
+        let mut published = BTreeMap::new();
+        for receipt in receipts.iter().flatten() {
+            if !published.contains_key(&receipt.run_id) {
+                let shards = self.shards_of(&receipt.run_id).await?;
+                let shards: BTreeSet<_> = shards.into_iter().map(|shard| shard.shard_id).collect();
+                published.insert(receipt.run_id.clone(), shards);
+            }
+        }
         let mut runs = BTreeMap::<String, Unpublished>::new();
-        for receipt in receipts.into_iter().flatten() {
+        let open = |receipt: &Receipt| !published[&receipt.run_id].contains(&receipt.shard_id);
+        for receipt in receipts.into_iter().flatten().filter(open) {
             let run = runs.entry(receipt.run_id.clone()).or_insert_with(|| Unpublished {
                 run_id: receipt.run_id.clone(),
                 shards: 0,
@@ -305,19 +335,8 @@ impl Tables {
         let [events, videos, transcripts] = parts;
         let mut items: Vec<_> = outcomes.iter().map(item).collect();
         items.sort_by(|a, b| a.video_id.cmp(&b.video_id));
-        Ok(Receipt {
-            format_version: FORMAT_VERSION,
-            run_id: by.run_id.clone(),
-            shard_id: shard.shard_id.clone(),
-            model_digest: by.model_digest.clone(),
-            params_digest: by.params_digest.clone(),
-            items,
-            events,
-            videos,
-            transcripts,
-            counts: Counts::of(outcomes),
-            work: None,
-        })
+        let counts = Counts::of(outcomes);
+        Ok(Receipt { items, events, videos, transcripts, counts, ..blank_receipt(by, shard) })
     }
 
     async fn remove_parts(&self, receipt: &Receipt) {
@@ -332,6 +351,30 @@ impl Tables {
             remove_quietly(self.location(), paths).await;
         }
     }
+}
+
+/// A receipt of nothing.
+fn blank_receipt(by: &Provenance, shard: &Shard) -> Receipt {
+    Receipt {
+        format_version: FORMAT_VERSION,
+        run_id: by.run_id.clone(),
+        shard_id: shard.shard_id.clone(),
+        model_digest: by.model_digest.clone(),
+        params_digest: by.params_digest.clone(),
+        items: Vec::new(),
+        events: Vec::new(),
+        videos: Vec::new(),
+        transcripts: Vec::new(),
+        counts: Counts::default(),
+        work: None,
+        stretch: None,
+    }
+}
+
+/// The receipt of a stretch, which holds what is to be joined.
+fn stretch_receipt(by: &Provenance, shard: &Shard, stretch: Stretch, outcome: &Outcome) -> Receipt {
+    let outcome = StretchOutcome { stretch, outcome: outcome.clone() };
+    Receipt { stretch: Some(outcome), ..blank_receipt(by, shard) }
 }
 
 fn item(outcome: &Outcome) -> ReceiptItem {
@@ -394,8 +437,15 @@ pub(crate) async fn create<T: Serialize + DeserializeOwned + PartialEq>(
     match read_document::<T>(at, path).await? {
         Some(found) if found == *document => Ok(Created::Ours),
         Some(found) => Ok(Created::Theirs(found)),
+        None if says_it_is_there(&failure) => Err(Error::Contradiction { uri, source: failure }),
         None => Err(Error::store("create", uri, failure)),
     }
+}
+
+/// Whether a store refuses to create something for the reason that there is something.
+fn says_it_is_there(failure: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    matches!(failure, E::AlreadyExists { .. } | E::Precondition { .. })
 }
 
 /// A document of ours; `None` where there is none.

@@ -138,7 +138,7 @@ impl Tables {
         let versions = if let Some(versions) = versions_in_log(&runs) {
             versions
         } else {
-            let rows = self.runs().await?;
+            let rows = self.publications().await?;
             rows.iter().map(Versions::of).collect()
         };
         let newest = |version: Option<i64>| u64::try_from(version.unwrap_or(0)).unwrap_or(0);
@@ -183,17 +183,31 @@ impl Tables {
         Ok(known)
     }
 
-    /// Every published run, by `run_id`.
+    /// Every published run, by `run_id`. One that was published in parts is one row of all of them; it is
+    /// [`RunRow::part`] that says whether it goes on.
     ///
     /// # Errors
     /// Whatever keeps the table from being read.
     pub async fn runs(&self) -> Result<Vec<RunRow>> {
+        let mut runs: Vec<RunRow> = Vec::new();
+        for row in self.publications().await? {
+            match runs.pop() {
+                Some(run) if run.run_id == row.run_id => runs.push(run.and(row)),
+                other => runs.extend(other.into_iter().chain([row])),
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Every row of `runs`, by `run_id`, the parts of a run in their order.
+    pub(crate) async fn publications(&self) -> Result<Vec<RunRow>> {
         let Some(runs) = self.delta(Table::Runs, None).await? else { return Ok(Vec::new()) };
         let columns: Vec<_> = runs_schema().fields().iter().map(|f| f.name().clone()).collect();
         let columns: Vec<_> = columns.iter().map(String::as_str).collect();
         let mut rows = Vec::new();
         self.scan(Table::Runs, &runs, &columns, |batch| rows.extend(run_rows(batch))).await?;
-        rows.sort_by(|a, b| a.run_id.cmp(&b.run_id));
+        let order = |run: &RunRow| (run.run_id.clone(), run.part.unwrap_or(u32::MAX));
+        rows.sort_by_cached_key(order);
         Ok(rows)
     }
 
@@ -531,6 +545,8 @@ fn run_rows(batch: &RecordBatch) -> impl Iterator<Item = RunRow> {
             videos_version: version("videos_version"),
             transcripts_version: version("transcripts_version"),
             receipt: text(batch, "receipt", row),
+            part: version("part").and_then(|part| u32::try_from(part).ok()),
+            pending: number("pending"),
         }
     })
 }

@@ -3,13 +3,13 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet},
+    collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
     pin::pin,
 };
 
 use data_encoding::HEXLOWER;
 use eventide_schema::{
-    Failure, Heard, Outcome, Shard, Stage, Status, TranscriptSource, Video, WorkItem,
+    Failure, Heard, Outcome, Shard, Stage, Status, Stretch, TranscriptSource, Video, WorkItem,
 };
 use futures::{Stream, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ use crate::{Error, Receipt, Result};
 
 /// What even the smallest video costs, in bytes of a large one.
 const LEAST_COST_BYTES: u64 = 1 << 20;
+
+/// Most stretches of one video: each of them reads the whole file.
+const MOST_STRETCHES: u32 = 64;
 
 /// The reason code of a video that is larger than the job allows.
 pub const TOO_LARGE: &str = "too_large";
@@ -40,6 +43,9 @@ pub struct PlanOptions {
     pub shard_cost_bytes: u64,
     /// Most videos of a shard. At least 1.
     pub max_shard_videos: usize,
+    /// Videos above this size are split by their windows into stretches that are not larger, each a
+    /// shard; `None` where videos are not cut into windows.
+    pub split_bytes: Option<u64>,
     /// Whether a corpus that lists nothing may remove every row.
     pub allow_empty: bool,
 }
@@ -204,7 +210,17 @@ impl WorkList {
             .iter()
             .map(|o| WorkItem::new(o.video.clone(), o.attempts))
             .collect::<Vec<_>>();
-        (!items.is_empty()).then(|| shard(items, options))
+        let PlanOptions { model_digest, params_digest, .. } = options;
+        (!items.is_empty()).then(|| shard(items, model_digest, params_digest))
+    }
+
+    /// Videos of the shards, and those of which only stretches are adopted, by their `video_id`.
+    #[must_use]
+    pub fn videos(&self) -> BTreeSet<&str> {
+        let planned = self.shards.iter().flat_map(|shard| &shard.items).map(|item| &item.video);
+        let stretches = self.adopted.iter().filter_map(|receipt| receipt.stretch.as_ref());
+        let videos = planned.chain(stretches.map(|stretch| &stretch.outcome.video));
+        videos.map(|video| video.video_id.as_str()).collect()
     }
 }
 
@@ -214,6 +230,9 @@ impl WorkList {
 /// [`Tables::pending`](crate::Tables::pending) gives them. A receipt counts if every one of its videos is still due in the
 /// same version and attempt; those videos are then in no shard. An object that is listed twice
 /// counts once. Holds the videos that are due, not those that are listed.
+///
+/// A large video is split into stretches where it is cut into windows, unless a recogniser has yet to hear it: it
+/// would have to listen for each stretch. The receipt of a stretch counts if that same stretch is still due.
 ///
 /// # Errors
 /// Those of `listing`: a listing that cannot be read to its end plans nothing, above all no
@@ -251,7 +270,7 @@ pub async fn plan(
             Decision::Due(reason, attempt) => {
                 *reason(&mut list.due) += 1;
                 let heard = heard(&video, row, recogniser);
-                items.push(WorkItem { video, attempt, heard });
+                items.push(WorkItem { heard, ..WorkItem::new(video, attempt) });
             }
         }
     }
@@ -262,8 +281,11 @@ pub async fn plan(
     list.removed = gone.map(|(id, _)| id.into_string()).collect();
     list.removed.sort_unstable();
     list.skipped.sort_by(|a, b| a.video.video_id.cmp(&b.video.video_id));
-    let (adopted, items) = adopt(pending, items);
-    list.adopted = adopted;
+    let (stretches, whole) = pending.into_iter().partition(|receipt| receipt.stretch.is_some());
+    let (adopted, items) = adopt(whole, items);
+    let items = items.into_iter().flat_map(|item| split(item, options)).collect();
+    let (stretches, items) = adopt_stretches(stretches, items);
+    list.adopted = adopted.into_iter().chain(stretches).collect();
     list.shards = pack(items, options);
     Ok(list)
 }
@@ -342,12 +364,49 @@ fn adopt(mut pending: Vec<Receipt>, items: Vec<WorkItem>) -> (Vec<Receipt>, Vec<
     (pending, left)
 }
 
-fn cost(item: &WorkItem) -> u64 {
-    item.video.size_bytes.saturating_add(LEAST_COST_BYTES)
+/// The stretches of a large video; the video itself where it is not to be split.
+fn split(item: WorkItem, options: &PlanOptions) -> Vec<WorkItem> {
+    let unheard = options.speech_digest.is_some() && item.heard == Heard::NotYet;
+    let of = match options.split_bytes {
+        Some(most) if !unheard => item.video.size_bytes.div_ceil(most.max(1)),
+        _ => 1,
+    };
+    let of = u32::try_from(of).unwrap_or(u32::MAX).clamp(1, MOST_STRETCHES);
+    if of == 1 {
+        return vec![item];
+    }
+    (0..of).map(|index| WorkItem { stretch: Some(Stretch { index, of }), ..item.clone() }).collect()
 }
 
-/// Shards of about equal cost: each video, heaviest first, goes to the lightest shard with room.
-fn pack(mut items: Vec<WorkItem>, options: &PlanOptions) -> Vec<Shard> {
+/// The receipts of stretches that are still due, newest run first, and the items that remain.
+fn adopt_stretches(
+    mut pending: Vec<Receipt>,
+    items: Vec<WorkItem>,
+) -> (Vec<Receipt>, Vec<WorkItem>) {
+    let key = |video: &Video, attempt: u32, stretch: Stretch| {
+        (video.video_id.clone(), video.source_version.clone(), attempt, stretch)
+    };
+    let of_item = |item: &WorkItem| Some(key(&item.video, item.attempt, item.stretch?));
+    pending.sort_by(|a, b| (&b.run_id, &a.shard_id).cmp(&(&a.run_id, &b.shard_id)));
+    let mut open: HashSet<_> = items.iter().filter_map(of_item).collect();
+    pending.retain(|receipt| {
+        let done = receipt.stretch.as_ref();
+        let key = done.map(|done| key(&done.outcome.video, done.outcome.attempts, done.stretch));
+        key.is_some_and(|key| open.remove(&key))
+    });
+    let is_open = |item: &WorkItem| of_item(item).is_none_or(|key| open.contains(&key));
+    (pending, items.into_iter().filter(is_open).collect())
+}
+
+fn cost(item: &WorkItem) -> u64 {
+    item.size_bytes().saturating_add(LEAST_COST_BYTES)
+}
+
+/// Shards of about equal cost: each video, heaviest first, goes to the lightest shard with room. A stretch is a
+/// shard of its own.
+fn pack(items: Vec<WorkItem>, options: &PlanOptions) -> Vec<Shard> {
+    let (stretches, mut items): (Vec<_>, Vec<_>) =
+        items.into_iter().partition(|item| item.stretch.is_some());
     items.sort_by(|a, b| {
         (Reverse(cost(a)), &a.video.video_id).cmp(&(Reverse(cost(b)), &b.video.video_id))
     });
@@ -368,26 +427,33 @@ fn pack(mut items: Vec<WorkItem>, options: &PlanOptions) -> Vec<Shard> {
             lightest.push(Reverse((weight, bin)));
         }
     }
-    let mut shards: Vec<_> =
-        bins.into_iter().map(|(weight, items)| (weight, shard(items, options))).collect();
+    bins.extend(stretches.into_iter().map(|stretch| (u128::from(cost(&stretch)), vec![stretch])));
+    let PlanOptions { model_digest, params_digest, .. } = options;
+    let mut shards: Vec<_> = bins
+        .into_iter()
+        .map(|(weight, items)| (weight, shard(items, model_digest, params_digest)))
+        .collect();
     shards.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.shard_id.cmp(&y.shard_id)));
     shards.into_iter().map(|(_, shard)| shard).collect()
 }
 
 /// A shard of `items`, named by what is in it and by the digests.
-fn shard(mut items: Vec<WorkItem>, options: &PlanOptions) -> Shard {
+pub(crate) fn shard(mut items: Vec<WorkItem>, model_digest: &str, params_digest: &str) -> Shard {
     items.sort_by(|a, b| a.video.video_id.cmp(&b.video.video_id));
     let mut hash = Sha256::new();
     let mut take = |text: &str| {
         hash.update(text.len().to_le_bytes());
         hash.update(text.as_bytes());
     };
-    take(&options.model_digest);
-    take(&options.params_digest);
-    for WorkItem { video, attempt, .. } in &items {
+    take(model_digest);
+    take(params_digest);
+    for WorkItem { video, attempt, stretch, .. } in &items {
         take(&video.video_id);
         take(&video.source_version);
         take(&attempt.to_string());
+        if let Some(Stretch { index, of }) = stretch {
+            take(&format!("{index}/{of}"));
+        }
     }
     let hash = hash.finalize();
     let shard_id = HEXLOWER.encode(&hash[..12]);
@@ -437,6 +503,7 @@ mod tests {
             largest_file_bytes: 1000,
             shard_cost_bytes: 1 << 30,
             max_shard_videos: 100,
+            split_bytes: None,
             allow_empty: false,
         }
     }
@@ -589,7 +656,101 @@ mod tests {
             transcripts: vec![],
             counts: crate::Counts::default(),
             work: None,
+            stretch: None,
         }
+    }
+
+    /// Videos above 100 bytes are split; the recogniser is another one than `by`, if there is one.
+    fn splitting(by: Option<&str>) -> PlanOptions {
+        let speech_digest = by.map(str::to_owned);
+        PlanOptions { split_bytes: Some(100), speech_digest, ..options() }
+    }
+
+    #[rstest]
+    #[case::small(100, 1)]
+    #[case::just_larger(101, 2)]
+    #[case::large(950, 10)]
+    #[tokio::test]
+    async fn a_large_video_is_split_into_shards(#[case] size_bytes: u64, #[case] count: usize) {
+        let listing = vec![video("long", "v1", size_bytes), video("short", "v1", 7)];
+        let list = planned(listing.clone(), vec![], vec![], &splitting(None)).await.unwrap();
+        let long: Vec<_> = list.shards.iter().flat_map(|shard| &shard.items).collect();
+        let long: Vec<_> =
+            long.into_iter().filter(|item| item.video.uri.ends_with("long")).collect();
+        assert_eq!(long.len(), count);
+        assert_eq!(long.iter().map(|item| item.size_bytes()).sum::<u64>(), size_bytes);
+        let mut stretches: Vec<_> = long.iter().filter_map(|item| item.stretch).collect();
+        stretches.sort_unstable();
+        let of = u32::try_from(count).unwrap();
+        let expected: Vec<_> = (0..of).map(|index| Stretch { index, of }).collect();
+        assert_eq!(stretches, if count == 1 { vec![] } else { expected });
+        assert_eq!(list.videos().len(), 2, "each is one video");
+        assert_eq!(list.due.new, 2);
+        let ids: HashSet<_> = list.shards.iter().map(|shard| &shard.shard_id).collect();
+        assert_eq!(ids.len(), list.shards.len(), "each shard has a name of its own");
+        let alone = list.shards.iter().all(|shard| match shard.stretch() {
+            Some(_) => shard.items.len() == 1,
+            None => shard.items.iter().all(|item| item.stretch.is_none()),
+        });
+        assert!(alone, "{:?}", list.shards);
+    }
+
+    #[rstest]
+    #[case::no_recogniser(None, None, 10)]
+    #[case::never_heard(Some("s"), None, 1)]
+    #[case::heard_by_another(Some("s"), Some("t"), 1)]
+    #[case::heard(Some("s"), Some("s"), 10)]
+    #[tokio::test]
+    async fn what_a_recogniser_has_yet_to_hear_is_not_split(
+        #[case] asked: Option<&str>,
+        #[case] heard_by: Option<&str>,
+        #[case] shards: usize,
+    ) {
+        let known = KnownVideo {
+            model_digest: "another".to_owned(),
+            speech_digest: heard_by.map(str::to_owned),
+            ..row("long", Status::Captioned, 1)
+        };
+        let listing = vec![video("long", "v1", 1000)];
+        let list = planned(listing, vec![known], vec![], &splitting(asked)).await.unwrap();
+        assert_eq!(list.shards.len(), shards);
+    }
+
+    /// The receipt of a stretch, as whoever did it would write it.
+    fn stretch_receipt(run_id: &str, item: &WorkItem) -> Receipt {
+        let failure =
+            Failure { stage: Stage::Probe, reason_code: "x".to_owned(), reason: "x".to_owned() };
+        let outcome = Outcome::without_events(item.clone(), Status::Failed, failure);
+        let stretch = item.stretch.map(|stretch| crate::StretchOutcome { stretch, outcome });
+        Receipt { shard_id: format!("{:?}", item.stretch), stretch, ..receipt(run_id, &[]) }
+    }
+
+    #[rstest]
+    #[case::the_same(1000, "v1", 1, 2)]
+    #[case::a_new_version(1000, "v2", 1, 0)]
+    #[case::another_attempt(1000, "v1", 2, 0)]
+    #[case::other_stretches(900, "v1", 1, 0)]
+    #[tokio::test]
+    async fn stretches_that_are_done_are_not_done_again(
+        #[case] size_then: u64,
+        #[case] version_then: &str,
+        #[case] attempt_then: u32,
+        #[case] adopted: usize,
+    ) {
+        let then = WorkItem::new(video("long", version_then, size_then), attempt_then);
+        let stretches = split(then, &splitting(None));
+        let pending = vec![
+            stretch_receipt("r1", &stretches[3]),
+            stretch_receipt("r1", &stretches[7]),
+            stretch_receipt("r0", &stretches[7]), // an older run had done it too
+        ];
+        let listing = vec![video("long", "v1", 1000)];
+        let list = planned(listing.clone(), vec![], pending, &splitting(None)).await.unwrap();
+        assert_eq!((list.adopted.len(), list.shards.len()), (adopted, 10 - adopted));
+        assert_eq!(list.videos().len(), 1);
+        let whole = vec![receipt("r1", &[("long", "v1", 1)]), stretch_receipt("r1", &stretches[0])];
+        let list = planned(listing, vec![], whole, &splitting(None)).await.unwrap();
+        assert_eq!((list.adopted.len(), list.shards.len()), (1, 0), "the joined video counts");
     }
 
     #[rstest]
@@ -673,6 +834,27 @@ mod tests {
     /// More than the share of one executor of four.
     fn with_a_giant() -> Vec<u64> {
         [vec![10_000_000; 1500], vec![6_000_000_000]].concat()
+    }
+
+    /// Split, it keeps nobody waiting: the bound is that of work which could be cut anywhere.
+    #[rstest]
+    fn a_giant_that_is_split_keeps_nobody_waiting(#[values(2, 4, 8)] executors: usize) {
+        let sizes = [vec![10_000_000; 1500], vec![40_000_000_000]].concat();
+        let items: Vec<_> = (0..)
+            .zip(&sizes)
+            .map(|(n, &size): (u32, _)| WorkItem::new(video(&n.to_string(), "v", size), 1))
+            .collect();
+        let total: u64 = items.iter().map(cost).sum();
+        let shard_cost_bytes = total / (50 * executors as u64);
+        let options =
+            PlanOptions { shard_cost_bytes, split_bytes: Some(1_000_000_000), ..options() };
+        let alone = last_end(items.iter().map(cost), executors);
+        let items = items.into_iter().flat_map(|item| split(item, &options)).collect();
+        let shards = pack(items, &options);
+        let costs = shards.iter().map(|shard| shard.items.iter().map(cost).sum());
+        let (ours, best) = (last_end(costs, executors), total / executors as u64);
+        assert!(ours * 20 <= best * 21, "{ours} against {best} with {} shards", shards.len());
+        assert!(alone > 40_000_000_000, "unsplit it is the whole time");
     }
 
     /// Against videos that go to executors one by one, the heaviest first (LPT), which no packing could.

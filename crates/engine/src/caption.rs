@@ -37,7 +37,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, How, Indexers, ShardOptions};
+use crate::{Error, How, Indexers, ShardOptions, retry::RETRIES};
 
 /// What a filter may ask of a video before it is looked at.
 const LISTED: [&str; 3] = ["video_id", "uri", "source_version"];
@@ -51,6 +51,17 @@ pub struct CaptionOptions {
     pub how: How,
     /// How they are cut into shards, the unit of what runs side by side.
     pub shards: ShardOptions,
+    /// Where workers of a cluster mark what they begin, so that a video that kills them is found out.
+    pub marks: Option<Marks>,
+}
+
+/// Where the marks of a query are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The tables beside which they are.
+    pub tables: String,
+    /// What names the query, as a run is named.
+    pub query: String,
 }
 
 /// The captions of a corpus, made when they are read.
@@ -97,17 +108,9 @@ impl CaptionTable {
     /// The videos that pass a filter, in shards.
     async fn shards(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<Shard>> {
         let stores = &self.stores(session)?;
-        let CaptionOptions { corpus, how, shards } = self.options.as_ref();
-        if let Some(model) = &how.model {
-            model.identity(stores).await.map_err(Error::into_task_error)?;
-        }
-        if let Some(speech) = &how.speech {
-            speech.identity(stores).await.map_err(Error::into_task_error)?;
-        }
-        let failed = |error| Error::Catalog(error).into_task_error();
-        let videos: Vec<Video> =
-            list(stores, corpus).map_err(failed)?.try_collect().await.map_err(failed)?;
-        let videos = passing(videos, session, filters)?;
+        let shards = self.options.shards;
+        let listed = RETRIES.of("list the corpus", || self.listed(stores)).await;
+        let videos = passing(listed.map_err(Error::into_task_error)?, session, filters)?;
         let options = PlanOptions {
             model_digest: String::new(),
             params_digest: String::new(),
@@ -116,11 +119,24 @@ impl CaptionTable {
             largest_file_bytes: u64::MAX,
             shard_cost_bytes: shards.bytes,
             max_shard_videos: shards.videos,
+            split_bytes: None, // nobody joins stretches here
             allow_empty: true,
         };
         let videos = stream::iter(videos.into_iter().map(Ok));
-        let work = plan(videos, Known::default(), Vec::new(), &options).await.map_err(failed)?;
-        Ok(work.shards)
+        let work = plan(videos, Known::default(), Vec::new(), &options).await;
+        Ok(work.map_err(|error| Error::Catalog(error).into_task_error())?.shards)
+    }
+
+    /// The videos of the corpus, once it is known that the models are there.
+    async fn listed(&self, stores: &Arc<Stores>) -> Result<Vec<Video>, Error> {
+        let CaptionOptions { corpus, how, .. } = self.options.as_ref();
+        if let Some(model) = &how.model {
+            model.identity(stores).await?;
+        }
+        if let Some(speech) = &how.speech {
+            speech.identity(stores).await?;
+        }
+        Ok(list(stores, corpus)?.try_collect().await?)
     }
 }
 
@@ -354,7 +370,7 @@ impl ExecutionPlan for CaptionExec {
             .execute(partition, context)?
             .map_ok(|batch| stream::iter(shards_of(&batch)))
             .try_flatten()
-            .map_ok(move |shard| Arc::clone(&indexers).captions(options.how.clone(), shard))
+            .map_ok(move |shard| Arc::clone(&indexers).captions(Arc::clone(&options), shard))
             .try_flatten()
             .map(move |outcome| {
                 videos.add(1);

@@ -157,6 +157,7 @@ fn plan_options() -> PlanOptions {
         largest_file_bytes: 1 << 40,
         shard_cost_bytes: 100_000 * MIB,
         max_shard_videos: 400,
+        split_bytes: None,
         allow_empty: false,
     }
 }

@@ -18,7 +18,9 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::{
-    Error, How, IndexOptions, Metrics, ModelOptions, Progress, SpeechOptions, Worker,
+    CaptionOptions, Error, How, IndexOptions, Metrics, ModelOptions, Progress, SpeechOptions,
+    Worker,
+    caption::Marks,
     metrics::{Counted, DeviceWatcher, ShardEnd},
     retry::RETRIES,
 };
@@ -258,27 +260,64 @@ impl Indexers {
     /// The outcomes of a shard as they come, in any order; they are written nowhere.
     pub(crate) fn captions(
         self: Arc<Self>,
-        how: How,
+        options: Arc<CaptionOptions>,
         shard: Shard,
     ) -> impl Stream<Item = Result<Outcome, DataFusionError>> + Send {
         let start = async move {
-            let station = freest(self.stations(&how).await?);
+            let station = freest(self.stations(&options.how).await?);
             let slot = Arc::clone(&station.slots).acquire_owned().await;
             self.check(&station, &shard.shard_id).await?;
+            let held = self.attempt_of_query(options.marks.as_ref(), &shard.shard_id).await;
             tracing::info!(shard = %shard.shard_id, videos = shard.items.len(), "captioning");
-            let videos_in_flight = self.worker.videos_in_flight;
+            let attempt = held.attempt();
+            let at_once = self.at_once(attempt.as_deref());
             let outcomes = futures::stream::iter(shard.items)
                 .map(move |item| {
                     let (indexers, station) = (Arc::clone(&self), Arc::clone(&station));
-                    async move { indexers.outcome(&station, item, None).await }
+                    let attempt = attempt.clone();
+                    async move { indexers.outcome(&station, item, None, attempt.as_deref()).await }
                 })
-                .buffer_unordered(videos_in_flight)
+                .buffer_unordered(at_once)
                 .inspect(move |_| {
                     let _ = &slot; // held until the last outcome was read
                 });
-            Ok::<_, Error>(outcomes)
+            let done = futures::stream::once(held.finish()).filter_map(std::future::ready);
+            Ok::<_, Error>(outcomes.chain(done))
         };
         futures::stream::once(start).try_flatten().map_err(Error::into_task_error)
+    }
+
+    /// Marks that a shard of a query is begun, where the query has a place for marks. One that cannot be
+    /// left is told, and the query goes on without.
+    async fn attempt_of_query(&self, marks: Option<&Marks>, shard_id: &str) -> Held {
+        let Some(Marks { tables, query }) = marks else { return Held(None) };
+        let begun = match Tables::open(&self.stores, tables) {
+            Ok(tables) => self.begin(&tables, query, shard_id).await,
+            Err(error) => Err(error.into()),
+        };
+        begun.unwrap_or_else(|error| {
+            tracing::warn!(query, error = %error, "a video that kills its worker will not be found out");
+            Held(None)
+        })
+    }
+
+    /// Marks that a shard is begun.
+    async fn begin(&self, tables: &Tables, run_id: &str, shard_id: &str) -> Result<Held, Error> {
+        let worker = &self.worker.name;
+        let begin = || async { Ok(tables.begin_attempt(run_id, shard_id, worker).await?) };
+        let attempt = RETRIES.of("mark the shard", begin).await?;
+        if attempt.is_careful() {
+            tracing::warn!(
+                shard = shard_id,
+                "a worker died at this shard; going on video by video"
+            );
+        }
+        Ok(Held(Some(Arc::new(attempt))))
+    }
+
+    /// Videos of a shard that are worked on at once: where a worker died, one at a time.
+    fn at_once(&self, attempt: Option<&Attempt>) -> usize {
+        if attempt.is_some_and(Attempt::is_careful) { 1 } else { self.worker.videos_in_flight }
     }
 
     /// The transcripts that are published when a run is first worked for here.
@@ -293,8 +332,33 @@ impl Indexers {
         Ok(transcripts)
     }
 
-    /// What becomes of a video. `heard` is what the recogniser has heard in it before.
+    /// What becomes of a video. `heard` is what the recogniser has heard in it before. In an attempt at a
+    /// shard at which a worker died, the video is marked meanwhile; one at which workers died again and
+    /// again is a failure, and is not looked at any more.
     async fn outcome(
+        &self,
+        station: &Station,
+        item: WorkItem,
+        heard: Option<&Transcript>,
+        attempt: Option<&Attempt>,
+    ) -> Result<Outcome, Error> {
+        let Some(attempt) = attempt.filter(|attempt| attempt.is_careful()) else {
+            return self.looked_at(station, item, heard).await;
+        };
+        let video_id = item.video.video_id.clone();
+        let deaths = attempt.deaths_at(&video_id);
+        if deaths >= MOST_DEATHS {
+            tracing::warn!(uri = item.video.uri, deaths, "quarantined");
+            return Ok(quarantined(item, deaths));
+        }
+        let enter = || async { Ok(attempt.enter(&video_id, &self.worker.name).await?) };
+        RETRIES.of("mark the video", enter).await?;
+        let outcome = self.looked_at(station, item, heard).await?;
+        attempt.leave(&video_id).await;
+        Ok(outcome)
+    }
+
+    async fn looked_at(
         &self,
         station: &Station,
         item: WorkItem,
@@ -311,7 +375,9 @@ impl Indexers {
             outcome.map_err(|error| Error::Pipeline { video: video(), source: Box::new(error) })
         };
         let outcome = RETRIES.of("index a video", index).await?;
-        self.progress.record(&outcome);
+        if item.stretch.is_none() {
+            self.progress.record(&outcome); // stretches are a video when they are joined
+        }
         Ok(outcome)
     }
 
@@ -351,9 +417,17 @@ impl Drop for Ended<'_> {
 struct Held(Option<Arc<Attempt>>);
 
 impl Held {
-    /// The attempt, whose shard has its receipt.
-    fn done(mut self) -> Option<Arc<Attempt>> {
-        self.0.take()
+    /// The attempt, if it is marked.
+    fn attempt(&self) -> Option<Arc<Attempt>> {
+        self.0.clone()
+    }
+
+    /// The shard is done: takes the marks of all attempts away. Gives nothing, of any kind.
+    async fn finish<T>(mut self) -> Option<T> {
+        if let Some(attempt) = self.0.take() {
+            attempt.finish().await;
+        }
+        None
     }
 }
 
@@ -417,69 +491,38 @@ impl Indexer<'_> {
         let shard = || async { Ok(self.tables.planned_shard(run_id, &self.plan, place).await?) };
         let shard = RETRIES.of("read the plan", shard).await?;
         let began = chrono::Utc::now();
-        let attempt = self.attempt(place).await?;
-        let outcomes = match attempt.as_ref().and_then(|held| held.0.as_ref()) {
-            Some(attempt) if attempt.is_careful() => self.careful(&shard, attempt).await?,
-            _ => self.outcomes(&shard).await?,
-        };
+        let held = self.attempt(place).await?;
+        let outcomes = self.outcomes(&shard, held.attempt().as_deref()).await?;
         let (by, shard, outcomes) = (&self.provenance, &shard, &outcomes);
         let write =
             || async { Ok(self.tables.write_shard_begun(by, shard, outcomes, began).await?) };
         let receipt = RETRIES.of("write the shard", write).await?;
         tracing::info!(run = %run_id, "receipt written");
         self.indexers.progress.record_shard();
-        if let Some(attempt) = attempt.and_then(Held::done) {
-            attempt.finish().await;
-        }
+        held.finish::<()>().await;
         Ok((receipt, ShardEnd::Finished))
     }
 
     /// Marks that the shard is begun, in a cluster.
-    async fn attempt(&self, place: &ShardPlace) -> Result<Option<Held>, Error> {
+    async fn attempt(&self, place: &ShardPlace) -> Result<Held, Error> {
         if self.indexers.check_every.is_none() {
-            return Ok(None);
+            return Ok(Held(None));
         }
-        let worker = &self.provenance.worker;
-        let begin = || async {
-            let run_id = &self.provenance.run_id;
-            Ok(self.tables.begin_attempt(run_id, &place.shard_id, worker).await?)
-        };
-        let attempt = RETRIES.of("mark the shard", begin).await?;
-        Ok(Some(Held(Some(Arc::new(attempt)))))
+        self.indexers.begin(&self.tables, &self.provenance.run_id, &place.shard_id).await
     }
 
-    /// The outcomes of a shard at which a worker died: one video at a time, each with a mark. One at
-    /// which workers died again and again is a failure, and is not looked at any more.
-    async fn careful(&self, shard: &Shard, attempt: &Attempt) -> Result<Vec<Outcome>, Error> {
-        tracing::warn!("a worker died at this shard; going on video by video");
-        let worker = &self.provenance.worker;
-        let heard = self.heard_in(shard).await?;
-        let mut outcomes = Vec::with_capacity(shard.items.len());
-        for item in &shard.items {
-            let video_id = &item.video.video_id;
-            let deaths = attempt.deaths_at(video_id);
-            if deaths >= MOST_DEATHS {
-                tracing::warn!(uri = item.video.uri, deaths, "quarantined");
-                outcomes.push(quarantined(item.clone(), deaths));
-                continue;
-            }
-            let enter = || async { Ok(attempt.enter(video_id, worker).await?) };
-            RETRIES.of("mark the video", enter).await?;
-            let heard = heard.get(video_id);
-            outcomes.push(self.indexers.outcome(&self.station, item.clone(), heard).await?);
-            attempt.leave(video_id).await;
-        }
-        Ok(outcomes)
-    }
-
-    async fn outcomes(&self, shard: &Shard) -> Result<Vec<Outcome>, Error> {
+    async fn outcomes(
+        &self,
+        shard: &Shard,
+        attempt: Option<&Attempt>,
+    ) -> Result<Vec<Outcome>, Error> {
         let heard = &self.heard_in(shard).await?;
         futures::stream::iter(shard.items.iter().cloned())
             .map(|item| {
                 let heard = heard.get(&item.video.video_id);
-                self.indexers.outcome(&self.station, item, heard)
+                self.indexers.outcome(&self.station, item, heard, attempt)
             })
-            .buffer_unordered(self.indexers.worker.videos_in_flight)
+            .buffer_unordered(self.indexers.at_once(attempt))
             .try_collect()
             .await
     }

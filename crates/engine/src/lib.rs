@@ -17,6 +17,7 @@ mod operator;
 mod own_folder;
 mod params;
 mod progress;
+mod publisher;
 mod relation;
 mod retry;
 mod sources;
@@ -24,7 +25,7 @@ mod speech;
 #[cfg(test)]
 mod testing;
 
-pub use caption::{CaptionExec, CaptionOptions, CaptionTable};
+pub use caption::{CaptionExec, CaptionOptions, CaptionTable, Marks};
 pub use cluster::{
     Cluster, ClusterCaptions, ClusterState, ExecutorAddresses, ExecutorOptions, ExecutorState,
     Patience, RunState, Scheduler, SchedulerOptions, Secret, run_executor,

@@ -224,12 +224,16 @@ impl Watcher for DeviceWatcher {
         let reason = outcome.failure.as_ref().map_or("", |failure| failure.reason_code.as_str());
         let status = outcome.status.as_str().to_owned();
         let labels = [("status", status), ("reason", reason.to_owned())];
-        metrics.videos.get_or_create(&labels).inc();
+        // Of a video that is split, the first stretch counts as the video.
+        if effort.stretch.is_none_or(|stretch| stretch.index == 0) {
+            metrics.videos.get_or_create(&labels).inc();
+        }
         metrics.events.inc_by(outcome.events.len() as u64);
         metrics.frames.inc_by(u64::from(outcome.frames_used));
         metrics.tokens.inc_by(effort.tokens);
         metrics.bytes_read.inc_by(outcome.costs.bytes_read);
         let length_us = u64::try_from(outcome.media.duration_us.unwrap_or(0)).unwrap_or(0);
+        let length_us = effort.stretch.map_or(length_us, |stretch| stretch.count_of(length_us));
         metrics.video_time.inc_by(Duration::from_micros(length_us).as_secs_f64());
         metrics.core_time.inc_by(Duration::from_millis(outcome.costs.core_ms).as_secs_f64());
         let busy = metrics.device_busy.get_or_create(&[("device", self.device.clone())]);
@@ -328,7 +332,7 @@ impl MetricsListener {
 
 #[cfg(test)]
 mod tests {
-    use eventide_schema::{Failure, Heard, Status, Video, WorkItem};
+    use eventide_schema::{Failure, Status, Stretch, Video, WorkItem};
 
     use super::*;
     use crate::{ExecutorState, RunState};
@@ -347,7 +351,7 @@ mod tests {
             reason_code: "no_moov".to_owned(),
             reason: "x".to_owned(),
         };
-        let item = WorkItem { video, attempt: 1, heard: Heard::NotYet };
+        let item = WorkItem::new(video, 1);
         let mut outcome = Outcome::without_events(item, Status::Failed, failure);
         outcome.media.duration_us = Some(1_500_000);
         outcome.frames_used = 7;
@@ -362,8 +366,14 @@ mod tests {
             stages: vec![(Stage::Fetch, Duration::from_millis(20))],
             device: Duration::from_secs(2),
             tokens: 11,
+            stretch: Some(Stretch { index: 0, of: 3 }),
         };
         watcher.ended(&outcome(), &effort);
+        let others = [1, 2].map(|index| Some(Stretch { index, of: 3 }));
+        for stretch in others {
+            let none = Outcome { frames_used: 0, ..outcome() };
+            watcher.ended(&none, &Effort { stretch, ..Effort::default() });
+        }
         metrics.shard(ShardEnd::Finished);
         let busy = Counted::one_of(&metrics.shards_in_progress);
         let text = metrics.text();

@@ -1,6 +1,6 @@
 //! The model of a job: its bundle brought here, checked and opened.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use eventide_catalog::{Stores, fetch_bundle};
 use eventide_model::{
@@ -33,13 +33,9 @@ impl ModelOptions {
     /// # Errors
     /// When the manifest cannot be read, or says that the weights are random and that will not do.
     pub async fn identity(&self, stores: &Stores) -> Result<(String, String), Error> {
-        let bundle = stores.open(&self.bundle)?;
-        let path = bundle.child(files::MANIFEST);
-        let unreadable = |source| Error::Manifest { uri: bundle.uri_of(&path), source };
-        let read = bundle.store.get(&path).await.map_err(unreadable)?;
-        let bytes = read.bytes().await.map_err(unreadable)?;
-        let manifest = Bundle::read_manifest(Path::new(path.as_ref()), &bytes)
-            .map_err(|source| self.unusable(source))?;
+        let (path, bytes) = manifest(stores, &self.bundle, files::MANIFEST).await?;
+        let manifest =
+            Bundle::read_manifest(&path, &bytes).map_err(|source| self.unusable(source))?;
         if !manifest.trained && !self.allow_untrained {
             return Err(Error::Untrained { uri: self.bundle.clone() });
         }
@@ -50,6 +46,23 @@ impl ModelOptions {
     fn unusable(&self, source: eventide_model::Error) -> Error {
         Error::Bundle { uri: self.bundle.clone(), source }
     }
+}
+
+/// The manifest of the bundle at `uri`, which is called `name`: its path, and what is in it.
+///
+/// # Errors
+/// [`Error::Manifest`] where it cannot be read; when there is no such store.
+pub(crate) async fn manifest(
+    stores: &Stores,
+    uri: &str,
+    name: &str,
+) -> Result<(PathBuf, Vec<u8>), Error> {
+    let bundle = stores.open(uri)?;
+    let path = bundle.child(name);
+    let unreadable = |source| Error::Manifest { uri: bundle.uri_of(&path), source };
+    let read = bundle.store.get(&path).await.map_err(unreadable)?;
+    let bytes = read.bytes().await.map_err(unreadable)?;
+    Ok((PathBuf::from(path.as_ref()), bytes.into()))
 }
 
 /// A bundle on this machine and what runs it.

@@ -7,12 +7,14 @@ use std::{sync::Arc, time::Duration};
 
 use datafusion::{execution::TaskContext, physical_plan::execute_stream, prelude::SessionConfig};
 use eventide_catalog::{
-    CorpusOptions, Counts, PlanFile, PlanOptions, PublishPlan, Receipt, RunFacts, Stores, Tables,
-    WorkList, list, plan,
+    CorpusOptions, Counts, PlanFile, PlanOptions, Receipt, RunFacts, Stores, Tables, WorkList,
+    list, plan,
 };
-use eventide_pipeline::{CaptioningOptions, LimitOptions, TranscriptOption};
+use eventide_pipeline::{
+    CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption, WindowOption,
+};
 use eventide_schema::{Provenance, tables::RunRow};
-use futures::TryStreamExt;
+use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -22,6 +24,7 @@ use crate::{
     model::ModelOptions,
     operator::{index_plan, receipts_of},
     params::params_digest,
+    publisher::{Joining, Publisher},
     retry::RETRIES,
 };
 
@@ -50,6 +53,8 @@ pub struct Night {
     pub allow_empty: bool,
     /// How long a run may take, if not as long as it takes.
     pub deadline: Option<Duration>,
+    /// How often what is finished is published while the run goes on; only at its end if not given.
+    pub publish_every: Option<Duration>,
     /// How long a run on a cluster waits.
     pub patience: Patience,
     /// The scheduler whose executors do the work; this machine does it if not given.
@@ -63,6 +68,8 @@ pub struct ShardOptions {
     pub bytes: u64,
     /// Most videos of one shard.
     pub videos: usize,
+    /// Videos above this size are split by their windows, where they have more than one.
+    pub split_bytes: u64,
 }
 
 /// A run that is planned and not yet begun.
@@ -77,6 +84,8 @@ pub struct Planned {
     options: PlanOptions,
     started_at_ms: i64,
     run_id: String,
+    /// Parts of the run that are published.
+    parts: u32,
     models: Models,
     tables: Tables,
 }
@@ -98,6 +107,10 @@ impl Night {
     /// # Errors
     /// When the store, the tables or the bundle cannot be read.
     pub async fn plan(&self, stores: &Arc<Stores>, complete: bool) -> Result<Planned, Error> {
+        RETRIES.of("plan", || self.plan_once(stores, complete)).await
+    }
+
+    async fn plan_once(&self, stores: &Arc<Stores>, complete: bool) -> Result<Planned, Error> {
         let started_at_ms = now_ms();
         let tables = Tables::open(stores, &self.tables)?;
         let completed = if complete { tables.finish_interrupted().await? } else { Vec::new() };
@@ -122,18 +135,50 @@ impl Night {
             largest_file_bytes: self.limits.largest_file.as_u64(),
             shard_cost_bytes: self.shards.bytes,
             max_shard_videos: self.shards.videos,
+            split_bytes: self.has_windows().then_some(self.shards.split_bytes),
             allow_empty: self.allow_empty,
         };
         let known = tables.known(&stores.open(&self.corpus.uri)?).await?;
-        let history = history(&tables, &options).await?;
+        let runs = tables.runs().await?;
+        let (open, given_up) = self.open_runs(&runs, &options);
+        if complete {
+            for run_id in given_up {
+                tables.abandon(run_id).await?;
+            }
+        }
         let pending = tables.pending(&options.model_digest, &options.params_digest).await?;
         tracing::debug!(corpus = self.corpus.uri, "listing");
         let listing = list(stores, &self.corpus)?;
         let work = plan(listing, known, pending, &options).await?;
-        let run_id =
-            work.resumed_run_id().map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned);
+        let run_id = work.resumed_run_id().max(open.map(|run| run.run_id.as_str()));
+        let run_id = run_id.map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned);
+        let parts = open.filter(|run| run.run_id == run_id).and_then(|run| run.part).unwrap_or(0);
+        let history = history(&runs, &options);
         let models = Models { model_id, speech };
-        Ok(Planned { work, history, completed, options, started_at_ms, run_id, models, tables })
+        Ok(Planned {
+            work,
+            history,
+            completed,
+            options,
+            started_at_ms,
+            run_id,
+            parts,
+            models,
+            tables,
+        })
+    }
+
+    /// Of the runs of this job that were published in part and not completed, the newest that is gone on
+    /// with; and those that are not, since another model or other parameters are wanted now.
+    fn open_runs<'a>(
+        &self,
+        runs: &'a [RunRow],
+        options: &PlanOptions,
+    ) -> (Option<&'a RunRow>, Vec<&'a str>) {
+        let open = runs.iter().filter(|run| run.part.is_some() && run.job == self.job);
+        let (wanted, others): (Vec<_>, Vec<_>) = open.partition(|run| is_made_with(run, options));
+        let newest = wanted.into_iter().max_by(|a, b| a.run_id.cmp(&b.run_id));
+        (newest, others.into_iter().map(|run| run.run_id.as_str()).collect())
     }
 
     /// Does what is planned on this machine and publishes it. Dropping the future stops everything;
@@ -157,12 +202,13 @@ impl Night {
             indexers.indexer(&self.options(&planned, "")).await?;
         }
         let started = self.begin(&planned, &worker.name, progress).await?;
-        let mut receipts = started.skipped;
+        let mut publisher = self.publisher(&planned, &worker.name, progress);
+        publisher.take(started.skipped);
         if let Some(plan) = &started.plan {
             let options = self.options(&planned, &plan.name);
-            receipts.extend(index_here(options, plan, indexers).await?);
+            index_here(options, plan, indexers, &mut publisher).await?;
         }
-        self.publish(planned, receipts).await
+        publisher.finish().await
     }
 
     /// Has a cluster do what is planned, and publishes it. Dropping the future leaves the cluster at
@@ -179,15 +225,15 @@ impl Night {
         progress: &Arc<Progress>,
     ) -> Result<RunRow, Error> {
         let started = self.begin(&planned, name, progress).await?;
-        let mut receipts = started.skipped;
+        let mut publisher = self.publisher(&planned, name, progress);
+        publisher.take(started.skipped);
         if let Some(plan) = &started.plan {
             let shard_deadline = Some(self.patience.shard);
             let options = IndexOptions { shard_deadline, ..self.options(&planned, &plan.name) };
-            let tables = &planned.tables;
-            let index = cluster.index(&self.job, tables, options, plan, self.patience, progress);
-            receipts.extend(index.await?);
+            let publisher = &mut publisher;
+            cluster.index(&self.job, options, plan, self.patience, progress, publisher).await?;
         }
-        self.publish(planned, receipts).await
+        publisher.finish().await
     }
 
     /// Writes what is settled before any video is looked at: the plan, and the rows of videos that a
@@ -199,9 +245,9 @@ impl Night {
         progress: &Progress,
     ) -> Result<Started, Error> {
         let Planned { tables, work, run_id, .. } = planned;
-        let videos = work.shards.iter().map(|shard| shard.items.len() as u64).sum();
-        progress.plan(videos, work.shards.len() as u64);
-        tables.require_writable().await.map_err(Error::Tables)?;
+        progress.plan(work.videos().len() as u64, work.shards.len() as u64);
+        let require_writable = || async { tables.require_writable().await.map_err(Error::Tables) };
+        RETRIES.of("write beside the tables", require_writable).await?;
         let mut skipped = Vec::new();
         if let Some(shard) = work.skipped_shard(&planned.options) {
             let by = planned.provenance(name);
@@ -218,20 +264,30 @@ impl Night {
         Ok(Started { plan, skipped })
     }
 
-    #[tracing::instrument(skip_all)]
-    async fn publish(&self, planned: Planned, receipts: Vec<Receipt>) -> Result<RunRow, Error> {
+    /// What publishes the run.
+    fn publisher<'a>(
+        &self,
+        planned: &'a Planned,
+        name: &str,
+        progress: &'a Progress,
+    ) -> Publisher<'a> {
         let facts = RunFacts {
-            run_id: planned.run_id,
+            run_id: planned.run_id.clone(),
             job: self.job.clone(),
             started_at_ms: planned.started_at_ms,
-            finished_at_ms: now_ms(),
-            model_digest: planned.options.model_digest,
-            params_digest: planned.options.params_digest,
+            finished_at_ms: planned.started_at_ms,
+            model_digest: planned.options.model_digest.clone(),
+            params_digest: planned.options.params_digest.clone(),
         };
-        let publication = PublishPlan::new(facts, &planned.work, receipts);
-        // Publishing twice is publishing once.
-        let publish = || async { Ok(planned.tables.publish(&publication).await?) };
-        RETRIES.of("publish", publish).await
+        let Planned { tables, work, parts, .. } = planned;
+        let joining = Joining { by: planned.provenance(name), progress };
+        Publisher::new(tables, work, facts, joining, *parts, self.publish_every)
+    }
+
+    /// Whether videos are cut into windows, which different shards may hold.
+    fn has_windows(&self) -> bool {
+        let CaptioningOptions { source, window, .. } = self.captioning;
+        source == CaptioningSource::Vid2Seq && window != WindowOption::Whole
     }
 
     /// What the operator is told.
@@ -266,22 +322,27 @@ struct Started {
     skipped: Vec<Receipt>,
 }
 
-/// Runs the plan of a run on this machine.
+/// Runs the plan of a run on this machine, and publishes parts of it where that is wanted.
 async fn index_here(
     options: IndexOptions,
     plan: &PlanFile,
     indexers: Indexers,
-) -> Result<Vec<Receipt>, Error> {
+    publisher: &mut Publisher<'_>,
+) -> Result<(), Error> {
     let plan = index_plan(options, plan).map_err(Error::Plan)?;
     let session = SessionConfig::new().with_extension(Arc::new(indexers));
     let context = Arc::new(TaskContext::default().with_session_config(session));
-    let batches: Vec<_> = execute_stream(plan, context)
-        .map_err(Error::from_plan)?
-        .try_collect()
-        .await
-        .map_err(Error::from_plan)?;
-    let receipts = batches.iter().map(receipts_of).collect::<Result<Vec<_>, _>>();
-    Ok(receipts.map_err(Error::Plan)?.into_iter().flatten().collect())
+    let mut batches = execute_stream(plan, context).map_err(Error::from_plan)?;
+    loop {
+        tokio::select! {
+            batch = batches.next() => {
+                let Some(batch) = batch else { return Ok(()) };
+                let batch = batch.map_err(Error::from_plan)?;
+                publisher.take(receipts_of(&batch).map_err(Error::Plan)?);
+            }
+            () = publisher.due() => publisher.publish_due().await?,
+        }
+    }
 }
 
 impl Planned {
@@ -305,19 +366,19 @@ impl Planned {
 }
 
 /// What the published runs with this model and these parameters cost.
-async fn history(tables: &Tables, options: &PlanOptions) -> Result<Counts, Error> {
+fn history(runs: &[RunRow], options: &PlanOptions) -> Counts {
     let mut history = Counts::default();
-    for run in tables.runs().await? {
-        if (&run.model_digest, &run.params_digest)
-            == (&options.model_digest, &options.params_digest)
-        {
-            history.video_ms += run.video_ms;
-            history.core_ms += run.core_ms;
-            history.device_ms += run.device_ms;
-            history.bytes_read += run.bytes_read;
-        }
+    for run in runs.iter().filter(|run| is_made_with(run, options)) {
+        history.video_ms += run.video_ms;
+        history.core_ms += run.core_ms;
+        history.device_ms += run.device_ms;
+        history.bytes_read += run.bytes_read;
     }
-    Ok(history)
+    history
+}
+
+fn is_made_with(run: &RunRow, options: &PlanOptions) -> bool {
+    (&run.model_digest, &run.params_digest) == (&options.model_digest, &options.params_digest)
 }
 
 fn now_ms() -> i64 {

@@ -64,11 +64,16 @@ impl Progress {
     /// Takes in a shard that another process has finished.
     pub(crate) fn record_receipt(&self, receipt: &Receipt) {
         self.record_shard();
+        self.record_joined(receipt);
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).add(receipt);
+    }
+
+    /// Takes in a video that was joined of stretches, whose shards were recorded.
+    pub(crate) fn record_joined(&self, receipt: &Receipt) {
         self.done.fetch_add(receipt.counts.videos(), Ordering::Relaxed);
         self.events.fetch_add(receipt.counts.events, Ordering::Relaxed);
         self.failed.fetch_add(receipt.counts.failed, Ordering::Relaxed);
         self.video_ms.fetch_add(receipt.counts.video_ms, Ordering::Relaxed);
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).add(receipt);
     }
 
     /// The counters now.

@@ -4,14 +4,15 @@ use eventide_catalog::CorpusOptions;
 use eventide_pipeline::{CaptioningOptions, LimitOptions, TranscriptOption};
 use eventide_schema::Provenance;
 
-use crate::{CaptionOptions, How, IndexOptions, ShardOptions};
+use crate::{CaptionOptions, How, IndexOptions, Marks, ShardOptions};
 
 /// Options of a table of captions.
 pub(crate) fn caption_options() -> CaptionOptions {
     CaptionOptions {
         corpus: CorpusOptions { uri: "s3://videos".to_owned(), ..CorpusOptions::default() },
         how: index_options().how,
-        shards: ShardOptions { bytes: 7, videos: 3 },
+        shards: ShardOptions { bytes: 7, videos: 3, split_bytes: 9 },
+        marks: Some(Marks { tables: "s3://lake/tables".to_owned(), query: "q".to_owned() }),
     }
 }
 

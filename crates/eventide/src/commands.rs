@@ -25,7 +25,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use eventide_catalog::{Stores, Tables};
-use eventide_engine::{Cluster, Night, Secret, Worker};
+use eventide_engine::{Cluster, How, Night, Secret, SpeechIdentity, Worker};
 use eventide_media::Sandbox;
 use miette::{IntoDiagnostic, WrapErr};
 
@@ -284,6 +284,26 @@ fn warn_of_open_port(listen: std::net::IpAddr, secret: Option<&Secret>) {
             "whoever reaches {listen} can have this process work: set EVENTIDE_CLUSTER_TOKEN"
         );
     }
+}
+
+/// A worker for one video at a time, once the manifests of the bundles can be read and the tools are there; and what the
+/// recogniser is called, where there is one.
+async fn ready(
+    how: &How,
+    stores: &Stores,
+    tools: &ToolArguments,
+) -> Result<(Worker, Option<SpeechIdentity>), Stop> {
+    let wrong = |error: eventide_engine::Error| Stop::bad_job(explained(&error));
+    if let Some(model) = &how.model {
+        model.identity(stores).await.map_err(wrong)?;
+    }
+    let identity = match &how.speech {
+        Some(speech) => Some(speech.identity(stores).await.map_err(wrong)?),
+        None => None,
+    };
+    let worker = worker(how.needs_runtime(), tools, Some(1))?;
+    worker.tools.check().await.map_err(|source| wrong(eventide_engine::Error::Media(source)))?;
+    Ok((worker, identity))
 }
 
 /// The worker that this process is.

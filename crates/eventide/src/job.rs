@@ -147,6 +147,11 @@ pub(crate) struct RunSection {
     pub(crate) shard_size: ByteSize,
     /// Most videos of one shard.
     pub(crate) shard_videos: NonZeroUsize,
+    /// Videos above this size are split by their windows into stretches of at most this size, each a shard,
+    /// where `captioning.window` is a length; as `shard-size` if not given. A stretch reads the whole file.
+    /// Where `corpus.transcripts` names `asr`, a video is split only once it was heard.
+    #[schemars(with = "Option<String>")]
+    pub(crate) split_size: Option<ByteSize>,
     /// Whether an empty corpus may remove every row.
     pub(crate) allow_empty: bool,
     /// How long the run may take; then it is stopped and fails, and the next one goes on with what it has
@@ -154,6 +159,11 @@ pub(crate) struct RunSection {
     #[serde(with = "humantime_serde::option")]
     #[schemars(with = "Option<String>")]
     pub(crate) deadline: Option<Duration>,
+    /// How often what is finished is published while the run goes on, such as `30m`: readers see a night
+    /// that is not complete then. Only at its end, all at once, if not given.
+    #[serde(with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) publish_every: Option<Duration>,
 }
 
 impl Default for RunSection {
@@ -162,8 +172,10 @@ impl Default for RunSection {
             name: None,
             shard_size: ByteSize::gib(4),
             shard_videos: NonZeroUsize::new(256).expect("not zero"),
+            split_size: None,
             allow_empty: false,
             deadline: None,
+            publish_every: None,
         }
     }
 }
@@ -255,6 +267,7 @@ impl JobFile {
             allow_empty: self.run.allow_empty,
             shards: self.run.resolve().map_err(broken)?,
             deadline: self.run.deadline,
+            publish_every: self.run.publish_every,
             patience: self.cluster.patience().map_err(broken)?,
             scheduler: overrides.cluster.map(str::to_owned).or(self.cluster.scheduler),
         })
@@ -308,10 +321,24 @@ impl ModelSection {
 
 impl RunSection {
     fn resolve(&self) -> Result<ShardOptions, BrokenRule> {
-        if self.shard_size == ByteSize::b(0) {
-            return Err(BrokenRule::new("`run.shard-size` is 0", "4 GiB is usual"));
+        let split_size = self.split_size.unwrap_or(self.shard_size);
+        for (name, size) in [("shard-size", self.shard_size), ("split-size", split_size)] {
+            if size == ByteSize::b(0) {
+                let message = format!("`run.{name}` is 0");
+                return Err(BrokenRule::new(message, "4 GiB is usual"));
+            }
         }
-        Ok(ShardOptions { bytes: self.shard_size.as_u64(), videos: self.shard_videos.get() })
+        if self.publish_every.is_some_and(|every| every < LEAST_TIME) {
+            return Err(BrokenRule::new(
+                "`run.publish-every` is shorter than a second",
+                "`30m` is usual; leave it out to publish once, at the end",
+            ));
+        }
+        Ok(ShardOptions {
+            bytes: self.shard_size.as_u64(),
+            videos: self.shard_videos.get(),
+            split_bytes: split_size.as_u64(),
+        })
     }
 }
 
@@ -523,6 +550,16 @@ mod tests {
     #[case::no_shards(
         "[captioning]\nsource = 'speech'\n[run]\nshard-size = '0 B'",
         "`run.shard-size` is 0",
+        Some("is usual")
+    )]
+    #[case::no_stretches(
+        "[captioning]\nsource = 'speech'\n[run]\nsplit-size = '0 B'",
+        "`run.split-size` is 0",
+        Some("is usual")
+    )]
+    #[case::never_done_publishing(
+        "[captioning]\nsource = 'speech'\n[run]\npublish-every = '0s'",
+        "`run.publish-every` is shorter",
         Some("is usual")
     )]
     #[case::no_patience(

@@ -9,8 +9,8 @@ use std::{
 use eventide_media::{FrameRequest, Media, Probe, parse_sidecar};
 use eventide_model::{Parsed, frames, manifest::Manifest};
 use eventide_schema::{
-    Costs, Cue, Event, EventSource, Failure, MediaFacts, Outcome, Sidecar, Stage, Status, TimeSpan,
-    Transcript, Video, WorkItem,
+    Costs, Cue, Event, EventSource, Failure, MediaFacts, Outcome, Sidecar, Stage, Status, Stretch,
+    TimeSpan, Transcript, Video, WorkItem,
 };
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use tracing::{debug, info, warn};
@@ -76,6 +76,8 @@ pub struct Effort {
     pub device: Duration,
     /// Tokens that the model wrote.
     pub tokens: u64,
+    /// The stretch of the video's windows that was looked at; all of them if not given.
+    pub stretch: Option<Stretch>,
 }
 
 /// What is asked of a video.
@@ -138,12 +140,13 @@ struct Draft {
 }
 
 impl Draft {
-    fn effort(&self) -> Effort {
+    fn effort(&self, stretch: Option<Stretch>) -> Effort {
         let stages = ALL_STAGES.iter().map(|stage| (*stage, self.stages[*stage as usize]));
         Effort {
             stages: stages.filter(|(_, time)| !time.is_zero()).collect(),
             device: Duration::from_millis(self.costs.device_ms),
             tokens: self.tokens,
+            stretch,
         }
     }
 
@@ -224,7 +227,8 @@ impl Notes {
 }
 
 impl Pipeline {
-    /// Follows one video to its end. Dropping the future stops everything that it started.
+    /// Follows one video to its end, or the stretch of its windows that the item names. Dropping the future
+    /// stops everything that it started.
     ///
     /// # Errors
     /// Only for trouble that has nothing to do with the video; see [`Error`].
@@ -275,8 +279,8 @@ impl Pipeline {
         let started = Instant::now();
         let notes = Notes::new();
         let media = self.media.metered();
-        let (video, notes_of) = (&item.video, &notes);
-        let way = Way { pipeline: self, media: &media, video, notes: notes_of, hearing };
+        let (video, stretch, notes_of) = (&item.video, item.stretch, &notes);
+        let way = Way { pipeline: self, media: &media, video, stretch, notes: notes_of, hearing };
         let followed = AssertUnwindSafe(way.follow(question)).catch_unwind();
         let ended = match tokio::time::timeout(self.limits.wall, followed).await {
             Ok(Ok(ended)) => ended,
@@ -302,7 +306,7 @@ impl Pipeline {
             Ok(events) if events.is_empty() => (Status::Empty, events),
             Ok(events) => (Status::Captioned, events),
         };
-        let effort = draft.effort();
+        let effort = draft.effort(item.stretch);
         let outcome = draft.outcome(item, status, events);
         if let Some(watcher) = &self.watcher {
             watcher.ended(&outcome, &effort);
@@ -318,6 +322,8 @@ struct Way<'a> {
     /// The media tools, with a meter for this video.
     media: &'a Media,
     video: &'a Video,
+    /// The stretch of its windows that is looked at; all of them if not given.
+    stretch: Option<Stretch>,
     notes: &'a Notes,
     hearing: Hearing<'a>,
 }
@@ -512,10 +518,11 @@ impl Way<'_> {
             let slots = frames::pick(eventide_media::slots(*span), &manifest.frames);
             Part { span: *span, grid: *span, slots }
         };
-        let parts = windows.iter().map(part).collect();
+        let own = self.stretch.map_or(0..windows.len(), |stretch| stretch.windows(windows.len()));
+        let parts = windows[own.clone()].iter().map(part).collect();
         let answers = self.ask(fetched, probe, transcript, parts).await?;
         let mut events = Vec::new();
-        for (index, answer) in answers.into_iter().enumerate() {
+        for (index, answer) in own.zip(answers) {
             events.extend(self.window_events(&windows, index, answer.parsed, transcript, manifest));
         }
         events.sort_by_key(|event| (event.span, event.window_index, event.event_index));

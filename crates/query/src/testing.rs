@@ -92,6 +92,8 @@ impl Lake {
             videos_version: videos,
             transcripts_version: None,
             receipt: "{}".to_owned(),
+            part: None,
+            pending: 0,
         };
         self.append("runs", run_batch(&row).unwrap()).await;
     }

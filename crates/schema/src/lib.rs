@@ -13,7 +13,7 @@ mod video;
 
 pub use event::{Event, EventSource, event_id};
 pub use outcome::{Costs, Failure, MediaFacts, Outcome, Provenance, Stage, Status};
-pub use shard::{Heard, Shard, WorkItem};
+pub use shard::{Heard, Shard, Stretch, WorkItem};
 pub use span::TimeSpan;
 pub use transcript::{Cue, Transcript, TranscriptSource};
 pub use video::{Sidecar, SidecarFormat, Video, video_id};

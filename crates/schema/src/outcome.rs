@@ -100,9 +100,30 @@ pub struct MediaFacts {
     /// Height in pixels as stored, before rotation.
     pub height: Option<u32>,
     /// Mean frames a second.
+    #[serde(with = "exact")]
     pub fps: Option<f64>,
     /// Whether there is a sound stream.
     pub has_audio: Option<bool>,
+}
+
+/// A number as text that reads back to the bit; as a number of JSON its last digit may be lost.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[expect(clippy::ref_option, reason = "this is how serde calls it")]
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<f64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.map(|value| value.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<f64>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
 }
 
 /// What a video cost.

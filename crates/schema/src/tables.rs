@@ -148,7 +148,7 @@ pub fn captions_schema() -> SchemaRef {
     ]))
 }
 
-/// Columns of `runs`: one row for each published run.
+/// Columns of `runs`: one row for each published run, or for each part that it was published in.
 #[must_use]
 pub fn runs_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -175,10 +175,13 @@ pub fn runs_schema() -> SchemaRef {
         long("videos_version", true),
         long("transcripts_version", true),
         text("receipt", false),
+        long("part", true),
+        long("pending", true),
     ]))
 }
 
-/// One row of `runs`.
+/// One row of `runs`. A run that is published in parts has one for each of them; they count what comes with
+/// that part, so they may be added up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRow {
     /// The run; sorts by time.
@@ -189,9 +192,9 @@ pub struct RunRow {
     pub started_at_ms: i64,
     /// Milliseconds since 1970 (UTC).
     pub finished_at_ms: i64,
-    /// Objects that the corpus lists: the sum of captioned, empty, failed, skipped and unchanged.
+    /// Objects that the corpus lists: the sum of captioned, empty, failed, skipped, unchanged and pending.
     pub listed: u64,
-    /// Objects that were due.
+    /// Objects that were due and had not come with an earlier part.
     pub planned: u64,
     /// Objects with events.
     pub captioned: u64,
@@ -201,7 +204,7 @@ pub struct RunRow {
     pub failed: u64,
     /// Objects that a rule of the job leaves out.
     pub skipped: u64,
-    /// Objects whose rows were already right.
+    /// Objects whose rows were already right, those of earlier parts among them.
     pub unchanged: u64,
     /// Objects that have gone; their rows went with them.
     pub removed: u64,
@@ -227,13 +230,49 @@ pub struct RunRow {
     pub transcripts_version: Option<i64>,
     /// What was published, as JSON.
     pub receipt: String,
+    /// Which part of a run that goes on, from 1; `None` where the run is complete with this.
+    #[serde(default)]
+    pub part: Option<u32>,
+    /// Objects whose rows are to come with a later part; 0 where the run is complete.
+    #[serde(default)]
+    pub pending: u64,
 }
 
 impl RunRow {
-    /// Whether every listed object has exactly one terminal state.
+    /// Whether every listed object has exactly one state.
     #[must_use]
     pub fn is_balanced(&self) -> bool {
-        self.listed == self.captioned + self.empty + self.failed + self.skipped + self.unchanged
+        self.listed == self.outcomes() + self.unchanged + self.pending
+    }
+
+    /// Objects that got a terminal state.
+    #[must_use]
+    pub fn outcomes(&self) -> u64 {
+        self.captioned + self.empty + self.failed + self.skipped
+    }
+
+    /// The run up to the end of `later`, of which this row says how it stood before.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        Self {
+            started_at_ms: self.started_at_ms.min(later.started_at_ms),
+            planned: self.captioned + self.empty + self.failed + later.planned,
+            captioned: self.captioned + later.captioned,
+            empty: self.empty + later.empty,
+            failed: self.failed + later.failed,
+            skipped: self.skipped + later.skipped,
+            unchanged: later.unchanged.saturating_sub(self.outcomes()),
+            removed: self.removed + later.removed,
+            events: self.events + later.events,
+            video_ms: self.video_ms + later.video_ms,
+            core_ms: self.core_ms + later.core_ms,
+            device_ms: self.device_ms + later.device_ms,
+            bytes_read: self.bytes_read + later.bytes_read,
+            events_version: later.events_version.or(self.events_version),
+            videos_version: later.videos_version.or(self.videos_version),
+            transcripts_version: later.transcripts_version.or(self.transcripts_version),
+            ..later
+        }
     }
 }
 
@@ -499,6 +538,8 @@ pub fn run_batch(run: &RunRow) -> Result<RecordBatch, ArrowError> {
         version(run.videos_version),
         version(run.transcripts_version),
         repeated(&run.receipt, 1),
+        version(run.part.map(i64::from)),
+        one(run.pending),
     ];
     RecordBatch::try_new(runs_schema(), columns)
 }

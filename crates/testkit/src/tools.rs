@@ -82,7 +82,7 @@ impl Tools {
         self.find("silero-vad/silero_vad_16k_sequence.onnx")
     }
 
-    /// A recording of speech: `two_cities.wav` or `beckett.wav`.
+    /// A recording of speech, `two_cities.wav` or `beckett.wav`, or of music, `big-buck-bunny-trailer.mp4`.
     ///
     /// # Errors
     /// [`Error::MissingTool`].

@@ -329,9 +329,23 @@ pub struct Run {
     /// Beams with which the validation set is decoded; 1 is greedy.
     #[serde(default = "greedy")]
     pub beams: u32,
+    /// Where the events of the validation set begin and end.
+    #[serde(default)]
+    pub bounds: Bounds,
     /// Most validation videos that are looked at before the end.
     #[serde(default)]
     pub validation_videos: Option<usize>,
+}
+
+/// Where events begin and end when a model is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bounds {
+    /// Where the model says: one stage.
+    #[default]
+    Model,
+    /// Where the sentences of the transcript do, each of which is captioned by itself: two stages.
+    Transcript,
 }
 
 fn greedy() -> u32 {

@@ -35,13 +35,13 @@ use crate::{
     graph::Style,
     learner::Learner,
     optimiser::Schedule,
-    plan::{Lesson, Plan, Source},
+    plan::{Bounds, Lesson, Plan, Source},
     seeded::seeded,
     session::{Ended, Judgement, Lessons, Metric, Session},
     start::{even_patches, look_around, place_in_time, whiten},
     synth::{self, Recipe},
     trainer::{Progress, Sample, Settings, Shown, Task, Trainer},
-    validation::{Scores, predict, scores},
+    validation::{Scores, predict, predict_sentences, scores},
     vocabulary,
     weights::Weights,
 };
@@ -498,9 +498,18 @@ fn tell(
     let most = plan.run.validation_videos.unwrap_or(usize::MAX);
     let validation = validation.into_iter().take(most).collect();
     let trial = session.folder.join("trial");
-    let runtime = surroundings.runtime;
-    let mut telling =
-        Telling { trainer, training, validation, beginning, shown, decoding, runtime, trial };
+    let (runtime, bounds) = (surroundings.runtime, plan.run.bounds);
+    let mut telling = Telling {
+        trainer,
+        training,
+        validation,
+        beginning,
+        shown,
+        decoding,
+        bounds,
+        runtime,
+        trial,
+    };
     let ended = session.run(&mut telling, listener.stepped)?;
     Ok((ended, session.best()?))
 }
@@ -556,6 +565,7 @@ struct Telling<'a> {
     beginning: &'a Beginning,
     shown: Shown,
     decoding: Decoding,
+    bounds: Bounds,
     runtime: &'a Runtime,
     /// A folder for the bundle that is judged.
     trial: PathBuf,
@@ -593,6 +603,10 @@ impl Lessons for Telling<'_> {
         write_bundle(&self.trial, manifest, &weights, tokenizer, Style::Fused)?;
         let bundle = Bundle::open(&self.trial)?;
         let mut model = Vid2Seq::load(&bundle, self.runtime, &SessionOptions::default())?;
+        let predict = match self.bounds {
+            Bounds::Model => predict,
+            Bounds::Transcript => predict_sentences,
+        };
         let predicted = predict(&mut model, &self.validation, self.shown, &self.decoding)?;
         fs::remove_dir_all(&self.trial).map_err(unwritable)?;
         Ok(Some(Judgement::Events(scores(&predicted, &self.validation)?)))

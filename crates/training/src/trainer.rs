@@ -13,8 +13,9 @@ use eventide_model::{
     Tokenizer,
     manifest::{FrameRule, Manifest},
 };
+use eventide_schema::Cue;
 use ndarray::Array2;
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -219,6 +220,22 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+/// So many batches are chosen together, and filled so that the texts of each are about as long: all are padded to the
+/// longest, and of batches filled by chance half would be padding.
+const CHOSEN_TOGETHER: usize = 16;
+
+/// Batches of samples of which about as much is to be told, and, among those, in which about as much is said.
+fn alike(mut samples: Vec<&Sample>, batch: usize) -> Vec<Vec<&Sample>> {
+    let length = |cues: &[Cue]| cues.iter().map(|cue| cue.text.len()).sum::<usize>();
+    samples.sort_by_key(|sample| length(&sample.example.references.concat()));
+    let as_long = samples.chunks_mut(batch * CHOSEN_TOGETHER.isqrt());
+    let batches = as_long.flat_map(|group| {
+        group.sort_by_key(|sample| length(&sample.example.speech));
+        group.chunks(batch).map(<[_]>::to_vec)
+    });
+    batches.collect()
+}
+
 /// All that one pass through the network needs; passes of one step go side by side.
 #[derive(Debug, Clone, Copy)]
 struct Pass<'t> {
@@ -257,9 +274,14 @@ impl Pass<'_> {
             return Err(Error::NoExamples);
         }
         let &Settings { batch, accumulate, seed, .. } = self.settings;
-        let first = (self.step as usize * accumulate.max(1) + part) * batch;
-        let chosen = in_turn(first..first + batch, samples.len(), seed);
-        Ok(chosen.map(|number| &samples[number]).collect())
+        let number = self.step as usize * accumulate.max(1) + part;
+        let together = (samples.len() / batch.max(1)).clamp(1, CHOSEN_TOGETHER);
+        let (round, place) = (number / together, number % together);
+        let first = round * together * batch;
+        let chosen = in_turn(first..first + together * batch, samples.len(), seed);
+        let mut batches = alike(chosen.map(|number| &samples[number]).collect(), batch);
+        batches.shuffle(&mut StdRng::seed_from_u64(seed.wrapping_add(first as u64)));
+        Ok(batches.swap_remove(place))
     }
 
     /// The samples, some of them cut to a part.
@@ -330,5 +352,46 @@ impl Pass<'_> {
         let shape = together.shape().to_vec();
         let data = TensorData::new(together.into_raw_vec_and_offset().0, shape);
         Tensor::from_data(data, self.device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use eventide_schema::TimeSpan;
+
+    use super::*;
+    use crate::data::cache::Rows;
+
+    fn sample(number: usize) -> Sample {
+        let cue = |letters: usize| Cue { span: TimeSpan::new(0, 1), text: "a".repeat(letters) };
+        let example = Example {
+            video_id: number.to_string(),
+            file: PathBuf::new(),
+            span: TimeSpan::new(0, 1),
+            speech: vec![cue(number * 7 % 48)],
+            references: vec![vec![cue(number * 5 % 48), cue(1)]],
+        };
+        let (values, slots) = (Array2::zeros((0, 1)), Vec::new());
+        let features = Rows { values, wanted: slots.clone(), slots, duration_us: 1 };
+        Sample { example, features: Arc::new(features) }
+    }
+
+    #[test]
+    fn batches_hold_each_sample_once_and_texts_of_like_length() {
+        let samples: Vec<Sample> = (0..48).map(sample).collect();
+        let batches = alike(samples.iter().collect(), 3);
+        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [3; 16]);
+        let ids = batches.iter().flatten().map(|sample| sample.example.video_id.as_str());
+        assert_eq!(ids.collect::<std::collections::BTreeSet<_>>().len(), 48);
+        for batch in batches {
+            let spread = |length: fn(&Example) -> usize| {
+                let lengths = batch.iter().map(|sample| length(&sample.example));
+                lengths.clone().max().unwrap() - lengths.min().unwrap()
+            };
+            assert!(spread(|example| example.references[0][0].text.len()) < 12);
+            assert!(spread(|example| example.speech[0].text.len()) < 24);
+        }
     }
 }

@@ -64,6 +64,32 @@ pub fn predict(
     events.collect()
 }
 
+/// What `model` tells of each sentence that is said in each sample, of which it gets to see no more than that: an event
+/// with the sentence's bounds, if it tells anything.
+///
+/// # Errors
+/// [`Error::Run`].
+pub fn predict_sentences(
+    model: &mut Vid2Seq,
+    samples: &[Sample],
+    shown: Shown,
+    decoding: &Decoding,
+) -> Result<Vec<Vec<Cue>>> {
+    let mut of_sample = |sample: &Sample| {
+        let alone = |example| Sample { example, features: sample.features.clone() };
+        let clips: Vec<Sample> = sample.example.clips().into_iter().map(alone).collect();
+        let told = predict(model, &clips, shown, decoding)?;
+        let cues = clips.iter().zip(told).filter_map(|(clip, told)| {
+            let captions: Vec<String> = told.into_iter().map(|cue| cue.text).collect();
+            let from_start = clip.example.span.start_us - sample.example.span.start_us;
+            let span = clip.example.speech.first()?.span.shifted(from_start);
+            (!captions.is_empty()).then(|| Cue { span, text: captions.join(" ") })
+        });
+        Ok(cues.collect())
+    };
+    samples.iter().map(&mut of_sample).collect()
+}
+
 fn window(model: &Vid2Seq, sample: &Sample, shown: Shown) -> Result<WindowInput> {
     let ids = if shown.speech {
         Some(input_ids(model.tokenizer(), &sample.example.speech, sample.example.duration_us())?)

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use ballista_core::{
     client::BallistaClient,
     extension::BallistaConfigGrpcEndpoint,
-    serde::protobuf::{CancelJobParams, CleanJobDataParams, PartitionLocation, job_status::Status},
+    serde::protobuf::{CancelJobParams, CleanJobDataParams, PartitionLocation},
 };
 use datafusion::{
     arrow::{array::RecordBatch, datatypes::SchemaRef},
@@ -37,25 +37,24 @@ use eventide_schema::tables::captions_schema;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+use uuid::Uuid;
 
 use super::{
-    client::{
-        ACCEPT_GRACE, ASK_EVERY, COUNT_EVERY, Cluster, Connection, SCHEDULER_GRACE, bytes_of,
-    },
+    client::{Answer, COUNT_EVERY, Cluster, Connection, Inquiry, bytes_of},
     secret::introduced,
     session::MESSAGE_BYTES,
-    watch::{Patience, Seen, Verdict, Watchdog},
+    watch::{Patience, Seen, Watchdog},
 };
 use crate::{
-    CaptionOptions, CaptionTable, ClusterState, Error,
+    CaptionOptions, CaptionTable, ClusterState, Error, Marks,
     caption::{is_of_listing, pushed_down},
 };
 
 /// Shards whose rows are fetched at once.
 const FETCHES: usize = 4;
-/// Executors that may be lost while a query runs. A query leaves no marks by which a video that kills
-/// workers would be found.
-const MOST_LOST: usize = 4;
+/// Executors that may be lost while a query runs. A video that kills them costs three, where they may leave
+/// marks by which it is found out.
+const MOST_LOST: usize = 9;
 /// What the scheduler calls a query of a person.
 const JOB: &str = "sql";
 
@@ -66,24 +65,35 @@ pub struct ClusterCaptions {
     cluster: Cluster,
     patience: Patience,
     queries: TaskTracker,
+    /// The tables beside which executors leave marks.
+    tables: String,
 }
 
 impl ClusterCaptions {
-    /// The captions of what lies at `options.corpus` when they are read. Whatever a query leaves at the
-    /// cluster is removed by a task of `queries`: who waits for these leaves nothing behind.
+    /// The captions of what lies at `options.corpus` when they are read. Executors mark beside `tables`
+    /// what they begin. Whatever a query leaves at the cluster is removed by a task of `queries`: who
+    /// waits for these leaves nothing behind.
     #[must_use]
     pub fn new(
         options: CaptionOptions,
         cluster: Cluster,
         patience: Patience,
         queries: TaskTracker,
+        tables: String,
     ) -> Self {
-        Self { options, cluster, patience, queries }
+        Self { options, cluster, patience, queries, tables }
     }
 
-    /// The recipe of the captions with these columns that pass these filters.
-    fn recipe(&self, columns: Option<Vec<usize>>, filters: &[Expr]) -> Result<Vec<u8>> {
-        let table = provider_as_source(Arc::new(CaptionTable::elsewhere(self.options.clone())));
+    /// The recipe of the captions with these columns that pass these filters, for the query of this name.
+    fn recipe(
+        &self,
+        query: &str,
+        columns: Option<Vec<usize>>,
+        filters: &[Expr],
+    ) -> Result<Vec<u8>> {
+        let marks = Some(Marks { tables: self.tables.clone(), query: query.to_owned() });
+        let options = CaptionOptions { marks, ..self.options.clone() };
+        let table = provider_as_source(Arc::new(CaptionTable::elsewhere(options)));
         let plan =
             LogicalPlanBuilder::scan_with_filters("caption", table, columns, filters.to_vec())?;
         bytes_of(&plan.build()?, self.cluster.secret.clone())
@@ -129,9 +139,12 @@ impl TableProvider for ClusterCaptions {
             Boundedness::Bounded,
         );
         let filters_shown: Vec<_> = filters.iter().map(ToString::to_string).collect();
+        // Two queries have names of their own, so that each is found among what runs.
+        let name = Uuid::now_v7().to_string();
         Ok(Arc::new(ClusterCaptionExec {
             query: Arc::new(Query {
-                recipe: self.recipe(sent, filters)?,
+                recipe: self.recipe(&name, sent, filters)?,
+                name,
                 cluster: self.cluster.clone(),
                 patience: self.patience,
                 queries: self.queries.clone(),
@@ -226,6 +239,7 @@ impl ExecutionPlan for ClusterCaptionExec {
 
 /// What is asked of the cluster.
 struct Query {
+    name: String,
     recipe: Vec<u8>,
     cluster: Cluster,
     patience: Patience,
@@ -237,11 +251,9 @@ impl Query {
     async fn rows(
         self: Arc<Self>,
     ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send, Error> {
-        let mut connection = self.cluster.connect().await?;
-        // Two queries have names of their own, so that each is found among what runs.
-        let name = super::state::job_name(JOB, &uuid::Uuid::now_v7().to_string());
+        let name = super::state::job_name(JOB, &self.name);
         let token = self.queries.token();
-        let id = self.cluster.submit(&mut connection, &name, self.recipe.clone()).await?;
+        let (mut connection, id) = self.cluster.hand_in(&name, &self.name, &self.recipe).await?;
         tracing::info!(cluster_job = %id, "handed to the cluster");
         let mut asked = Asked { query: Arc::clone(&self), id, done: false, token: Some(token) };
         let places = self.answered(&mut connection, &asked.id).await?;
@@ -266,29 +278,14 @@ impl Query {
         id: &str,
     ) -> Result<Vec<PartitionLocation>, Error> {
         let cluster = &self.cluster;
-        let start = Instant::now();
-        let (mut known, mut silent_since, mut looked) = (false, None, start);
-        let mut guard = Guard::new(self.patience, start);
+        let mut looked = Instant::now();
+        let (mut inquiry, mut guard) = (Inquiry::new(), Guard::new(self.patience, looked));
         loop {
-            tokio::time::sleep(ASK_EVERY).await;
-            match cluster.status(connection, id).await {
-                Ok(Some(Status::Successful(job))) => return Ok(job.partition_location),
-                Ok(Some(Status::Failed(job))) if job.error == "Cancelled" => {
-                    return Err(Error::Cancelled);
-                }
-                Ok(Some(Status::Failed(job))) => return Err(cluster.ended_badly(&job.error)),
-                Ok(None) if known || start.elapsed() > ACCEPT_GRACE => {
+            match inquiry.ask(cluster, connection, id).await? {
+                Answer::AtWork => {}
+                Answer::Done(job) => return Ok(job.partition_location),
+                Answer::Forgotten => {
                     return Err(cluster.ended_badly("the scheduler has forgotten the query"));
-                }
-                Ok(None) => {}
-                Ok(Some(_)) => (known, silent_since) = (true, None),
-                Err(error @ Error::NotAdmitted { .. }) => return Err(error),
-                Err(error) => {
-                    let since = *silent_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > SCHEDULER_GRACE {
-                        return Err(error);
-                    }
-                    tracing::warn!(error = %error, "the scheduler is silent");
                 }
             }
             if looked.elapsed() > COUNT_EVERY {
@@ -361,27 +358,11 @@ impl Guard {
         let there: BTreeSet<_> = state.executors.iter().map(|e| e.id.clone()).collect();
         self.lost += self.there.difference(&there).count();
         self.there = there;
-        let url = || cluster.url.clone();
         if self.lost > MOST_LOST {
-            return Err(Error::ExecutorsLost { url: url(), lost: self.lost });
+            return Err(Error::ExecutorsLost { url: cluster.url.clone(), lost: self.lost });
         }
         let seen = Seen { executors: Some(self.there.len()), done: self.most - open };
-        match self.dog.see(seen, now) {
-            Verdict::Wait => Ok(()),
-            Verdict::SayNoExecutor => {
-                tracing::warn!("no executor works for {}; waiting for one", cluster.url);
-                Ok(())
-            }
-            Verdict::SayExecutors => {
-                tracing::warn!("executors are there; going on");
-                Ok(())
-            }
-            Verdict::NoExecutor(waited) => Err(Error::NoExecutor { url: url(), waited }),
-            Verdict::NoProgress(waited) => {
-                let held = super::client::held_by(state);
-                Err(Error::NoProgress { url: url(), waited, held })
-            }
-        }
+        cluster.heed(self.dog.see(seen, now), Some(state))
     }
 }
 
@@ -482,13 +463,13 @@ mod tests {
         let patience = Patience { executors: minute, progress: minute, shard: minute };
         let (start, cluster) = (Instant::now(), Cluster::at("http://h:1", None).unwrap());
         let mut guard = Guard::new(patience, start);
-        for (second, name) in (1..).zip(["a", "b", "c", "d", "e"]) {
+        for (second, name) in (1..).zip(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]) {
             let now = start + Duration::from_secs(second);
             guard.look(&cluster, "q", Some(&state(&[name], 9)), now).unwrap();
         }
-        let now = start + Duration::from_secs(6);
-        let ended = guard.look(&cluster, "q", Some(&state(&["f"], 9)), now);
-        assert!(matches!(ended, Err(Error::ExecutorsLost { lost: 5, .. })));
+        let now = start + Duration::from_secs(11);
+        let ended = guard.look(&cluster, "q", Some(&state(&["k"], 9)), now);
+        assert!(matches!(ended, Err(Error::ExecutorsLost { lost: 10, .. })));
     }
 
     #[test]

@@ -4,18 +4,15 @@
 //! there whoever dies. So a scheduler that comes back with an empty memory is given the same plan
 //! again, in which everything finished is found finished.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ballista_core::{
     extension::SessionConfigExt,
     serde::protobuf::{
         CancelJobParams, ExecuteQueryParams, ExecutorStoppedParams, GetJobStatusParams,
-        KeyValuePair, execute_query_failure_result::Failure, execute_query_params::Query,
-        execute_query_result, job_status::Status, scheduler_grpc_client::SchedulerGrpcClient,
+        KeyValuePair, SuccessfulJob, execute_query_failure_result::Failure,
+        execute_query_params::Query, execute_query_result, job_status::Status,
+        scheduler_grpc_client::SchedulerGrpcClient,
     },
     utils::{GrpcClientConfig, create_grpc_client_endpoint},
     version,
@@ -27,7 +24,7 @@ use datafusion::{
     prelude::SessionConfig,
 };
 use datafusion_proto::{logical_plan::AsLogicalPlan, protobuf::LogicalPlanNode};
-use eventide_catalog::{PlanFile, Receipt, Submission, Tables};
+use eventide_catalog::{PlanFile, Submission, Tables};
 use http_body_util::{BodyExt, Limited};
 use tokio::time::Instant;
 use tonic::{
@@ -49,17 +46,18 @@ use super::{
 };
 use crate::{
     Error, IndexOptions, Progress,
+    publisher::Publisher,
     retry::{RETRIES, Retries},
 };
 
 /// How often the scheduler is asked how a run is.
-pub(super) const ASK_EVERY: Duration = Duration::from_millis(300);
+const ASK_EVERY: Duration = Duration::from_millis(300);
 /// How often the receipts are counted, and the executors.
 pub(super) const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How long a scheduler may be gone before the client gives up.
-pub(super) const SCHEDULER_GRACE: Duration = Duration::from_mins(2);
+const SCHEDULER_GRACE: Duration = Duration::from_mins(2);
 /// How long the scheduler may take to know a run that it has accepted.
-pub(super) const ACCEPT_GRACE: Duration = Duration::from_secs(10);
+const ACCEPT_GRACE: Duration = Duration::from_secs(10);
 /// How often in a row a run is handed in again of which nothing got done.
 const MOST_VAIN_SUBMISSIONS: usize = 3;
 /// How long the scheduler may take to plan a run.
@@ -136,33 +134,34 @@ impl Cluster {
         }
     }
 
-    /// Has the shards of a plan done, and gives their receipts.
+    /// Has the shards of a plan done, and gives their receipts to `publisher`.
     pub(crate) async fn index(
         &self,
         job: &str,
-        tables: &Tables,
         options: IndexOptions,
         plan: &PlanFile,
         patience: Patience,
         progress: &Progress,
-    ) -> Result<Vec<Receipt>, Error> {
-        let mut followed = Followed::new(tables, plan, progress);
+        publisher: &mut Publisher<'_>,
+    ) -> Result<(), Error> {
+        let tables = publisher.tables();
+        let mut followed = Followed { publisher, plan, progress, done: BTreeSet::new() };
         let mut dog = Watchdog::new(patience, Instant::now());
         let mut vain = 0;
         while vain < MOST_VAIN_SUBMISSIONS {
-            let before = followed.receipts.len();
-            let mut scheduler = self.connect().await?;
+            let before = followed.done.len();
             // First a note without the scheduler's name for it: this process may die before it knows that.
             let note = Submission::new(&self.url, "", &plan.run_id);
             note_submission(tables, job, Some(&note)).await?;
             let name = state::job_name(job, &plan.run_id);
             let recipe = encoded(&options, self.secret.clone())?;
-            let id = match self.submit(&mut scheduler, &name, recipe).await {
+            let handed_in = self.hand_in(&name, &plan.run_id, &recipe).await;
+            let (mut scheduler, id) = match handed_in {
                 Err(refused @ (Error::Refused { .. } | Error::NotAdmitted { .. })) => {
                     note_submission(tables, job, None).await?;
                     return Err(refused);
                 }
-                submitted => submitted?,
+                handed_in => handed_in?,
             };
             tracing::info!(run = %plan.run_id, cluster_job = %id, shards = plan.shards.len(), "handed to the cluster");
             let note = Submission::new(&self.url, &id, &plan.run_id);
@@ -171,7 +170,7 @@ impl Cluster {
                 Ok(Ended::Done) => {
                     followed.count(RETRIES).await?;
                     note_submission(tables, job, None).await?;
-                    return followed.all();
+                    return followed.complete();
                 }
                 Ok(Ended::Forgotten) => {}
                 Err(error @ (Error::NoExecutor { .. } | Error::NoProgress { .. })) => {
@@ -181,7 +180,7 @@ impl Cluster {
                 Err(error) => return Err(error),
             }
             tracing::warn!(cluster_job = %id, "the scheduler has forgotten the run; handing it in again");
-            vain = if followed.receipts.len() > before { 0 } else { vain + 1 };
+            vain = if followed.done.len() > before { 0 } else { vain + 1 };
         }
         Err(self.ended_badly("the scheduler forgets the run again and again"))
     }
@@ -193,7 +192,7 @@ impl Cluster {
     /// When the note of it cannot be read, or the scheduler does not stop it.
     pub async fn take_over(&self, tables: &Tables, job: &str) -> Result<(), Error> {
         let Some(note) = submission(tables, job).await? else { return Ok(()) };
-        if self.stop(&note).await? {
+        if RETRIES.of("stop the earlier run", || self.stop(&note)).await? {
             tracing::warn!(cluster_job = %note.cluster_job, run = %note.run_id, "took over from an earlier client");
         }
         note_submission(tables, job, None).await
@@ -285,8 +284,32 @@ impl Cluster {
         Ok(Connection { calls, channel })
     }
 
-    /// Hands a plan in; gives the scheduler's name for it.
-    pub(super) async fn submit(
+    /// Hands a plan in, unless the scheduler has it already of a try whose answer was lost; gives its name
+    /// for it. `name` is made of `run_id`.
+    pub(super) async fn hand_in(
+        &self,
+        name: &str,
+        run_id: &str,
+        plan: &[u8],
+    ) -> Result<(Connection, String), Error> {
+        let mut tried = false;
+        let hand_in = || {
+            let again = std::mem::replace(&mut tried, true);
+            async move {
+                let mut scheduler = self.connect().await?;
+                let there =
+                    if again { self.handed_in(&mut scheduler, run_id).await? } else { None };
+                let id = match there {
+                    Some(id) => id,
+                    None => self.submit(&mut scheduler, name, plan.to_vec()).await?,
+                };
+                Ok((scheduler, id))
+            }
+        };
+        RETRIES.of("hand the work in", hand_in).await
+    }
+
+    async fn submit(
         &self,
         scheduler: &mut Connection,
         name: &str,
@@ -317,30 +340,15 @@ impl Cluster {
         &self,
         scheduler: &mut Connection,
         id: &str,
-        followed: &mut Followed<'_>,
+        followed: &mut Followed<'_, '_>,
         dog: &mut Watchdog,
     ) -> Result<Ended, Error> {
-        let start = Instant::now();
-        let (mut known, mut silent_since, mut counted) = (false, None, start);
+        let (mut inquiry, mut counted) = (Inquiry::new(), Instant::now());
         loop {
-            tokio::time::sleep(ASK_EVERY).await;
-            match self.status(scheduler, id).await {
-                Ok(Some(Status::Successful(_))) => return Ok(Ended::Done),
-                Ok(Some(Status::Failed(job))) if job.error == "Cancelled" => {
-                    return Err(Error::Cancelled);
-                }
-                Ok(Some(Status::Failed(job))) => return Err(self.ended_badly(&job.error)),
-                Ok(None) if known || start.elapsed() > ACCEPT_GRACE => return Ok(Ended::Forgotten),
-                Ok(None) => {}
-                Ok(Some(_)) => (known, silent_since) = (true, None),
-                Err(error @ Error::NotAdmitted { .. }) => return Err(error),
-                Err(error) => {
-                    let since = *silent_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > SCHEDULER_GRACE {
-                        return Err(error);
-                    }
-                    tracing::warn!(error = %error, "the scheduler is silent");
-                }
+            match inquiry.ask(self, scheduler, id).await? {
+                Answer::AtWork => {}
+                Answer::Done(_) => return Ok(Ended::Done),
+                Answer::Forgotten => return Ok(Ended::Forgotten),
             }
             if counted.elapsed() > COUNT_EVERY {
                 match followed.count(Retries::NONE).await {
@@ -348,45 +356,35 @@ impl Cluster {
                     Err(error) => tracing::warn!(error = %error, "cannot count receipts now"),
                     Ok(()) => {}
                 }
-                self.watch(scheduler, followed, dog).await?;
+                let state = self.seen_by(scheduler).await.ok();
+                let executors = state.as_ref().map(|state| state.executors.len());
+                let seen = Seen { executors, done: followed.done.len() };
+                self.heed(dog.see(seen, Instant::now()), state.as_ref())?;
+                followed.publisher.publish_due().await?;
                 counted = Instant::now();
             }
         }
     }
 
-    /// Tells the watchdog how the run is.
-    async fn watch(
-        &self,
-        scheduler: &mut Connection,
-        followed: &Followed<'_>,
-        dog: &mut Watchdog,
-    ) -> Result<(), Error> {
-        let state = self.seen_by(scheduler).await.ok();
-        let executors = state.as_ref().map(|state| state.executors.len());
-        let url = || self.url.clone();
-        match dog.see(Seen { executors, done: followed.receipts.len() }, Instant::now()) {
+    /// Says what the watchdog says, or ends the waiting.
+    pub(super) fn heed(&self, verdict: Verdict, state: Option<&ClusterState>) -> Result<(), Error> {
+        let url = self.url.clone();
+        match verdict {
             Verdict::Wait => {}
             Verdict::SayNoExecutor => {
-                tracing::warn!(
-                    "no executor works for the scheduler at {}; waiting for one",
-                    self.url
-                );
+                tracing::warn!("no executor works for the scheduler at {url}; waiting for one");
             }
             Verdict::SayExecutors => tracing::warn!("executors are there; going on"),
-            Verdict::NoExecutor(waited) => return Err(Error::NoExecutor { url: url(), waited }),
+            Verdict::NoExecutor(waited) => return Err(Error::NoExecutor { url, waited }),
             Verdict::NoProgress(waited) => {
-                let held = state.map_or_else(String::new, |state| held_by(&state));
-                return Err(Error::NoProgress { url: url(), waited, held });
+                let held = state.map_or_else(String::new, held_by);
+                return Err(Error::NoProgress { url, waited, held });
             }
         }
         Ok(())
     }
 
-    pub(super) async fn status(
-        &self,
-        scheduler: &mut Connection,
-        id: &str,
-    ) -> Result<Option<Status>, Error> {
+    async fn status(&self, scheduler: &mut Connection, id: &str) -> Result<Option<Status>, Error> {
         let params = GetJobStatusParams { job_id: id.to_owned() };
         let answer =
             scheduler.calls.get_job_status(params).await.map_err(|status| self.lost(status))?;
@@ -415,6 +413,58 @@ impl Cluster {
     }
 }
 
+/// What the scheduler says of work that was handed in.
+pub(super) enum Answer {
+    AtWork,
+    Done(SuccessfulJob),
+    /// It does not know it, or does not know it any more.
+    Forgotten,
+}
+
+/// Asks the scheduler how some work is, again and again, and bears its silence for a while.
+pub(super) struct Inquiry {
+    start: Instant,
+    known: bool,
+    silent_since: Option<Instant>,
+}
+
+impl Inquiry {
+    pub(super) fn new() -> Self {
+        Self { start: Instant::now(), known: false, silent_since: None }
+    }
+
+    /// Waits a moment and asks.
+    pub(super) async fn ask(
+        &mut self,
+        cluster: &Cluster,
+        scheduler: &mut Connection,
+        id: &str,
+    ) -> Result<Answer, Error> {
+        tokio::time::sleep(ASK_EVERY).await;
+        match cluster.status(scheduler, id).await {
+            Ok(Some(Status::Successful(job))) => return Ok(Answer::Done(job)),
+            Ok(Some(Status::Failed(job))) if job.error == "Cancelled" => {
+                return Err(Error::Cancelled);
+            }
+            Ok(Some(Status::Failed(job))) => return Err(cluster.ended_badly(&job.error)),
+            Ok(None) if self.known || self.start.elapsed() > ACCEPT_GRACE => {
+                return Ok(Answer::Forgotten);
+            }
+            Ok(None) => {}
+            Ok(Some(_)) => (self.known, self.silent_since) = (true, None),
+            Err(error @ Error::NotAdmitted { .. }) => return Err(error),
+            Err(error) => {
+                let since = *self.silent_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > SCHEDULER_GRACE {
+                    return Err(error);
+                }
+                tracing::warn!(error = %error, "the scheduler is silent");
+            }
+        }
+        Ok(Answer::AtWork)
+    }
+}
+
 fn reason_of(failure: Failure) -> String {
     match failure {
         Failure::PlanParsingFailure(reason)
@@ -424,7 +474,7 @@ fn reason_of(failure: Failure) -> String {
 }
 
 /// Who holds shards, for a person.
-pub(super) fn held_by(state: &ClusterState) -> String {
+fn held_by(state: &ClusterState) -> String {
     let holders = state.executors.iter().filter(|executor| executor.shards > 0);
     let holders: Vec<_> =
         holders.map(|executor| format!("{} at {}", executor.shards, executor.address)).collect();
@@ -469,39 +519,38 @@ async fn submission(tables: &Tables, job: &str) -> Result<Option<Submission>, Er
 }
 
 /// A run that others work on, as its receipts tell it.
-struct Followed<'a> {
-    tables: &'a Tables,
+struct Followed<'a, 'p> {
+    /// Gets the receipts.
+    publisher: &'a mut Publisher<'p>,
     plan: &'a PlanFile,
     progress: &'a Progress,
-    receipts: BTreeMap<String, Receipt>,
+    /// The shards whose receipts it has got.
+    done: BTreeSet<String>,
 }
 
-impl<'a> Followed<'a> {
-    fn new(tables: &'a Tables, plan: &'a PlanFile, progress: &'a Progress) -> Self {
-        Self { tables, plan, progress, receipts: BTreeMap::new() }
-    }
-
+impl Followed<'_, '_> {
     /// Takes in the receipts that are new.
     async fn count(&mut self, retries: Retries) -> Result<(), Error> {
-        let (tables, run_id) = (self.tables, &self.plan.run_id);
+        let (tables, run_id) = (self.publisher.tables(), &self.plan.run_id);
         let list = || async { Ok(tables.finished_shards(run_id).await?) };
         let finished = retries.of("list the receipts", list).await?;
         let finished: BTreeSet<&str> = finished.iter().map(String::as_str).collect();
         let planned = self.plan.shards.iter().map(|place| place.shard_id.as_str());
-        let new = planned.filter(|id| finished.contains(id) && !self.receipts.contains_key(*id));
+        let new = planned.filter(|id| finished.contains(id) && !self.done.contains(*id));
         let read = || async { Ok(tables.receipts(run_id, new.clone()).await?) };
         for receipt in retries.of("read the receipts", read).await? {
             self.progress.record_receipt(&receipt);
-            self.receipts.insert(receipt.shard_id.clone(), receipt);
+            self.done.insert(receipt.shard_id.clone());
+            self.publisher.take([receipt]);
         }
         Ok(())
     }
 
-    /// The receipts of all shards.
-    fn all(self) -> Result<Vec<Receipt>, Error> {
-        let missing = self.plan.shards.iter().find(|p| !self.receipts.contains_key(&p.shard_id));
+    /// Whether there is a receipt of each shard.
+    fn complete(&self) -> Result<(), Error> {
+        let missing = self.plan.shards.iter().find(|place| !self.done.contains(&place.shard_id));
         match missing {
-            None => Ok(self.receipts.into_values().collect()),
+            None => Ok(()),
             Some(place) => Err(Error::NoReceipt { shard_id: place.shard_id.clone() }),
         }
     }

@@ -31,7 +31,7 @@ use crate::{
 /// How an envelope begins.
 const MAGIC: &[u8] = b"eventide\0";
 /// Raised whenever the form of an envelope, or what its nodes mean, changes.
-const FORM: u32 = 3;
+const FORM: u32 = 4;
 
 /// A node of ours and who wrote it.
 #[derive(Debug, Serialize, Deserialize)]

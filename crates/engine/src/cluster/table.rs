@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use datafusion::{
     arrow::datatypes::SchemaRef,
     catalog::{Session, TableProvider},
-    common::{DataFusionError, Result, exec_datafusion_err},
+    common::{Result, exec_datafusion_err},
     logical_expr::{Expr, TableType},
     physical_expr::expressions::col,
     physical_plan::{ExecutionPlan, projection::ProjectionExec},
@@ -16,6 +16,7 @@ use eventide_catalog::{Stores, Tables};
 use crate::{
     Error, IndexOptions,
     operator::{index_plan, receipt_schema},
+    retry::RETRIES,
 };
 
 /// The receipts of a run, which are written by reading it.
@@ -45,10 +46,10 @@ impl TableProvider for RunTable {
             .get_extension::<Stores>()
             .ok_or_else(|| exec_datafusion_err!("this process has no object stores"))?;
         let IndexOptions { tables, plan, provenance, .. } = &self.0;
+        let (stores, run_id) = (&stores, &provenance.run_id);
         let read =
-            async { Tables::open(&stores, tables)?.plan_file(&provenance.run_id, plan).await };
-        let file =
-            read.await.map_err(|error| DataFusionError::External(Box::new(Error::from(error))))?;
+            || async move { Ok(Tables::open(stores, tables)?.plan_file(run_id, plan).await?) };
+        let file = RETRIES.of("read the plan", read).await.map_err(Error::into_task_error)?;
         project(index_plan(self.0.clone(), &file)?, projection)
     }
 }

@@ -15,8 +15,8 @@ use eventide_schema::{
 };
 use miette::{IntoDiagnostic, WrapErr};
 
-use super::{Stop, absolute, explained, index::told_to_stop, worker};
-use crate::{arguments::ToolArguments, job::DeviceOption, report};
+use super::{Stop, absolute, explained, index::told_to_stop, model::device, ready};
+use crate::{arguments::ToolArguments, report};
 
 /// Arguments of `caption`.
 #[derive(Debug, Args)]
@@ -103,10 +103,6 @@ pub(crate) enum CaptionFormat {
     Vtt,
 }
 
-fn device(text: &str) -> Result<Device, String> {
-    DeviceOption::try_from(text.to_owned()).map(Device::from)
-}
-
 /// A clip such as `1:30-1:42.5`.
 fn clip(text: &str) -> Result<TimeSpan, String> {
     let moments = || {
@@ -125,15 +121,7 @@ pub(super) async fn run(
     let clips = clips(arguments)?;
     let video = video(arguments, stores).await?;
     let how = how(arguments)?;
-    if let Some(model) = &how.model {
-        model.identity(stores).await.map_err(|error| Stop::bad_job(explained(&error)))?;
-    }
-    if let Some(speech) = &how.speech {
-        speech.identity(stores).await.map_err(|error| Stop::bad_job(explained(&error)))?;
-    }
-    let worker = worker(how.needs_runtime(), &arguments.tools, Some(1))?;
-    let tools = worker.tools.check().await;
-    tools.map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
+    let (worker, _) = ready(&how, stores, &arguments.tools).await?;
     let work = async {
         let pipeline = how.pipeline(stores, &worker).await.map_err(|e| Stop::of_run(&e))?;
         let uri = video.uri.clone();

@@ -9,7 +9,7 @@ use std::{
 use eventide_catalog::{CorpusOptions, Stores};
 use eventide_engine::{
     CaptionCall, CaptionOptions, CaptionRelation, CaptionTable, Cluster, ClusterCaptions, How,
-    Indexers, ModelOptions, Patience, Progress, ShardOptions,
+    Indexers, ModelOptions, Night, Patience, Progress, ShardOptions,
 };
 use eventide_model::runtime::Device;
 use eventide_pipeline::{CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption};
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Videos of a shard where no job says otherwise: few, since rows are wanted soon.
-const SHARD: ShardOptions = ShardOptions { bytes: 1 << 30, videos: 8 };
+const SHARD: ShardOptions = ShardOptions { bytes: 1 << 30, videos: 8, split_bytes: u64::MAX };
 /// Shards that are worked on at once.
 const SHARDS_IN_FLIGHT: usize = 2;
 
@@ -44,10 +44,16 @@ pub(super) fn relation(tools: ToolArguments, stores: Arc<Stores>) -> CaptionRela
 }
 
 /// The same, captioned by a cluster. Who waits for `queries` leaves nothing of them behind there.
-pub(super) fn relation_on(cluster: Cluster, queries: TaskTracker) -> CaptionRelation {
+/// Its executors leave their marks beside `tables`.
+pub(super) fn relation_on(
+    cluster: Cluster,
+    queries: TaskTracker,
+    tables: String,
+) -> CaptionRelation {
     CaptionRelation::new(move |call| {
         let (options, patience) = options_of(call)?;
-        Ok(Arc::new(ClusterCaptions::new(options, cluster.clone(), patience, queries.clone())))
+        let (cluster, queries, tables) = (cluster.clone(), queries.clone(), tables.clone());
+        Ok(Arc::new(ClusterCaptions::new(options, cluster, patience, queries, tables)))
     })
 }
 
@@ -100,7 +106,8 @@ fn options_of_job(
     let overrides = Overrides { bundle, ..Overrides::default() };
     let night = JobFile::load(Path::new(job), &overrides)?;
     let how = night.how();
-    Ok((CaptionOptions { corpus: night.corpus, how, shards: night.shards }, night.patience))
+    let Night { corpus, shards, patience, .. } = night;
+    Ok((CaptionOptions { corpus, how, shards, marks: None }, patience))
 }
 
 fn plain_options(bundle: Option<String>) -> CaptionOptions {
@@ -120,5 +127,6 @@ fn plain_options(bundle: Option<String>) -> CaptionOptions {
             speech: None,
         },
         shards: SHARD,
+        marks: None,
     }
 }

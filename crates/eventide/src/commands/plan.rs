@@ -1,11 +1,11 @@
 //! `eventide plan`: what `index` would do, and what it would cost.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, process::ExitCode, sync::Arc};
 
 use eventide_catalog::{Counts, Stores};
 use eventide_engine::{Night, Planned};
 use eventide_pipeline::CaptioningSource;
-use eventide_schema::Heard;
+use eventide_schema::{Heard, WorkItem};
 use serde::Serialize;
 
 use super::{Stop, explained, night};
@@ -94,8 +94,12 @@ fn estimate(night: &Night, history: &Counts, bytes: u64, videos: u64) -> (f64, f
 fn forecast(night: &Night, planned: &Planned) -> Forecast {
     let work = &planned.work;
     let items = || work.shards.iter().flat_map(|shard| &shard.items);
-    let bytes = items().map(|item| item.video.size_bytes).sum();
-    let videos = items().count() as u64;
+    let bytes = items().map(WorkItem::size_bytes).sum();
+    let heard: BTreeSet<&str> = items()
+        .filter(|item| item.heard != Heard::NotYet)
+        .map(|item| item.video.video_id.as_str())
+        .collect();
+    let videos = work.videos().len() as u64;
     let (seconds, core_seconds, device_seconds) = estimate(night, &planned.history, bytes, videos);
     let estimated_from = match device_seconds {
         Some(_) => "what earlier runs with this model and these parameters cost",
@@ -112,7 +116,7 @@ fn forecast(night: &Night, planned: &Planned) -> Forecast {
         skipped: work.skipped.len() as u64,
         unchanged: work.unchanged,
         removed: work.removed.len() as u64,
-        heard_before: items().filter(|item| item.heard != Heard::NotYet).count() as u64,
+        heard_before: heard.len() as u64,
         shards: work.shards.len() as u64,
         bytes,
         video_hours: seconds / 3600.0,

@@ -38,7 +38,7 @@ fn all() -> Vec<(&'static str, Value)> {
             "transcripts.json",
             columns("transcripts", &["video_id", "sentence_index"], &transcripts_schema()),
         ),
-        ("runs.json", columns("runs", &["run_id"], &runs_schema())),
+        ("runs.json", columns("runs", &["run_id", "part"], &runs_schema())),
         ("job.schema.json", schema_for!(JobFile).to_value()),
         ("eval.schema.json", schema_for!(EvalReport).to_value()),
         ("train.schema.json", schema_for!(Plan).to_value()),

@@ -133,7 +133,10 @@ async fn shell(
         session.allow_writing(writable.store, &writable.uri).map_err(stop)?;
     }
     let relation = match &arguments.cluster {
-        Some(url) => caption_table::relation_on(cluster(url)?, queries.clone()),
+        Some(url) => {
+            let tables = absolute(&arguments.tables)?;
+            caption_table::relation_on(cluster(url)?, queries.clone(), tables)
+        }
         None => caption_table::relation(arguments.tools.clone(), Arc::clone(stores)),
     };
     session.add_relation(Arc::new(relation)).map_err(stop)?;

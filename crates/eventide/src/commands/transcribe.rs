@@ -27,7 +27,7 @@ use miette::{IntoDiagnostic, WrapErr};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
-use super::{Stop, absolute, caption::Told, explained, index::told_to_stop, model::device, worker};
+use super::{Stop, absolute, caption::Told, explained, index::told_to_stop, model::device, ready};
 use crate::{
     arguments::{Common, ToolArguments},
     job::{JobFile, LanguageOption, Overrides, confidence},
@@ -127,15 +127,7 @@ pub(super) async fn run(
         }
         _ => task_of_files(arguments, stores).await?,
     };
-    let identity = match &how.speech {
-        Some(speech) => {
-            Some(speech.identity(stores).await.map_err(|e| Stop::bad_job(explained(&e)))?)
-        }
-        None => None,
-    };
-    let worker = worker(how.needs_runtime(), &arguments.tools, Some(1))?;
-    let tools = worker.tools.check().await;
-    tools.map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
+    let (worker, identity) = ready(&how, stores, &arguments.tools).await?;
     let bar = bar(!common.quiet && std::io::stderr().is_terminal());
     let work = async {
         let pipeline = how.pipeline(stores, &worker).await.map_err(|e| Stop::of_run(&e))?;

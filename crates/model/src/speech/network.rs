@@ -1,6 +1,6 @@
 //! The network of Whisper: sessions over its graphs, and the pasts of its decoder.
 
-use ndarray::{Array2, Array3, Array4, ArrayD, Axis, Ix4};
+use ndarray::{Array2, Array3, Array4, ArrayD, ArrayView4, Axis, Ix4, s};
 
 use crate::{
     error::{Error, Result},
@@ -56,7 +56,7 @@ impl Network {
         runtime: &Runtime,
         options: &SessionOptions,
     ) -> Result<Self> {
-        let open = |name: &str| runtime.open(&bundle.path(name), options);
+        let open = |name: &str| runtime.open_frugal(&bundle.path(name), options);
         let mut network = Self {
             encoder: open(files::ENCODER)?,
             decoder: open(files::DECODER)?,
@@ -93,17 +93,44 @@ impl Network {
         layers.flat_map(parts).collect()
     }
 
-    /// Takes pictures `[windows, bands, columns]` to what the decoder looks at.
+    /// Takes pictures `[windows, bands, columns]` to what the decoder looks at. A processor takes one after the
+    /// other, which is as fast, so that it needs no more memory on the way than for one.
     ///
     /// # Errors
-    /// [`Error::Runtime`].
+    /// [`Error::Runtime`], [`Error::Shape`].
     pub fn encode(&mut self, pictures: &Array3<f32>) -> Result<Cross> {
         let names = self.caches("cross");
         let windows = pictures.len_of(Axis(0));
-        let pictures = Tensor::from_array(pictures.clone())?;
-        let mut outputs = self.encoder.run(&[("mel", &pictures)])?;
-        let take = |name: String| Ok((name.clone(), outputs.take(&name)?));
-        Ok(Cross { tensors: names.into_iter().map(take).collect::<Result<_>>()?, windows })
+        if self.resident || windows == 1 {
+            let pictures = Tensor::from_array(pictures.clone())?;
+            let mut outputs = self.encoder.run(&[("mel", &pictures)])?;
+            let take = |name: String| Ok((name.clone(), outputs.take(&name)?));
+            return Ok(Cross {
+                tensors: names.into_iter().map(take).collect::<Result<_>>()?,
+                windows,
+            });
+        }
+        let mut all: Vec<Array4<f32>> =
+            names.iter().map(|_| Array4::zeros(self.cross_shape(windows))).collect();
+        for (place, picture) in pictures.outer_iter().enumerate() {
+            let picture = Tensor::from_array(picture.insert_axis(Axis(0)).to_owned())?;
+            let mut outputs = self.encoder.run(&[("mel", &picture)])?;
+            for (name, all) in names.iter().zip(&mut all) {
+                let one = outputs.take(name)?;
+                let one = four(&one, "cross", self.cross_shape(1))?;
+                all.slice_mut(s![place..=place, .., .., ..]).assign(&one);
+            }
+        }
+        let tensor = |(name, all)| Ok((name, Tensor::from_array(all)?));
+        let tensors = names.into_iter().zip(all).map(tensor).collect::<Result<_>>()?;
+        Ok(Cross { tensors, windows })
+    }
+
+    /// The shape of the keys, or the values, of some windows.
+    fn cross_shape(&self, windows: usize) -> [usize; 4] {
+        let Whisper { decoder_heads, audio_positions, .. } = &self.sizes;
+        let [heads, positions] = [*decoder_heads, *audio_positions].map(|size| size as usize);
+        [windows, heads, positions, self.sizes.head_width()]
     }
 
     /// The encoder's output, `[windows, positions, width]`.
@@ -129,13 +156,9 @@ impl Network {
         if self.resident {
             return self.encode(&pictures.select(Axis(0), places));
         }
+        let shape = self.cross_shape(cross.windows);
         let chosen = |(name, tensor): &(String, Tensor)| {
-            let view = tensor.view::<f32>()?;
-            let view = view.into_dimensionality::<Ix4>().map_err(|_| Error::Shape {
-                output: "cross",
-                found: tensor.shape(),
-                expected: vec![cross.windows],
-            })?;
+            let view = four(tensor, "cross", shape)?;
             Ok((name.clone(), Tensor::from_array(view.select(Axis(0), places))?))
         };
         let tensors = cross.tensors.iter().map(chosen).collect::<Result<_>>()?;
@@ -224,11 +247,25 @@ impl Network {
         let cross = cross.tensors.iter().filter(|(name, _)| wanted(name));
         inputs.extend(cross.map(|(name, tensor)| (name.as_str(), tensor)));
         let scores = self.aligner.run(&inputs)?.take("scores")?;
-        let view = scores.view::<f32>()?.into_dimensionality::<Ix4>().map_err(|_| {
-            Error::Shape { output: "scores", found: scores.shape(), expected: vec![tokens.nrows()] }
-        })?;
-        Ok(view.to_owned())
+        let shape = [
+            tokens.nrows(),
+            self.sizes.alignment_heads.len(),
+            length,
+            self.sizes.audio_positions as usize,
+        ];
+        Ok(four(&scores, "scores", shape)?.to_owned())
     }
+}
+
+/// What is in a tensor that must have this shape.
+fn four<'a>(
+    tensor: &'a Tensor,
+    output: &'static str,
+    expected: [usize; 4],
+) -> Result<ArrayView4<'a, f32>> {
+    let wrong = || Error::Shape { output, found: tensor.shape(), expected: expected.to_vec() };
+    let view = tensor.view::<f32>()?.into_dimensionality::<Ix4>().map_err(|_| wrong())?;
+    if view.shape() == expected { Ok(view) } else { Err(wrong()) }
 }
 
 fn signed(value: usize) -> i64 {

@@ -1,13 +1,24 @@
 //! The graphs of real Whispers against `CTranslate2`.
 
+use std::fs;
+
 use eventide_model::{
+    manifest::Precision,
     runtime::{Runtime, SessionOptions},
-    speech::{Network, SpeechBundle, mel::LogMel},
+    speech::{
+        Network, Recogniser, RecognitionOptions, SpeechBundle, Whisper, golden as golden_sound,
+        mel::LogMel,
+    },
 };
 use eventide_testkit::{tools, whisper};
-use eventide_training::Style;
+use eventide_training::{
+    Style,
+    weights::{Weight, Weights},
+    whisper::{WhisperRelease, whisper_tensors},
+};
 use ndarray::{Array2, Axis};
 use rstest::rstest;
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::sound::{floats, golden, recording, worst};
@@ -93,4 +104,74 @@ fn graphs_say_what_the_reference_says(
     let heads = bundle.manifest().whisper.alignment_heads.len();
     assert_eq!(scores.dim(), (1, heads, all.ncols(), 1500));
     assert!(scores.iter().all(|score| score.is_finite()));
+}
+
+/// The form of the largest Whisper, made small: 128 bands, and an encoder that is not like the decoder.
+const LARGE: Whisper = Whisper {
+    mel_bands: 128,
+    audio_positions: 1500,
+    text_positions: 448,
+    width: 48,
+    encoder_layers: 3,
+    encoder_heads: 4,
+    encoder_mlp: 80,
+    decoder_layers: 2,
+    decoder_heads: 3,
+    decoder_mlp: 96,
+    vocab_size: 51_865,
+    layer_norm_eps: 1e-5,
+    alignment_heads: Vec::new(),
+};
+
+#[test]
+fn a_whisper_of_any_size_becomes_a_bundle() {
+    let (tools, folder) = (tools().unwrap(), TempDir::new().unwrap());
+    let sizes = Whisper { alignment_heads: vec![[0, 2], [1, 0]], ..LARGE };
+    // The tokens are those of the real ones.
+    whisper::release(&tools, whisper::Size::Base, folder.path()).unwrap();
+    let config = json!({
+        "num_mel_bins": sizes.mel_bands,
+        "max_source_positions": sizes.audio_positions,
+        "max_target_positions": sizes.text_positions,
+        "d_model": sizes.width,
+        "encoder_layers": sizes.encoder_layers,
+        "encoder_attention_heads": sizes.encoder_heads,
+        "encoder_ffn_dim": sizes.encoder_mlp,
+        "decoder_layers": sizes.decoder_layers,
+        "decoder_attention_heads": sizes.decoder_heads,
+        "decoder_ffn_dim": sizes.decoder_mlp,
+        "vocab_size": sizes.vocab_size,
+        "activation_function": "gelu",
+    });
+    let generation = json!({ "alignment_heads": sizes.alignment_heads, "is_multilingual": true });
+    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    fs::write(folder.path().join("generation_config.json"), generation.to_string()).unwrap();
+    let mut random = 1_u64;
+    let mut weights = Weights::default();
+    for tensor in whisper_tensors(&sizes) {
+        let values = (0..tensor.source_shape.iter().product()).map(|_| {
+            random = eventide_testkit::scrambled(random);
+            (f32::from(u16::try_from(random >> 48).unwrap()) / 65_536.0 - 0.5) * 0.2
+        });
+        let weight = Weight::new(tensor.source_shape.clone(), values.collect()).unwrap();
+        weights.insert(tensor.source, weight);
+    }
+    weights.write(&folder.path().join("model.safetensors")).unwrap();
+
+    let release = WhisperRelease {
+        folder: folder.path().to_owned(),
+        voice: tools.voice_detector().unwrap(),
+        model_id: "random".to_owned(),
+        licence: "Apache-2.0".to_owned(),
+    };
+    let runtime = Runtime::load(&tools.onnx_runtime().unwrap()).unwrap();
+    let place = folder.path().join("bundle");
+    release.import(&place, Style::default(), Precision::Fp32, &runtime).unwrap();
+    let bundle = SpeechBundle::open(&place).unwrap();
+    assert_eq!(bundle.manifest().whisper, sizes);
+    assert!(bundle.manifest().tokens.languages.contains_key("ja"));
+    let session = SessionOptions { threads: 1, ..SessionOptions::default() };
+    let options = RecognitionOptions::default();
+    let mut recogniser = Recogniser::load(&bundle, &runtime, &session, options).unwrap();
+    assert!(golden_sound::verify(&bundle, &mut recogniser).unwrap().is_some());
 }

@@ -9,6 +9,7 @@ use eventide_model::{
 };
 use eventide_testkit::{tools, whisper};
 use eventide_training::Style;
+use rstest::rstest;
 use tempfile::TempDir;
 
 use crate::sound::{narration, recording};
@@ -44,17 +45,8 @@ fn plain(text: &str) -> Vec<String> {
 }
 
 /// Words that have to be put in, left out or changed.
-fn errors(found: &[String], expected: &[String]) -> usize {
-    let mut row: Vec<usize> = (0..=expected.len()).collect();
-    for (i, word) in found.iter().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, other) in expected.iter().enumerate() {
-            let changed = corner + usize::from(word != other);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[expected.len()]
+fn errors(found: &str, expected: &str) -> usize {
+    strsim::generic_levenshtein(&plain(found), &plain(expected))
 }
 
 #[test]
@@ -65,7 +57,7 @@ fn base_hears_every_word_and_when() {
     assert_eq!(heard[0].language, "en");
     let words = words(&heard);
     let text: String = words.iter().map(|word| word.text.as_str()).collect();
-    assert_eq!(errors(&plain(&text), &plain(TWO_CITIES)), 0, "{text}");
+    assert_eq!(errors(&text, TWO_CITIES), 0, "{text}");
     let ordered = words.windows(2).all(|pair| pair[0].span.start <= pair[1].span.start);
     assert!(ordered && words.iter().all(|word| word.span.start <= word.span.end));
     let sentences = sentences(&words, &SentenceOptions::default());
@@ -85,6 +77,7 @@ fn base_hears_every_word_and_when() {
 #[test]
 fn a_narrator_is_heard_when_he_speaks() {
     let (_folder, mut recogniser) = recogniser(whisper::Size::Base, RecognitionOptions::default());
+    let (mut wrong, mut all) = (0, 0);
     for name in ["bunny", "earth"] {
         let (sound, spoken) = narration(name);
         let heard = recogniser.transcribe(&sound, None, false, &|| false).unwrap();
@@ -92,13 +85,58 @@ fn a_narrator_is_heard_when_he_speaks() {
         assert_eq!(found.len(), spoken.len(), "{found:#?}");
         for (found, spoken) in found.iter().zip(&spoken) {
             let text = spoken["text"].as_str().unwrap();
-            assert!(errors(&plain(&found.text), &plain(text)) <= 1, "`{text}`: {found:?}");
+            let missed = errors(&found.text, text);
+            assert!(missed <= 1, "`{text}`: {found:?}");
+            (wrong, all) = (wrong + missed, all + plain(text).len());
             let off =
                 |sample: u64, name: &str| (sample / 16).abs_diff(spoken[name].as_u64().unwrap());
             let off = [off(found.span.start, "start_ms"), off(found.span.end, "end_ms")];
             assert!(off.iter().all(|ms| *ms <= 300), "`{text}` is off by {off:?} ms");
         }
     }
+    assert!(wrong * 100 <= all * 3, "{wrong} of {all} words are wrong");
+}
+
+#[test]
+fn another_language_is_told_and_heard() {
+    let (_folder, mut recogniser) = recogniser(whisper::Size::Base, RecognitionOptions::default());
+    let (sound, spoken) = narration("japanese");
+    let heard = recogniser.transcribe(&sound, None, false, &|| false).unwrap();
+    assert_eq!(heard[0].language, "ja");
+    assert!(heard[0].language_probability > 0.9, "{}", heard[0].language_probability);
+    let said = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+    let expected: String = spoken.iter().map(|said| said["text"].as_str().unwrap()).collect();
+    let words = words(&heard);
+    let found: String = words.iter().map(|word| word.text.as_str()).collect();
+    let (found, expected) = (said(&found), said(&expected));
+    // Japanese is written in more than one way, and this Whisper is small: one character in four may be another.
+    let wrong = strsim::levenshtein(&found, &expected);
+    assert!(wrong * 4 <= expected.chars().count(), "{wrong} characters of {expected}: {found}");
+    // A script without spaces has words of a character, each within what is said.
+    let ends = [&spoken[0]["start_ms"], &spoken[spoken.len() - 1]["end_ms"]];
+    let [start, end] = ends.map(|ms| ms.as_u64().unwrap() * 16);
+    let margin = 16 * 300;
+    assert!(words[0].span.start.abs_diff(start) <= margin, "{:?}", words[0]);
+    assert!(words[words.len() - 1].span.end.abs_diff(end) <= margin, "{:?}", words.last());
+    assert!(words.len() > expected.chars().count() / 2, "{words:?}");
+    // Asked for another language, it writes that.
+    let told = recogniser.transcribe(&sound, Some("en"), false, &|| false).unwrap();
+    assert!(told.iter().all(|heard| heard.language == "en"), "{told:?}");
+}
+
+/// Sentences below this confidence are left out unless a job says otherwise.
+const LEAST_CONFIDENCE: f32 = 0.5;
+
+#[test]
+fn music_says_nothing() {
+    let (_folder, mut recogniser) = recogniser(whisper::Size::Base, RecognitionOptions::default());
+    let sound = recording("big-buck-bunny-trailer.mp4");
+    let loudest = sound.iter().fold(0.0_f32, |loudest, sample| loudest.max(sample.abs()));
+    assert!(loudest > 0.1, "there is music");
+    let heard = recogniser.transcribe(&sound, None, false, &|| false).unwrap();
+    let mut found = sentences(&words(&heard), &SentenceOptions::default());
+    found.retain(|sentence| sentence.confidence >= LEAST_CONFIDENCE);
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]
@@ -108,15 +146,15 @@ fn what_was_said_before_can_be_told() {
     let heard = recogniser.transcribe(&recording("two_cities.wav"), Some("en"), true, &|| false);
     let text: String = words(&heard.unwrap()).iter().map(|word| word.text.clone()).collect();
     // One word in twenty may be wrong: this Whisper is the smallest.
-    assert!(errors(&plain(&text), &plain(TWO_CITIES)) <= 6, "{text}");
+    assert!(errors(&text, TWO_CITIES) <= 6, "{text}");
 }
 
-#[test]
-fn windows_are_heard_alike_in_any_company() {
-    let (_folder, mut recogniser) = recogniser(
-        whisper::Size::TinyEnglish,
-        RecognitionOptions { batch: 3, ..RecognitionOptions::default() },
-    );
+#[rstest]
+#[case::the_smallest(whisper::Size::TinyEnglish)]
+#[case::base(whisper::Size::Base)]
+fn windows_are_heard_alike_in_any_company(#[case] size: whisper::Size) {
+    let options = RecognitionOptions { batch: 3, ..RecognitionOptions::default() };
+    let (_folder, mut recogniser) = recogniser(size, options);
     let mut windows = Vec::new();
     for name in ["beckett.wav", "two_cities.wav"] {
         let mut listener = eventide_model::speech::Listener::default();
@@ -163,8 +201,12 @@ fn what_is_no_speech_says_nothing() {
         .collect();
     for (name, sound) in [("silence", vec![0.0; second(70)]), ("noise", noise), ("a chord", chord)]
     {
-        let heard = recogniser.transcribe(&sound, None, false, &|| false).unwrap();
-        assert!(heard.is_empty(), "{name}: {heard:?}");
+        // Not even a window: what the voice detector leaves out costs nothing.
+        let mut listener = eventide_model::speech::Listener::default();
+        let mut windows = recogniser.hear(&mut listener, &sound).unwrap();
+        windows.extend(recogniser.finish(listener).unwrap());
+        assert_eq!(windows, [], "{name}");
+        assert!(recogniser.transcribe(&sound, None, false, &|| false).unwrap().is_empty());
     }
     assert!(recogniser.transcribe(&[], None, false, &|| false).unwrap().is_empty());
 }

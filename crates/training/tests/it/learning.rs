@@ -3,10 +3,15 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use burn::tensor::Device;
-use eventide_model::{Tokenizer, manifest::Manifest};
+use eventide_model::{
+    Bundle, Tokenizer, Vid2Seq,
+    manifest::{Decoding, Manifest},
+    runtime::SessionOptions,
+};
 use eventide_schema::{Cue, TimeSpan};
 use eventide_training::{
-    Error,
+    Error, Style,
+    bundle::write_bundle,
     contrast::{self, Captioned, Contrast},
     data::{
         Example,
@@ -17,12 +22,13 @@ use eventide_training::{
     seeded::seeded,
     synth::{Recipe, draw::Painter, looks::Split, scene::phrases},
     trainer::{Sample, Settings, Shown, Task, Trainer},
+    validation::predict_sentences,
     weights::Weights,
 };
 use half::f16;
 use ndarray::Array2;
 
-use crate::support::golden;
+use crate::support::{golden, runtime};
 
 const BOTH: Shown = Shown { video: true, speech: true };
 
@@ -89,6 +95,31 @@ fn losses_fall() {
     let mut trainer = Trainer::new(&manifest, &tokenizer, &weights, settings, &Device::flex());
     let losses: Vec<f32> = (0..40).map(|_| trainer.step(&samples()).unwrap().loss).collect();
     assert!(losses[39] < 0.6 * losses[0], "{} to {}", losses[0], losses[39]);
+}
+
+#[test]
+fn sentences_of_the_transcript_bound_what_is_told_of_them() {
+    let (manifest, mut weights) = small();
+    let tokenizer = tokenizer(&manifest);
+    let settings = Settings { dropout: 0.0, crop: 0.0, ..settings(&[Task::Events], 80) };
+    let mut trainer = Trainer::new(&manifest, &tokenizer, &weights, settings, &Device::flex());
+    for _ in 0..80 {
+        trainer.step(&samples()).unwrap();
+    }
+    weights.extend(trainer.learner().weights());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bundle");
+    let spiece = fs::read(golden("vid2seq-tiny/spiece.model")).unwrap();
+    write_bundle(&path, &manifest, &weights, &spiece, Style::Fused).unwrap();
+    let bundle = Bundle::open(&path).unwrap();
+    let mut model = Vid2Seq::load(&bundle, &runtime(), &SessionOptions::default()).unwrap();
+    let decoding = Decoding { beams: 1, ..manifest.decoding.clone() };
+    let told = predict_sentences(&mut model, &samples(), BOTH, &decoding).unwrap();
+    assert_eq!(told.len(), samples().len());
+    let cues: Vec<&Cue> = told.iter().flatten().collect();
+    assert!(!cues.is_empty());
+    assert!(cues.iter().all(|cue| cue.span == TimeSpan::new(2_000_000, 4_000_000)), "{cues:?}");
+    assert!(cues.iter().all(|cue| !cue.text.is_empty()), "{cues:?}");
 }
 
 #[test]
