@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -69,11 +69,14 @@ const TOLERANCE_MS: i64 = 300;
 const MISHEARD: usize = 1;
 
 /// Runs the demo, and fails where the tables do not hold what the corpus says.
-pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, program: Option<PathBuf>) -> Result<()> {
     setup::run(workspace, Scope::Demo)?;
     corpus::run(workspace, &workspace.demo().join("corpus"))?;
-    say("build", "eventide (the first time takes some minutes)");
-    let program = workspace.build("eventide", "dev")?;
+    let build = || {
+        say("build", "eventide (the first time takes some minutes)");
+        workspace.build("eventide", "dev")
+    };
+    let program = program.map_or_else(build, Ok)?;
     recogniser(workspace)?;
     let eventide = |arguments: &[&str]| {
         let mut command = workspace.command(&program);

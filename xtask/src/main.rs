@@ -60,12 +60,16 @@ enum Chore {
         out: Option<PathBuf>,
     },
     /// Set up, make the corpus, index it and show the tables.
-    Demo,
+    Demo {
+        /// A program that is built already.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+    },
     /// Train the demo's model where `target/train` does not hold it, score it on unseen videos, and put it into `jobs`. Takes
     /// hours, and goes on where it was.
     DemoModel {
         /// A program that is built already.
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         program: Option<PathBuf>,
     },
     /// Set up and run the tests of the workspace; what follows goes to `cargo test` as it is.
@@ -117,7 +121,7 @@ enum Bench {
         #[arg(long, default_value = "fast")]
         profile: String,
         /// A program that is built already, with `eventide-testkit` beside it.
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         program: Option<PathBuf>,
         /// How much is done.
         #[command(flatten)]
@@ -155,7 +159,7 @@ enum Bench {
         #[arg(long, default_value = "fast")]
         profile: String,
         /// A program that is built already, with `eventide-testkit` beside it.
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         program: Option<PathBuf>,
     },
 }
@@ -183,7 +187,7 @@ fn run(chore: Chore) -> Result<()> {
             let out = out.unwrap_or_else(|| workspace.demo().join("corpus"));
             corpus::run(&workspace, &out)
         }
-        Chore::Demo => demo::run(&workspace),
+        Chore::Demo { program } => demo::run(&workspace, program),
         Chore::DemoModel { program } => demo_model::run(&workspace, program),
         Chore::Test { arguments } => suite::run(&workspace, &arguments),
         Chore::Arrows => arrows::run(&workspace),

@@ -181,6 +181,7 @@ pub(crate) fn run(workspace: &Workspace, effort: Effort, program: Option<PathBuf
         let table = markdown(claim.title, &rows);
         println!("{table}");
         page.push_str(&table);
+        page.push_str(&plot(&rows));
     }
     write(&root.join("docs/results.md"), &page)?;
     say("wrote", "docs/results.md");
@@ -349,11 +350,26 @@ fn markdown(title: &str, rows: &[(&str, Vec<Scores>)]) -> String {
     table + "\n"
 }
 
+/// A bar for the mean SODA_c of each row, in the plot language that viewers of Markdown draw (Mermaid).
+fn plot(rows: &[(&str, Vec<Scores>)]) -> String {
+    let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
+    let soda = |scores: &[Scores]| mean(&scores.iter().map(|s| s.soda_c).collect::<Vec<_>>());
+    let bars: Vec<String> = rows.iter().map(|(_, scores)| format!("{:.3}", soda(scores))).collect();
+    let bars = bars.join(", ");
+    format!(
+        "```mermaid\nxychart-beta horizontal\n    x-axis {names:?}\n    y-axis \"SODA_c\" 0 --> 0.5\n    bar [{bars}]\n```\n\n"
+    )
+}
+
+fn mean(values: &[f64]) -> f64 {
+    let count = u32::try_from(values.len()).map_or(1.0, f64::from).max(1.0);
+    values.iter().sum::<f64>() / count
+}
+
 /// The mean, and the lowest and highest where there are several.
 fn spread(values: impl Iterator<Item = f64>) -> String {
     let values: Vec<f64> = values.collect();
-    let count = u32::try_from(values.len()).map_or(1.0, f64::from).max(1.0);
-    let mean = values.iter().sum::<f64>() / count;
+    let mean = mean(&values);
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if values.len() < 2 {
@@ -390,5 +406,13 @@ mod tests {
             "{table}"
         );
         assert!(table.ends_with("| b | 0.500 | 1.000 | 0.100 |\n\n"), "{table}");
+    }
+
+    #[test]
+    fn a_plot_has_a_bar_for_each_row() {
+        let scores = |soda_c| Scores { soda_c, cider: 1.0, f1: 0.5 };
+        let plot = plot(&[("a", vec![scores(0.2), scores(0.4)]), ("b, c", vec![scores(0.1)])]);
+        assert!(plot.contains("x-axis [\"a\", \"b, c\"]"), "{plot}");
+        assert!(plot.contains("bar [0.300, 0.100]"), "{plot}");
     }
 }

@@ -60,7 +60,7 @@ const EXAMPLES: &str = "\
 Examples:
   eventide train jobs/train/vision.toml        a vision encoder, then
   eventide train jobs/train/pre-train.toml     speech, then
-  eventide train jobs/train/fine-tune.toml     events; the videos of all three are drawn as they are needed
+  eventide train jobs/train/fine-tune.toml     events; refine.toml goes on with more videos
 
 An interrupted run goes on where it was, to the bit, when the same command is given again. While it runs, its folder
 holds a learning curve (curve.png), its figures as a table (metrics.parquet) and step by step (metrics.ndjson).";
