@@ -350,7 +350,7 @@ fn markdown(title: &str, rows: &[(&str, Vec<Scores>)]) -> String {
     table + "\n"
 }
 
-/// A bar for the mean SODA_c of each row, in the plot language that viewers of Markdown draw (Mermaid).
+/// A bar for the mean `SODA_c` of each row, in the plot language that viewers of Markdown draw (Mermaid).
 fn plot(rows: &[(&str, Vec<Scores>)]) -> String {
     let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
     let soda = |scores: &[Scores]| mean(&scores.iter().map(|s| s.soda_c).collect::<Vec<_>>());
