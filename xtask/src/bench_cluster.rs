@@ -43,6 +43,9 @@ pub(crate) struct Scale {
     /// Videos of the skewed corpus.
     #[arg(long, default_value_t = 1000)]
     skewed: usize,
+    /// Shards that an executor works on at once. Its device works on one, the others read and write meanwhile.
+    #[arg(long, default_value_t = 2)]
+    slots: u32,
     /// Objects of the night without changes.
     #[arg(long, default_value_t = 1_000_000)]
     objects: u64,
@@ -104,15 +107,13 @@ pub(crate) fn run(
 ) -> Result<()> {
     let folder = workspace.root().join("target/bench/cluster");
     remove(&folder)?;
-    create_folder(&folder.join("tools"))?;
     let [program, testkit] = programs(workspace, profile, program)?;
-    for tool in ["ffmpeg", "ffprobe"] {
-        let link = folder.join("tools").join(tool);
-        symlink(&testkit, &link).map_err(Error::file("link", &link))?;
+    for executor in 0..EXECUTORS {
+        make_device(&testkit, &tools_of(&folder, executor))?;
     }
     let bench = Bench { workspace, program, folder: folder.clone() };
     let (even, skewed) = (vec![scale.shard_ms; scale.shards], skewed(scale.skewed));
-    let cluster = bench.cluster()?;
+    let cluster = bench.cluster(scale.slots)?;
     let rows = [
         bench.indexed("even", &even, "shard-videos = 1", &cluster)?,
         bench.indexed("skewed", &skewed, &shards_of(&skewed), &cluster)?,
@@ -125,6 +126,19 @@ pub(crate) fn run(
     record(&workspace.root().join("docs/benchmarks.md"), MARKS, &table)?;
     say("wrote", "docs/benchmarks.md");
     judge(&rows, &nights)
+}
+
+/// Where the tools of an executor are.
+fn tools_of(folder: &Path, executor: usize) -> PathBuf {
+    folder.join(format!("tools-{executor}"))
+}
+
+/// Puts a copy of what stands in for the media tools into `tools`: a device of its own.
+fn make_device(testkit: &Path, tools: &Path) -> Result<()> {
+    create_folder(tools)?;
+    let [ffmpeg, ffprobe] = ["ffmpeg", "ffprobe"].map(|tool| tools.join(tool));
+    fs::copy(testkit, &ffprobe).map_err(Error::file("copy", testkit))?;
+    symlink(&ffprobe, &ffmpeg).map_err(Error::file("link", &ffmpeg))
 }
 
 /// A scheduler and its executors.
@@ -147,11 +161,21 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// The program, with the tool that stands in for those that it wants.
+    /// The program, with what stands in for the tools that it wants.
     fn program(&self) -> Command {
         let mut command = self.workspace.command(&self.program);
-        command.current_dir(&self.folder).env("EVENTIDE_TOOLS", self.folder.join("tools"));
+        command.current_dir(&self.folder).env("EVENTIDE_TOOLS", tools_of(&self.folder, 0));
         command
+    }
+
+    fn executor(&self, number: usize, url: &str, slots: u32) -> Result<Process> {
+        let slots = slots.to_string();
+        let mut command = self.program();
+        command
+            .args(["executor", url, "--slots", &*slots, "--workers", "1", "--log", "error"])
+            .env("EVENTIDE_TOOLS", tools_of(&self.folder, number));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        Ok(Process(child.map_err(Error::file("run in", &self.folder))?))
     }
 
     fn scheduler(&self) -> Result<(Process, String)> {
@@ -171,15 +195,12 @@ impl Bench<'_> {
         Ok((process, url))
     }
 
-    /// A scheduler and executors of one shard each, when all are there.
-    fn cluster(&self) -> Result<Cluster> {
+    /// A scheduler and executors of so many shards each, when all are there.
+    fn cluster(&self, slots: u32) -> Result<Cluster> {
         let (scheduler, url) = self.scheduler()?;
         let mut processes = vec![scheduler];
-        for _ in 0..EXECUTORS {
-            let mut command = self.program();
-            command.args(["executor", &*url, "--workers", "1", "--log", "error"]);
-            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-            processes.push(Process(child.map_err(Error::file("run in", &self.folder))?));
+        for number in 0..EXECUTORS {
+            processes.push(self.executor(number, &url, slots)?);
         }
         let deadline = Instant::now() + GRACE;
         while self.executors_there(&url)? < EXECUTORS {
@@ -337,8 +358,9 @@ fn seconds(milliseconds: u64) -> f64 {
 
 fn markdown(rows: &[Row], nights: &[Night], scale: Scale, profile: &str) -> String {
     let mut text = format!(
-        "| {EXECUTORS} executors, `{profile}` profile | videos | shards | ideal s | wall s | of the ideal | overhead, ms a shard | core ms a shard |\n\
-         |---|---|---|---|---|---|---|---|\n"
+        "| {EXECUTORS} executors of {} slots, `{profile}` profile | videos | shards | ideal s | wall s | of the ideal | overhead, ms a shard | core ms a shard |\n\
+         |---|---|---|---|---|---|---|---|\n",
+        scale.slots
     );
     for row in rows {
         let _ = writeln!(

@@ -2,7 +2,8 @@
 //!
 //! The first line of a file is a number of milliseconds, and what is told of it is that it is a video of one picture that
 //! is shown for so long. It is called as `ffprobe` or `ffmpeg`; of its arguments it looks for the file, the last of them,
-//! and whether the pictures are asked for, which takes no time.
+//! and whether the pictures are asked for, which takes no time. Of several files one is worked on after the other, as a
+//! device would: each copy of this program stands for a device of its own.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 /// Bytes in which the number must stand.
 const FIRST_LINE: u64 = 64;
+/// The file of the program that runs, which one at a time may hold.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Whether a program was called by the name of a tool that this can stand in for.
 #[must_use]
@@ -37,7 +40,10 @@ pub fn answer(arguments: &[OsString]) -> io::Result<String> {
         return Ok(format!("0,0,{milliseconds},K__"));
     }
     let time = Duration::from_millis(milliseconds);
+    let device = File::open(THIS_PROGRAM)?;
+    device.lock()?;
     thread::sleep(time);
+    drop(device);
     let seconds = time.as_secs_f64();
     Ok(format!(
         "{{\"format\": {{\"format_name\": \"mp4\", \"duration\": \"{seconds}\"}},
@@ -66,6 +72,20 @@ mod tests {
         let pictures = answer(&["-show_entries".into(), "packet=pts".into(), argument]).unwrap();
         assert_eq!(pictures, "0,0,30,K__");
         assert!(answer(&["nowhere".into()]).is_err());
+    }
+
+    #[test]
+    fn files_wait_for_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("v.mp4");
+        fs::write(&path, "30\n").unwrap();
+        let start = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| answer(&[path.clone().into_os_string()]).unwrap());
+            }
+        });
+        assert!(start.elapsed() >= Duration::from_millis(90));
     }
 
     #[test]
