@@ -172,7 +172,7 @@ impl Bench<'_> {
         let slots = slots.to_string();
         let mut command = self.program();
         command
-            .args(["executor", url, "--slots", &*slots, "--workers", "1", "--log", "error"])
+            .args(["executor", url, "--slots", &*slots, "--workers", &*slots, "--log", "error"])
             .env("EVENTIDE_TOOLS", tools_of(&self.folder, number));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         Ok(Process(child.map_err(Error::file("run in", &self.folder))?))
