@@ -87,7 +87,7 @@ pub fn processor(device: runtime::Device) -> Result<Device> {
     match device {
         runtime::Device::Cpu => Ok(Device::flex()),
         #[cfg(feature = "cuda")]
-        runtime::Device::Cuda(number) => Ok(Device::cuda(number.try_into().unwrap_or_default())),
+        runtime::Device::Cuda(number) => Ok(Device::cuda(number)),
         #[cfg(not(feature = "cuda"))]
         runtime::Device::Cuda(_) => Err(Error::Plan {
             problem: "this program was built without CUDA: build it with `--features cuda`"
