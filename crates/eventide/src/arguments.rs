@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     caption::CaptionArguments, eval::EvalArguments, executor::ExecutorArguments,
-    model::ModelCommand, report::ReportArguments, runs::RunsArguments,
+    flight::FlightArguments, model::ModelCommand, report::ReportArguments, runs::RunsArguments,
     scheduler::SchedulerArguments, sql::SqlArguments, status::StatusArguments,
     synth::SynthArguments, train::TrainArguments, transcribe::TranscribeArguments,
     vacuum::VacuumArguments,
@@ -116,6 +116,8 @@ pub(crate) enum Command {
     Vacuum(VacuumArguments),
     /// Query the tables: one statement, or a shell.
     Sql(SqlArguments),
+    /// Serve the tables to others, over Flight SQL: ADBC, JDBC, ODBC.
+    Flight(FlightArguments),
     /// Score predicted against reference events, as the field of dense video captioning does.
     Eval(EvalArguments),
     /// Train a model, or go on with it.
