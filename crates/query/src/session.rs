@@ -360,7 +360,8 @@ mod tests {
     #[case::unknown_table("SELECT * FROM cars_at('run-9')", "cars_at")]
     #[tokio::test]
     async fn a_night_that_is_not_there_is_told(#[case] statement: &str, #[case] because: &str) {
-        let session = Lake::with_a_night().await.open().await.unwrap();
+        let lake = Lake::with_a_night().await;
+        let session = lake.open().await.unwrap();
         let error = csv(&session, statement).await.unwrap_err();
         assert!(error.with_causes().contains(because), "{}", error.with_causes());
     }
