@@ -9,6 +9,7 @@ pub(crate) mod executor;
 pub(crate) mod flight;
 mod index;
 pub(crate) mod model;
+pub(crate) mod optimize;
 pub(crate) mod plan;
 mod progress;
 pub(crate) mod report;
@@ -211,6 +212,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Runs(runs) => runs::run(&runs, &stores).await,
             Command::Report(report) => report::run(&report, &stores).await,
             Command::Vacuum(vacuum) => vacuum::run(&vacuum, &stores).await,
+            Command::Optimize(optimize) => optimize::run(&optimize, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Caption(caption) => caption::run(&caption, &stores).await,
             Command::Transcribe(transcribe) => transcribe::run(&transcribe, &common, &stores).await,

@@ -122,7 +122,8 @@ impl Session {
         let wrong = |source| Error::Address { uri: uri.to_owned(), source };
         let url = Url::parse(&format!("{}/", uri.trim_end_matches('/'))).map_err(wrong)?;
         let context = engine(options, runtime);
-        let permission = Permission { published: place(url.clone())?, writable: None, views: false };
+        let permission =
+            Permission { published: place(url.clone())?, writable: None, views: false };
         let lake = Lake { store, url };
         let tables = snapshot::register(&context, SCHEMA, &lake, as_of).await?;
         Ok(Self { context, tables, permission, lake, earlier: AtomicU64::new(0) })

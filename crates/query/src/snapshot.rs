@@ -95,7 +95,8 @@ impl fmt::Display for AsOf {
 /// A moment as people write it; without a zone it is UTC, without a time of day midnight.
 fn time(text: &str) -> Option<DateTime<Utc>> {
     let zoned = DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
-    let plain = |format| NaiveDateTime::parse_from_str(text, format).ok().map(|time| time.and_utc());
+    let plain =
+        |format| NaiveDateTime::parse_from_str(text, format).ok().map(|time| time.and_utc());
     let day = || {
         let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
         day.and_hms_opt(0, 0, 0).map(|time| time.and_utc())
@@ -283,7 +284,8 @@ impl Current<'_> {
             uri: format!("{}{name}", self.url),
             source,
         };
-        let gone = || wrong(format!("it is gone, though a run names its version {version}").cause());
+        let gone =
+            || wrong(format!("it is gone, though a run names its version {version}").cause());
         let mut table = open(self.store, self.url, name, Some(version)).await?.ok_or_else(gone)?;
         let rearranged = rearranged(&table.log_store(), version).await.map_err(wrong)?;
         if rearranged > version {

@@ -62,8 +62,8 @@ pub(crate) struct FlightArguments {
 pub(super) async fn run(arguments: &FlightArguments, stores: &Stores) -> Result<ExitCode, Stop> {
     let options = options(arguments)?;
     let location = stores.open(&absolute(&arguments.tables)?);
-    let location = location
-        .map_err(|error| Stop::bad_job(miette::miette!("{}", super::chain(&error))))?;
+    let location =
+        location.map_err(|error| Stop::bad_job(miette::miette!("{}", super::chain(&error))))?;
     let listen = arguments.listen;
     let listener = TcpListener::bind(listen)
         .await

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_flight::{
     error::FlightError,
     sql::{
-        CommandGetCatalogs, CommandGetDbSchemas, CommandGetTables, SqlInfo,
-        SqlNullOrdering, SqlSupportedCaseSensitivity, SqlSupportedTransaction,
+        CommandGetCatalogs, CommandGetDbSchemas, CommandGetTables, SqlInfo, SqlNullOrdering,
+        SqlSupportedCaseSensitivity, SqlSupportedTransaction,
         metadata::{SqlInfoData, SqlInfoDataBuilder},
     },
 };

@@ -203,9 +203,9 @@ fn answered(batch: Result<RecordBatch, FlightError>) -> Result<Response<Rows>, S
 /// A schema as the messages of Arrow have it.
 fn schema_bytes(schema: &Schema) -> Result<Bytes, Status> {
     let options = IpcWriteOptions::default();
-    let message: IpcMessage = SchemaAsIpc::new(schema, &options)
-        .try_into()
-        .map_err(|error: datafusion::arrow::error::ArrowError| Status::internal(error.to_string()))?;
+    let message: IpcMessage = SchemaAsIpc::new(schema, &options).try_into().map_err(
+        |error: datafusion::arrow::error::ArrowError| Status::internal(error.to_string()),
+    )?;
     Ok(message.0)
 }
 
