@@ -11,7 +11,7 @@ const TOKEN: &str = "a-token-of-a-test-0123456789";
 
 /// What the scripts have in common. `connect` is ADBC's, `info` and `rows` are what a client does by itself.
 const COMMON: &str = "
-import json, sys, time, pyarrow.flight as flight, adbc_driver_flightsql.dbapi as dbapi
+import json, sys, time, pyarrow, pyarrow.flight as flight, adbc_driver_flightsql.dbapi as dbapi
 from adbc_driver_manager import Error
 uri, token = sys.argv[1], sys.argv[2]
 AS_OF = 'adbc.flight.sql.rpc.call_header.eventide-as-of'
@@ -25,7 +25,7 @@ def ask(connection, statement, parameters=None):
 def refused(call):
     try:
         call()
-    except (Error, flight.FlightError) as error:
+    except (Error, pyarrow.ArrowException) as error:
         return str(error)
     return 'nothing'
 def field(number, value):

@@ -24,6 +24,7 @@ mod network;
 mod night;
 mod object_store;
 mod operations;
+mod optimize;
 mod parts;
 mod poison;
 mod rates;

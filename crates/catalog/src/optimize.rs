@@ -189,11 +189,12 @@ impl Tables {
         let folder = self.folder(table);
         let sorted = sorted(delta, table, options).await;
         let mut batches = sorted.map_err(|source| engine_error(&folder, source))?;
-        let mut files = Sink::new(&folder, &table.schema(), options.file_bytes);
+        let schema = table.schema();
+        let mut files = Sink::new(&folder, &schema, options.file_bytes);
         while let Some(batch) =
             batches.try_next().await.map_err(|source| engine_error(&folder, source))?
         {
-            files.write(&conform(&batch, &table.schema(), &folder.uri)?).await?;
+            files.write(&conform(&batch, &schema, &folder.uri)?).await?;
         }
         files.finish().await
     }

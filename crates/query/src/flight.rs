@@ -107,6 +107,8 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE));
     if let Some(Tls { certificate, key }) = &options.tls {
+        // Several are linked in, so one must be named. Whoever named one before has it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let identity = Identity::from_pem(certificate, key);
         server = server.tls_config(ServerTlsConfig::new().identity(identity)).map_err(wrong)?;
     }
