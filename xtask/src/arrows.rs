@@ -50,7 +50,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "eventide-testkit",
-        &["eventide-schema", "eventide-media", "eventide-model", "eventide-training"],
+        &[
+            "eventide-schema",
+            "eventide-catalog",
+            "eventide-media",
+            "eventide-model",
+            "eventide-training",
+        ],
     ),
     ("xtask", &[]),
 ];

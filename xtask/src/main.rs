@@ -16,6 +16,7 @@ mod bench_eval;
 mod bench_faults;
 mod bench_import;
 mod bench_speech;
+mod bench_sql;
 mod children;
 mod corpus;
 mod debian;
@@ -134,6 +135,19 @@ enum Bench {
         #[arg(long, default_value = "fast")]
         profile: String,
     },
+    /// Ten questions about ten million events, by `eventide sql` and by DuckDB on the same files, which must agree; writes the
+    /// medians to `docs/benchmarks.md`.
+    Sql {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+        /// A program that is built already, with `eventide-testkit` beside it.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        /// How many events.
+        #[arg(long, default_value_t = 10_000_000)]
+        events: u64,
+    },
     /// Rows of so many videos through the real operators, with a model that says which video it saw, and faults.
     Identity {
         /// The cargo profile of the program.
@@ -203,6 +217,9 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Bench(Bench::Import { profile }) => bench_import::run(&workspace, &profile),
         Chore::Bench(Bench::Cluster { profile, program, scale }) => {
             bench_cluster::run(&workspace, &profile, program, scale)
+        }
+        Chore::Bench(Bench::Sql { profile, program, events }) => {
+            bench_sql::run(&workspace, &profile, program, events)
         }
         Chore::Bench(Bench::Speech { profile, program }) => {
             bench_speech::run(&workspace, &profile, program)

@@ -320,10 +320,12 @@ pub(crate) struct PythonSet {
     pub(crate) requirements: &'static [&'static str],
 }
 
-/// What other programs read our tables with, for tests.
+/// What other programs read our tables with, from their files and over Flight SQL, for tests.
 pub(crate) const READERS: PythonSet = PythonSet {
     name: "readers",
     requirements: &[
+        "adbc-driver-flightsql==1.13.0",
+        "adbc-driver-manager==1.13.0",
         "arro3-core==0.9.1",
         "deltalake==1.6.6",
         "Deprecated==1.3.1",

@@ -249,7 +249,7 @@ impl Tables {
 }
 
 /// As Delta has numbers.
-fn signed(number: u64) -> i64 {
+pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -259,7 +259,7 @@ async fn remove_written(folder: &Location, draft: &Draft) {
 }
 
 /// Whether a commit failed only because others were faster.
-fn is_overtaken(error: &DeltaTableError) -> bool {
+pub(crate) fn is_overtaken(error: &DeltaTableError) -> bool {
     matches!(
         error,
         DeltaTableError::VersionAlreadyExists(_)
@@ -271,7 +271,7 @@ fn is_overtaken(error: &DeltaTableError) -> bool {
     )
 }
 
-fn add(part: &PartFile) -> Add {
+pub(crate) fn add(part: &PartFile) -> Add {
     Add {
         path: part.path.clone(),
         partition_values: std::collections::HashMap::new(),

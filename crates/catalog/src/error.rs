@@ -181,6 +181,12 @@ pub enum Error {
         /// How often it was tried.
         attempts: usize,
     },
+    /// The newest version of a table is a part of a night.
+    #[error("a night is being published to `{uri}`; wait until it is, or run its job again")]
+    Publishing {
+        /// The table.
+        uri: String,
+    },
     /// A run whose sums are off is not published.
     #[error("run `{run_id}` does not add up, so nothing is published: {because}")]
     Unbalanced {
@@ -241,6 +247,7 @@ impl Error {
             Self::Unreachable { .. }
             | Self::Contradiction { .. }
             | Self::Contended { .. }
+            | Self::Publishing { .. }
             | Self::RunTaken { .. } => true,
             // Credentials that have run out may be renewed any moment.
             Self::Denied { source, .. } => {

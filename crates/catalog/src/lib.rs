@@ -13,6 +13,7 @@ mod error;
 mod history;
 #[cfg(test)]
 mod nights;
+mod optimize;
 mod pace;
 mod parts;
 mod plan_file;
@@ -30,6 +31,7 @@ pub use bundle::fetch_bundle;
 pub use corpus::{CorpusOptions, DEFAULT_INCLUDE, Listing, list, video_at};
 pub use error::{Error, Result};
 pub use history::{ShardWork, VideoWork, Work};
+pub use optimize::{Files, OptimizeOptions, Optimized};
 pub use pace::{Pace, Paces};
 pub use parts::PartFile;
 pub use plan_file::{PlanFile, ShardPlace, Submission};

@@ -33,8 +33,8 @@ use object_store::{
 use rstest::rstest;
 
 use crate::{
-    Due, Error, Location, Orphan, PlanOptions, PublishPlan, Result, RunFacts, Stores, Table,
-    Tables, WorkList, plan,
+    Due, Error, Location, OptimizeOptions, Orphan, PlanOptions, PublishPlan, Result, RunFacts,
+    Stores, Table, Tables, WorkList, plan,
 };
 
 /// A store that dies at its `n`th write or delete.
@@ -1152,4 +1152,135 @@ async fn a_vacuum_leaves_what_is_not_ours() {
     let theirs = tables.folder(Table::Events).child("part-of-someone-else.csv");
     tables.location().store.put_opts(&theirs, "x".into(), PutOptions::default()).await.unwrap();
     assert_eq!(vacuumed(&tables).await, []);
+}
+
+/// Files that hold a few rows, so that a small table has many.
+fn small_files() -> OptimizeOptions {
+    OptimizeOptions {
+        file_bytes: 1,
+        partitions: std::num::NonZeroUsize::new(2),
+        ..Default::default()
+    }
+}
+
+const ALL: [Table; 4] = [Table::Events, Table::Videos, Table::Transcripts, Table::Runs];
+
+#[tokio::test]
+async fn optimizing_changes_files_and_no_row() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    assert_eq!(tables.optimize(Table::Events, &small_files()).await.unwrap(), None);
+    night(&tables, "r1", FIRST).await.unwrap();
+    night(&tables, "r2", SECOND).await.unwrap();
+    let before = tables.snapshot().await.unwrap().unwrap();
+    for table in ALL {
+        let done = tables.optimize(table, &OptimizeOptions::default()).await.unwrap().unwrap();
+        assert_eq!(done.after.count, 1, "{done:?}");
+        assert!(done.before.count > 1, "{done:?}");
+        let version = done.version.unwrap();
+        if table != Table::Runs {
+            let version = i64::try_from(version).unwrap();
+            assert!(changes(&tables, table, version, &["video_id"]).await.is_empty());
+        }
+        let again = tables.optimize(table, &OptimizeOptions::default()).await.unwrap().unwrap();
+        assert_eq!((again.version, again.after), (None, done.after), "{table:?}");
+    }
+    let after = tables.snapshot().await.unwrap().unwrap();
+    assert_eq!(after.events_version, before.events_version + 1, "readers go on to it");
+    check(&tables, SECOND).await;
+    let then = tables.delta(Table::Events, Some(before.events_version)).await.unwrap().unwrap();
+    let (_, rows) = then.scan_table().await.unwrap();
+    let rows: Vec<_> = rows.try_collect().await.unwrap();
+    assert_eq!(lines(&rows, &["caption", "event_index"]), expected(SECOND), "the old files");
+    assert!(vacuumed(&tables).await.is_empty(), "old versions are read through them");
+
+    let third = night(&tables, "r3", FIRST).await.unwrap();
+    assert_eq!((third.captioned, third.removed), (2, 1), "b again, c is back, e has gone");
+    check(&tables, FIRST).await;
+}
+
+#[tokio::test]
+async fn a_video_is_in_one_file() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r1", FIRST).await.unwrap();
+    night(&tables, "r2", SECOND).await.unwrap();
+    let done = tables.optimize(Table::Events, &small_files()).await.unwrap().unwrap();
+    assert_eq!((done.rows, done.after.count), (8, 1), "one batch is one file");
+    check(&tables, SECOND).await;
+}
+
+#[tokio::test]
+async fn a_table_with_half_a_night_is_left_alone() {
+    let base = Arc::new(InMemory::new());
+    night(&tables_in(Arc::<InMemory>::clone(&base)), "r1", FIRST).await.unwrap();
+    let mut refused = 0;
+    for writes in 0..200 {
+        let store: Arc<dyn ObjectStore> = Arc::new(base.fork());
+        let mortal = Mortal::dies_after(Arc::clone(&store), writes, false);
+        let _ = night(&tables_in(Arc::new(mortal.clone())), "r2", SECOND).await;
+        if !mortal.is_dead() {
+            break;
+        }
+        let tables = tables_in(store);
+        let seen = captions(&tables).await;
+        for table in ALL {
+            match tables.optimize(table, &OptimizeOptions::default()).await {
+                Ok(_) => {}
+                Err(Error::Publishing { .. }) => refused += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert_eq!(captions(&tables).await, seen, "after {writes} writes");
+        night(&tables, "r3", SECOND).await.unwrap();
+        check(&tables, SECOND).await;
+    }
+    assert!(refused >= 3, "{refused}");
+}
+
+#[rstest]
+#[case::before_the_write(false)]
+#[case::after_the_write(true)]
+#[tokio::test]
+async fn whatever_write_is_the_last_an_optimized_table_is_right(#[case] last_is_done: bool) {
+    let base = Arc::new(InMemory::new());
+    night(&tables_in(Arc::<InMemory>::clone(&base)), "r1", FIRST).await.unwrap();
+    night(&tables_in(Arc::<InMemory>::clone(&base)), "r2", SECOND).await.unwrap();
+    for writes in 0..20 {
+        let store: Arc<dyn ObjectStore> = Arc::new(base.fork());
+        let mortal = Mortal::dies_after(Arc::clone(&store), writes, last_is_done);
+        let options = OptimizeOptions::default();
+        let doomed = tables_in(Arc::new(mortal.clone())).optimize(Table::Events, &options).await;
+        let tables = tables_in(store);
+        check(&tables, SECOND).await;
+        vacuumed(&tables).await;
+        check(&tables, SECOND).await;
+        night(&tables, "r3", FIRST).await.unwrap();
+        check(&tables, FIRST).await;
+        if !mortal.is_dead() {
+            assert!(doomed.is_ok() && writes >= 2, "{writes} writes, {doomed:?}");
+            return;
+        }
+    }
+    panic!("it has no end");
+}
+
+#[tokio::test]
+async fn a_night_that_is_published_meanwhile_goes_first() {
+    let tables = tables_in(Arc::new(InMemory::new()));
+    night(&tables, "r1", FIRST).await.unwrap();
+    for round in 0..10 {
+        let listing = [SECOND, FIRST][round % 2];
+        let run = format!("s{round}");
+        let options = OptimizeOptions::default();
+        let optimized = async {
+            for table in ALL {
+                match tables.optimize(table, &options).await {
+                    Ok(_) | Err(Error::Publishing { .. } | Error::Contended { .. }) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        };
+        let (published, ()) = futures::future::join(night(&tables, &run, listing), optimized).await;
+        published.unwrap();
+        check(&tables, listing).await;
+    }
 }

@@ -19,8 +19,9 @@ use parquet::{
     errors::ParquetError,
     file::{
         metadata::{ParquetMetaData, ParquetMetaDataReader, SortingColumn},
-        properties::{EnabledStatistics, WriterProperties},
+        properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder},
     },
+    schema::types::ColumnPath,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -33,6 +34,10 @@ const ROW_GROUP_ROWS: usize = 128 * 1024;
 const BATCH_ROWS: usize = 8 * 1024;
 /// Bytes at the end of a file that are read at once, in the hope that its footer is in them.
 const FOOTER_BYTES: usize = 64 * 1024;
+/// Columns by whose values single rows are looked for.
+const WITH_BLOOM_FILTER: [&str; 2] = ["video_id", "event_id"];
+/// How often a Bloom filter says that a row group may have a value that it has not.
+const FALSE_POSITIVES: f64 = 0.01;
 /// The one text column whose bounds are kept in the log.
 const TEXT_WITH_BOUNDS: &str = "video_id";
 
@@ -69,10 +74,41 @@ struct Bounds {
 impl PartWriter {
     /// Starts the file `name` in the folder of a table.
     pub(crate) fn create(table: &Location, name: String, schema: &SchemaRef) -> Result<Self> {
+        Self::start(table, name, schema, properties(schema).build())
+    }
+
+    /// The same, for a file that is large and read often: with Bloom filters by which one video or event is found.
+    pub(crate) fn create_indexed(
+        table: &Location,
+        name: String,
+        schema: &SchemaRef,
+    ) -> Result<Self> {
+        let mut indexed = properties(schema);
+        for name in WITH_BLOOM_FILTER.into_iter().filter(|name| schema.index_of(name).is_ok()) {
+            let column = ColumnPath::from(name);
+            indexed = indexed
+                .set_column_bloom_filter_enabled(column.clone(), true)
+                .set_column_bloom_filter_fpp(column.clone(), FALSE_POSITIVES)
+                .set_column_bloom_filter_max_ndv(column, ROW_GROUP_ROWS as u64);
+        }
+        Self::start(table, name, schema, indexed.build())
+    }
+
+    /// Bytes that it has about now.
+    pub(crate) fn bytes_so_far(&self) -> u64 {
+        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    fn start(
+        table: &Location,
+        name: String,
+        schema: &SchemaRef,
+        properties: WriterProperties,
+    ) -> Result<Self> {
         let path = table.child(&name);
         let uri = table.uri_of(&path);
         let file = BufWriter::new(Arc::clone(&table.store), path);
-        let writer = AsyncArrowWriter::try_new(file, Arc::clone(schema), Some(properties(schema)))
+        let writer = AsyncArrowWriter::try_new(file, Arc::clone(schema), Some(properties))
             .map_err(|source| Error::Parquet { action: "start", uri: uri.clone(), source })?;
         let bounds = schema
             .fields()
@@ -160,7 +196,7 @@ fn greater(a: Value, b: Value) -> Value {
     if is_less(&a, &b) { b } else { a }
 }
 
-fn properties(schema: &SchemaRef) -> WriterProperties {
+fn properties(schema: &SchemaRef) -> WriterPropertiesBuilder {
     let sorted = ["video_id", "start_ms"]
         .into_iter()
         .filter_map(|name| schema.index_of(name).ok())
@@ -173,7 +209,6 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_sorting_columns((!sorted.is_empty()).then_some(sorted))
         .set_created_by("eventide".to_owned())
-        .build()
 }
 
 /// A Parquet file in a store, read by ranges.

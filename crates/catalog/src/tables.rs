@@ -141,11 +141,20 @@ impl Tables {
             let rows = self.publications().await?;
             rows.iter().map(Versions::of).collect()
         };
-        let newest = |version: Option<i64>| u64::try_from(version.unwrap_or(0)).unwrap_or(0);
-        Ok((!versions.is_empty()).then(|| Snapshot {
-            events_version: newest(versions.iter().filter_map(|v| v.events).max()),
-            videos_version: newest(versions.iter().filter_map(|v| v.videos).max()),
-            transcripts_version: newest(versions.iter().filter_map(|v| v.transcripts).max()),
+        if versions.is_empty() {
+            return Ok(None);
+        }
+        let newest = async |table, version: Option<i64>| {
+            let version = u64::try_from(version.unwrap_or(0)).unwrap_or(0);
+            self.rearranged(table, version).await
+        };
+        let events = versions.iter().filter_map(|version| version.events).max();
+        let videos = versions.iter().filter_map(|version| version.videos).max();
+        let transcripts = versions.iter().filter_map(|version| version.transcripts).max();
+        Ok(Some(Snapshot {
+            events_version: newest(Table::Events, events).await?,
+            videos_version: newest(Table::Videos, videos).await?,
+            transcripts_version: newest(Table::Transcripts, transcripts).await?,
             runs_version: runs.version().unwrap_or(0),
         }))
     }
@@ -368,7 +377,7 @@ pub(crate) fn delta_error(action: &'static str, uri: &str, source: DeltaTableErr
     Error::Delta { action, uri: uri.to_owned(), source: Box::new(source) }
 }
 
-fn log_store(folder: &Location) -> Result<LogStoreRef> {
+pub(crate) fn log_store(folder: &Location) -> Result<LogStoreRef> {
     let url = Url::parse(&format!("{}/", folder.uri)).map_err(|_| Error::Address {
         uri: folder.uri.clone(),
         because: "it cannot be written as a URL",

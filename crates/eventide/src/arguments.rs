@@ -6,10 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     caption::CaptionArguments, eval::EvalArguments, executor::ExecutorArguments,
-    model::ModelCommand, report::ReportArguments, runs::RunsArguments,
-    scheduler::SchedulerArguments, sql::SqlArguments, status::StatusArguments,
-    synth::SynthArguments, train::TrainArguments, transcribe::TranscribeArguments,
-    vacuum::VacuumArguments,
+    flight::FlightArguments, model::ModelCommand, optimize::OptimizeArguments,
+    report::ReportArguments, runs::RunsArguments, scheduler::SchedulerArguments, sql::SqlArguments,
+    status::StatusArguments, synth::SynthArguments, train::TrainArguments,
+    transcribe::TranscribeArguments, vacuum::VacuumArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -114,8 +114,12 @@ pub(crate) enum Command {
     Report(ReportArguments),
     /// Remove what killed processes left beside the tables. Tells only, unless --delete is given.
     Vacuum(VacuumArguments),
+    /// Put the rows of the tables into fewer, larger, sorted files. Changes no row.
+    Optimize(OptimizeArguments),
     /// Query the tables: one statement, or a shell.
     Sql(SqlArguments),
+    /// Serve the tables to others, over Flight SQL: ADBC, JDBC, ODBC.
+    Flight(FlightArguments),
     /// Score predicted against reference events, as the field of dense video captioning does.
     Eval(EvalArguments),
     /// Train a model, or go on with it.

@@ -6,8 +6,10 @@ mod caption_table;
 mod check;
 pub(crate) mod eval;
 pub(crate) mod executor;
+pub(crate) mod flight;
 mod index;
 pub(crate) mod model;
+pub(crate) mod optimize;
 pub(crate) mod plan;
 mod progress;
 pub(crate) mod report;
@@ -210,12 +212,14 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Runs(runs) => runs::run(&runs, &stores).await,
             Command::Report(report) => report::run(&report, &stores).await,
             Command::Vacuum(vacuum) => vacuum::run(&vacuum, &stores).await,
+            Command::Optimize(optimize) => optimize::run(&optimize, &stores).await,
             Command::Plan(job) => plan::run(&job, &stores).await,
             Command::Caption(caption) => caption::run(&caption, &stores).await,
             Command::Transcribe(transcribe) => transcribe::run(&transcribe, &common, &stores).await,
             Command::Check(job) => check::run(&job, &stores).await,
             Command::Model { command } => model::run(&command, &stores).await,
             Command::Eval(eval) => eval::run(&eval, &common, &stores).await,
+            Command::Flight(flight) => flight::run(&flight, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
             Command::Train(train) => train::run(&train, &common, &stores).await,
             Command::Synth(_) | Command::Schemas { .. } => Ok(ExitCode::SUCCESS),

@@ -67,10 +67,22 @@ pub(crate) fn cache_folder() -> PathBuf {
 /// # Errors
 /// When the file cannot be read.
 pub(crate) fn cluster_token() -> io::Result<Option<String>> {
+    token("EVENTIDE_CLUSTER_TOKEN_FILE", "EVENTIDE_CLUSTER_TOKEN")
+}
+
+/// The token of a server, likewise from `EVENTIDE_SERVE_TOKEN_FILE`, else from `EVENTIDE_SERVE_TOKEN`.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(crate) fn serve_token() -> io::Result<Option<String>> {
+    token("EVENTIDE_SERVE_TOKEN_FILE", "EVENTIDE_SERVE_TOKEN")
+}
+
+fn token(file: &str, text: &str) -> io::Result<Option<String>> {
     let set = |name| env::var(name).ok().filter(|value: &String| !value.trim().is_empty());
-    match set("EVENTIDE_CLUSTER_TOKEN_FILE") {
+    match set(file) {
         Some(file) => fs::read_to_string(file).map(Some),
-        None => Ok(set("EVENTIDE_CLUSTER_TOKEN")),
+        None => Ok(set(text)),
     }
 }
 

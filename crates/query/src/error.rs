@@ -31,6 +31,36 @@ pub enum Error {
         /// What Delta Lake says.
         source: Cause,
     },
+    /// Nothing was published by then.
+    #[error("nothing was published as of {as_of}")]
+    NotYet {
+        /// The moment that was asked for.
+        as_of: String,
+    },
+    /// No such run is in the table `runs`.
+    #[error("no run `{run}` is published")]
+    UnknownRun {
+        /// What was asked for.
+        run: String,
+    },
+    /// A table of an earlier night, and not said which.
+    #[error("`{table}_at` takes one run, version or time, written out: `{table}_at('2026-11-24')`")]
+    WhichNight {
+        /// The table.
+        table: &'static str,
+    },
+    /// A token that could be guessed, or cannot be sent.
+    #[error("the token must be {least} visible ASCII characters or more")]
+    WeakToken {
+        /// Characters that it must have.
+        least: usize,
+    },
+    /// Statements cannot be served.
+    #[error("cannot serve statements")]
+    Serve {
+        /// What the server says.
+        source: Cause,
+    },
     /// The query engine cannot be set up.
     #[error("cannot set up the query engine")]
     Engine {
@@ -153,6 +183,10 @@ impl Error {
             Self::ReadOnly { .. } => Some(
                 "to keep results, write them to a file: --out FILE, or `\\o FILE` in the shell; --write names a place to write below",
             ),
+            Self::UnknownRun { .. } => {
+                Some("`SELECT run_id, finished_at FROM runs` says which there are")
+            }
+            Self::WeakToken { .. } => Some("make one by `openssl rand -hex 32`"),
             Self::NeedsFile { .. } => Some("name it: --out FILE, or `\\o FILE` in the shell"),
             _ => None,
         }

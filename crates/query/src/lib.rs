@@ -5,12 +5,16 @@
 //! only to the writers that it is given.
 //!
 //! * [`Session`]: `events`, `videos` and `runs` of one night, and the time functions.
+//! * [`AsOf`]: which night that is.
+//! * [`flight`]: the same for others, over Flight SQL.
 //! * [`functions`]: what `timecode`, `overlaps` and their like do.
 //! * [`write_results`], [`write_file`]: results as table, CSV, JSON or Parquet.
 //! * [`Shell`]: statements and `\` commands from a person, a file or a pipe.
 
 mod completion;
+mod earlier;
 mod error;
+pub mod flight;
 pub mod functions;
 mod output;
 mod permission;
@@ -26,7 +30,7 @@ pub use error::{Cause, Error};
 pub use output::{Format, Written, write_file, write_results};
 pub use session::{Options, Session};
 pub use shell::{LineEditor, Settings, Shell};
-pub use snapshot::Table;
+pub use snapshot::{AsOf, Table};
 pub use table::{Layout, TableStyle};
 
 /// The answer or an [`Error`].

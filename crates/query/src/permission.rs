@@ -19,6 +19,8 @@ pub(crate) struct Permission {
     pub(crate) published: ListingTableUrl,
     /// What may be written below, if anything.
     pub(crate) writable: Option<ListingTableUrl>,
+    /// Whether statements may make views, which others who share the session would see.
+    pub(crate) views: bool,
 }
 
 impl Permission {
@@ -57,7 +59,7 @@ impl Permission {
             LogicalPlan::Ddl(
                 DdlStatement::CreateView(CreateView { name, .. })
                 | DdlStatement::DropView(DropView { name, .. }),
-            ) => published(name),
+            ) if self.views => published(name),
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => {
                 let mut refused = published(&table.name);
                 for location in &table.locations {
@@ -130,6 +132,7 @@ mod tests {
         let permission = Permission {
             published: url("file:///data/out/lake/"),
             writable: Some(url("file:///data/out/")),
+            views: true,
         };
         // A place that cannot be understood is an error, and not allowed either.
         let refused = permission.refusal_of(place);

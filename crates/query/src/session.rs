@@ -2,7 +2,12 @@
 //!
 //! `snapshot` decides which versions of the tables these are; `output` writes what a query gives.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use datafusion::{
     arrow::datatypes::SchemaRef,
@@ -12,9 +17,9 @@ use datafusion::{
         SendableRecordBatchStream,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
         memory_pool::{FairSpillPool, TrackConsumersPool},
-        runtime_env::RuntimeEnvBuilder,
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
-    logical_expr::{Documentation, ScalarUDF, planner::RelationPlanner},
+    logical_expr::{Documentation, LogicalPlan, ScalarUDF, planner::RelationPlanner},
     physical_plan::stream::RecordBatchReceiverStream,
     prelude::{SessionConfig, SessionContext},
 };
@@ -23,16 +28,16 @@ use object_store::ObjectStore;
 use url::Url;
 
 use crate::{
-    Error, Result,
+    AsOf, Error, Result, earlier,
     error::CauseFrom,
     functions,
     permission::Permission,
-    snapshot::{self, Table},
+    snapshot::{self, Lake, Table},
 };
 
 /// The catalog and schema that the tables are in, as `information_schema` shows them.
-const CATALOG: &str = "eventide";
-const SCHEMA: &str = "published";
+pub(crate) const CATALOG: &str = "eventide";
+pub(crate) const SCHEMA: &str = "published";
 
 /// Consumers of memory that an error about too little of it names.
 const NAMED_CONSUMERS: NonZeroUsize = const { NonZeroUsize::new(3).unwrap() };
@@ -67,6 +72,9 @@ pub struct Session {
     context: SessionContext,
     tables: Vec<Table>,
     permission: Permission,
+    lake: Lake,
+    /// How many earlier nights statements have named.
+    earlier: AtomicU64,
 }
 
 impl std::fmt::Debug for Session {
@@ -76,19 +84,49 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// Opens the tables below `uri`, such as `s3://bucket/lake`, with `store` as the whole of its
-    /// bucket, or the file system from its root.
+    /// Opens the newest published tables below `uri`, such as `s3://bucket/lake`, with `store` as the whole of
+    /// its bucket, or the file system from its root.
     ///
     /// # Errors
     /// [`Error::NoTables`] when nothing was published here; [`Error::Address`],
     /// [`Error::OpenTable`], [`Error::Engine`].
     pub async fn open(store: Arc<dyn ObjectStore>, uri: &str, options: &Options) -> Result<Self> {
+        Self::open_as_of(store, uri, options, &AsOf::Newest).await
+    }
+
+    /// Opens the tables of an earlier night.
+    ///
+    /// # Errors
+    /// Those of [`Session::open`], [`Error::NotYet`] and [`Error::UnknownRun`]. [`Error::OpenTable`] also where
+    /// the night is so old that its log or files have been cleaned away.
+    pub async fn open_as_of(
+        store: Arc<dyn ObjectStore>,
+        uri: &str,
+        options: &Options,
+        as_of: &AsOf,
+    ) -> Result<Self> {
+        let mut session = Self::shared(store, uri, options, runtime(options)?, as_of).await?;
+        session.permission.views = true;
+        Ok(session)
+    }
+
+    /// Opens tables for the statements of many people at a time, which share the memory of `runtime`, and
+    /// none of which may leave a view behind.
+    pub(crate) async fn shared(
+        store: Arc<dyn ObjectStore>,
+        uri: &str,
+        options: &Options,
+        runtime: Arc<RuntimeEnv>,
+        as_of: &AsOf,
+    ) -> Result<Self> {
         let wrong = |source| Error::Address { uri: uri.to_owned(), source };
         let url = Url::parse(&format!("{}/", uri.trim_end_matches('/'))).map_err(wrong)?;
-        let context = engine(options)?;
-        let tables = snapshot::register(&context, &store, &url).await?;
-        let permission = Permission { published: place(url)?, writable: None };
-        Ok(Self { context, tables, permission })
+        let context = engine(options, runtime);
+        let permission =
+            Permission { published: place(url.clone())?, writable: None, views: false };
+        let lake = Lake { store, url };
+        let tables = snapshot::register(&context, SCHEMA, &lake, as_of).await?;
+        Ok(Self { context, tables, permission, lake, earlier: AtomicU64::new(0) })
     }
 
     /// Lets statements write below `uri`, with `store` as the whole of its bucket, or the file system from
@@ -121,13 +159,29 @@ impl Session {
     /// anything, be it a table, a file or a setting, or [`Error::WritesElsewhere`] where it may change
     /// something else; [`Error::Run`] when it fails at once.
     pub async fn query(&self, statement: &str) -> Result<SendableRecordBatchStream> {
+        let plan = self.plan(statement).await?;
+        Ok(on_its_own_task(self.run(plan).await?))
+    }
+
+    /// What one statement means, as far as it may be asked.
+    pub(crate) async fn plan(&self, statement: &str) -> Result<LogicalPlan> {
         let plan = |source: DataFusionError| Error::Plan { source: source.cause() };
-        let logical = self.context.state().create_logical_plan(statement).await.map_err(plan)?;
+        let state = self.context.state();
+        let dialect = state.config().options().sql_parser.dialect;
+        let parsed = state.sql_to_statement(statement, &dialect).map_err(plan)?;
+        let (parsed, nights) = earlier::named(parsed, &self.earlier)?;
+        // They are needed for as long as names are looked up; then the plan has the tables.
+        let _nights = earlier::open(&self.context, &self.lake, nights).await?;
+        let logical = state.statement_to_plan(parsed).await.map_err(plan)?;
         self.permission.verify(&logical, &self.tables)?;
-        let frame = self.context.execute_logical_plan(logical).await.map_err(plan)?;
-        let rows =
-            frame.execute_stream().await.map_err(|source| Error::Run { source: source.cause() })?;
-        Ok(on_its_own_task(rows))
+        Ok(logical)
+    }
+
+    /// The rows of a plan, computed as they are asked for.
+    pub(crate) async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
+        let wrong = |source: DataFusionError| Error::Plan { source: source.cause() };
+        let frame = self.context.execute_logical_plan(plan).await.map_err(wrong)?;
+        frame.execute_stream().await.map_err(|source| Error::Run { source: source.cause() })
     }
 
     /// The tables, by name.
@@ -184,13 +238,14 @@ fn on_its_own_task(mut rows: SendableRecordBatchStream) -> SendableRecordBatchSt
     channel.build()
 }
 
-fn engine(options: &Options) -> Result<SessionContext> {
+/// Memory and disk for statements, within their limits.
+pub(crate) fn runtime(options: &Options) -> Result<Arc<RuntimeEnv>> {
     let spill = match &options.spill_folder {
         Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
         None => DiskManagerMode::OsTmpDirectory,
     };
     let memory = FairSpillPool::new(options.memory_bytes);
-    let runtime = RuntimeEnvBuilder::new()
+    RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(TrackConsumersPool::new(memory, NAMED_CONSUMERS)))
         .with_disk_manager_builder(
             DiskManagerBuilder::default()
@@ -198,7 +253,10 @@ fn engine(options: &Options) -> Result<SessionContext> {
                 .with_max_temp_directory_size(options.spill_bytes),
         )
         .build_arc()
-        .map_err(|source| Error::Engine { source: source.cause() })?;
+        .map_err(|source| Error::Engine { source: source.cause() })
+}
+
+fn engine(options: &Options, runtime: Arc<RuntimeEnv>) -> SessionContext {
     let mut config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, SCHEMA)
         .with_information_schema(true);
@@ -209,7 +267,7 @@ fn engine(options: &Options) -> Result<SessionContext> {
     for function in functions::all() {
         context.register_udf(ScalarUDF::new_from_impl(function));
     }
-    Ok(context)
+    context
 }
 
 #[cfg(test)]
@@ -266,6 +324,47 @@ mod tests {
         let after = lake.open().await.unwrap();
         check(&after, "SELECT count(*) FROM events", "3").await;
         check(&after, "SELECT count(*) FROM videos", "2").await;
+    }
+
+    #[tokio::test]
+    async fn an_earlier_night_is_seen_whole() {
+        let lake = Lake::with_a_night().await;
+        let second = lake.append("events", more_events()).await;
+        lake.publish("run-2", Some(second), None).await;
+        let day_before = AsOf::parse("2001-01-01");
+        for (as_of, events) in [("run-1", "2"), ("0", "2"), ("run-2", "3"), ("1", "3")] {
+            let session = lake.open_as_of(&AsOf::parse(as_of)).await.unwrap();
+            check(&session, "SELECT count(*) FROM events", events).await;
+        }
+        let session = lake.open().await.unwrap();
+        let difference = "SELECT caption FROM events EXCEPT SELECT caption FROM events_at('run-1')";
+        check(&session, difference, "half of a night").await;
+        check(&session, "SELECT count(*) FROM runs_at(0) r, runs_at(1) s", "2").await;
+        let schemas = "SELECT DISTINCT table_schema FROM information_schema.tables ORDER BY 1";
+        check(&session, schemas, "information_schema\npublished").await;
+        for (as_of, because) in [
+            (day_before, "OpenTable"),
+            (AsOf::Version(7), "NotYet"),
+            (AsOf::Run("run-3".to_owned()), "UnknownRun"),
+        ] {
+            let error = lake.open_as_of(&as_of).await.map(drop);
+            if because != "OpenTable" {
+                assert!(format!("{error:?}").contains(because), "{as_of}: {error:?}");
+            }
+        }
+    }
+
+    #[rstest]
+    #[case::no_moment("SELECT * FROM events_at()", "one run, version or time")]
+    #[case::not_constant("SELECT * FROM events_at(now())", "one run, version or time")]
+    #[case::unknown_run("SELECT * FROM events_at('run-9')", "no run `run-9`")]
+    #[case::unknown_table("SELECT * FROM cars_at('run-9')", "cars_at")]
+    #[tokio::test]
+    async fn a_night_that_is_not_there_is_told(#[case] statement: &str, #[case] because: &str) {
+        let lake = Lake::with_a_night().await;
+        let session = lake.open().await.unwrap();
+        let error = csv(&session, statement).await.unwrap_err();
+        assert!(error.with_causes().contains(because), "{}", error.with_causes());
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use object_store::local::LocalFileSystem;
 use tempfile::TempDir;
 use url::Url;
 
-use crate::{Options, Result, Session};
+use crate::{AsOf, Options, Result, Session};
 
 /// Tables in a folder of their own.
 pub(crate) struct Lake {
@@ -101,6 +101,12 @@ impl Lake {
     /// A session over the tables as they are now.
     pub(crate) async fn open(&self) -> Result<Session> {
         self.open_with(&Options::default()).await
+    }
+
+    /// A session over the tables of an earlier night.
+    pub(crate) async fn open_as_of(&self, as_of: &AsOf) -> Result<Session> {
+        let store = Arc::new(LocalFileSystem::new());
+        Session::open_as_of(store, &self.uri(), &Options::default(), as_of).await
     }
 
     /// The same with limits of its own.

@@ -30,6 +30,14 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// Tables could not be made.
+    #[error("cannot make tables in `{}`: {problem}", path.display())]
+    Lake {
+        /// Their folder.
+        path: PathBuf,
+        /// What keeps them from being made.
+        problem: String,
+    },
     /// The weights of a package are not what they should be.
     #[error("the weights in `{}` are of no use: {problem}", path.display())]
     Weights {

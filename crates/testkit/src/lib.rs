@@ -8,6 +8,7 @@ pub mod error;
 pub mod faulty;
 pub mod footage;
 pub mod hostile;
+pub mod lake;
 pub mod poison;
 pub mod program;
 pub mod proxy;

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use eventide_testkit::{Hostile, Result, bundles, footage, released, stand_in, tools, whisper};
+use eventide_testkit::{
+    Hostile, Result, bundles, footage, lake, released, stand_in, tools, whisper,
+};
 use eventide_training::Style;
 
 /// Makes model bundles of random weights and test videos.
@@ -57,6 +59,15 @@ enum Product {
         /// The folder to fill, which must be there.
         #[arg(long)]
         out: PathBuf,
+    },
+    /// Tables of made-up events.
+    Lake {
+        /// The folder of the tables, which must not be there yet.
+        #[arg(long)]
+        out: PathBuf,
+        /// How many events, to the hundred.
+        #[arg(long, default_value_t = 10_000_000)]
+        events: u64,
     },
     /// A film of 1920 x 1080 pixels with sound, of any length.
     Film {
@@ -126,6 +137,7 @@ fn make(product: Product) -> Result<()> {
             let tools = tools()?;
             Hostile::ALL.into_iter().try_for_each(|kind| kind.make(&tools, &out).map(|_| ()))
         }
+        Product::Lake { out, events } => lake::make(&out, events),
         Product::Film { out, minutes } => {
             footage::full_hd(&tools()?, Duration::from_mins(minutes), &out)
         }

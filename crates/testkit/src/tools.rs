@@ -114,7 +114,7 @@ impl Tools {
         self.find("meteor/meteor-1.5.jar")
     }
 
-    /// A Python interpreter with `deltalake`, `duckdb` and `pyarrow`.
+    /// A Python interpreter with `deltalake`, `duckdb`, `pyarrow` and ADBC's driver of Flight SQL.
     ///
     /// # Errors
     /// [`Error::MissingTool`].

@@ -10,7 +10,7 @@ use std::{
 use bytesize::ByteSize;
 use clap::Args;
 use eventide_catalog::Stores;
-use eventide_query::{Error, Format, Options, Session, Settings, Shell, TableStyle};
+use eventide_query::{AsOf, Error, Format, Options, Session, Settings, Shell, TableStyle};
 use miette::{IntoDiagnostic, WrapErr};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
@@ -32,6 +32,10 @@ pub(crate) struct SqlArguments {
     /// Where the tables are.
     #[arg(long, env = "EVENTIDE_TABLES", value_name = "URI")]
     tables: String,
+    /// Ask the tables as they were: after a run was published, at a version of `runs`, or at a time such as
+    /// `2026-11-24` or `2026-11-24T06:30:00Z`.
+    #[arg(long, value_name = "RUN|VERSION|TIME")]
+    as_of: Option<AsOf>,
     /// Run the statements in a file.
     #[arg(long, short, value_name = "FILE", conflicts_with = "statements")]
     file: Option<PathBuf>,
@@ -127,7 +131,9 @@ async fn shell(
         spill_bytes: arguments.spill.as_u64(),
         ..Options::default()
     };
-    let mut session = Session::open(location.store, &location.uri, &options).await.map_err(stop)?;
+    let as_of = arguments.as_of.clone().unwrap_or_default();
+    let session = Session::open_as_of(location.store, &location.uri, &options, &as_of);
+    let mut session = session.await.map_err(stop)?;
     if let Some(uri) = &arguments.write {
         let writable = place(uri)?;
         session.allow_writing(writable.store, &writable.uri).map_err(stop)?;
@@ -165,7 +171,7 @@ async fn pass_on_interrupts(interrupt: Arc<Notify>) {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "this is what `map_err` calls")]
-fn stop(error: Error) -> Stop {
+pub(super) fn stop(error: Error) -> Stop {
     let text = super::chain(&error);
     let report = match error.help() {
         Some(help) => miette::miette!(help = help, "{text}"),
@@ -173,9 +179,12 @@ fn stop(error: Error) -> Stop {
     };
     match error {
         Error::Interrupted => Stop::interrupted(report),
-        Error::NoTables { .. } | Error::Address { .. } | Error::OpenTable { .. } => {
-            Stop::bad_job(report)
-        }
+        Error::NoTables { .. }
+        | Error::Address { .. }
+        | Error::OpenTable { .. }
+        | Error::NotYet { .. }
+        | Error::UnknownRun { .. }
+        | Error::WeakToken { .. } => Stop::bad_job(report),
         _ => Stop::failed(report),
     }
 }
