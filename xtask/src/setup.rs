@@ -83,10 +83,12 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
     link_speech(workspace, &SPEECH)?;
     if scope == Scope::Test {
         link_part(workspace, &parts::SEAWEEDFS, "weed", "weed")?;
+        link_part(workspace, &parts::SEARCH_ENGINE, "noida-db", "noida-db")?;
         link_program(workspace, &JAVA)?;
         link_part(workspace, &parts::METEOR, "meteor", "meteor")?;
         link_python(workspace, &parts::READERS, "python")?;
         link_python(workspace, &parts::MANIFESTS, "python-manifests")?;
+        link_python(workspace, &parts::SEARCH_CLIENT, "python-search")?;
         link_speech(workspace, &SPEECH_TESTS)?;
     }
     drop(lock);

@@ -6,10 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     caption::CaptionArguments, eval::EvalArguments, executor::ExecutorArguments,
-    flight::FlightArguments, model::ModelCommand, optimize::OptimizeArguments,
-    report::ReportArguments, runs::RunsArguments, scheduler::SchedulerArguments, sql::SqlArguments,
-    status::StatusArguments, synth::SynthArguments, train::TrainArguments,
-    transcribe::TranscribeArguments, vacuum::VacuumArguments,
+    export::ExportArguments, flight::FlightArguments, model::ModelCommand,
+    optimize::OptimizeArguments, report::ReportArguments, runs::RunsArguments,
+    scheduler::SchedulerArguments, sql::SqlArguments, status::StatusArguments,
+    synth::SynthArguments, train::TrainArguments, transcribe::TranscribeArguments,
+    vacuum::VacuumArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -31,7 +32,8 @@ Examples:
   eventide check jobs/nightly.toml             is the job file right, are its stores there?
   eventide plan  jobs/nightly.toml             what would be done, and what it would cost
   eventide index jobs/nightly.toml             do it; run it again after any interruption
-  eventide sql --tables lake/ \"SELECT caption, start_ms FROM events LIMIT 10\"";
+  eventide sql --tables lake/ \"SELECT caption, start_ms FROM events LIMIT 10\"
+  eventide export --tables lake/ --to opensearch --url https://search:9200 --out exports/";
 
 /// What the processes of a cluster read of the environment and have no flag for.
 pub(crate) const CLUSTER_ENVIRONMENT: &str = "\
@@ -118,6 +120,8 @@ pub(crate) enum Command {
     Optimize(OptimizeArguments),
     /// Query the tables: one statement, or a shell.
     Sql(SqlArguments),
+    /// Write the night's difference, or everything, for search engines and players.
+    Export(ExportArguments),
     /// Serve the tables to others, over Flight SQL: ADBC, JDBC, ODBC.
     Flight(FlightArguments),
     /// Score predicted against reference events, as the field of dense video captioning does.

@@ -6,6 +6,7 @@ mod caption_table;
 mod check;
 pub(crate) mod eval;
 pub(crate) mod executor;
+pub(crate) mod export;
 pub(crate) mod flight;
 mod index;
 pub(crate) mod model;
@@ -219,6 +220,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Check(job) => check::run(&job, &stores).await,
             Command::Model { command } => model::run(&command, &stores).await,
             Command::Eval(eval) => eval::run(&eval, &common, &stores).await,
+            Command::Export(arguments) => export::run(&arguments, &common, &stores).await,
             Command::Flight(flight) => flight::run(&flight, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
             Command::Train(train) => train::run(&train, &common, &stores).await,

@@ -70,6 +70,15 @@ pub(crate) fn cluster_token() -> io::Result<Option<String>> {
     token("EVENTIDE_CLUSTER_TOKEN_FILE", "EVENTIDE_CLUSTER_TOKEN")
 }
 
+/// What a search engine is shown, a whole `Authorization` header: from the file that
+/// `EVENTIDE_SEARCH_AUTHORIZATION_FILE` names, else from `EVENTIDE_SEARCH_AUTHORIZATION`.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(crate) fn search_authorization() -> io::Result<Option<String>> {
+    token("EVENTIDE_SEARCH_AUTHORIZATION_FILE", "EVENTIDE_SEARCH_AUTHORIZATION")
+}
+
 /// The token of a server, likewise from `EVENTIDE_SERVE_TOKEN_FILE`, else from `EVENTIDE_SERVE_TOKEN`.
 ///
 /// # Errors

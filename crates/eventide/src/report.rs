@@ -1,14 +1,11 @@
 //! Results on standard output, as text or as JSON.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use bytesize::ByteSize;
 use chrono::DateTime;
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use eventide_query::functions::timecode;
+use eventide_query::{functions::timecode, subtitles};
 use eventide_schema::{Outcome, tables::RunRow};
 use eventide_training::synth::Summary;
 use miette::{IntoDiagnostic, WrapErr};
@@ -214,14 +211,10 @@ fn captions_text(outcome: &Outcome, form: Form, told: &[Told]) -> String {
     table.trim_fmt()
 }
 
-/// Subtitles as WebVTT. Captions hold no line breaks; what would be markup is written as text.
+/// Subtitles as WebVTT. Captions hold no line breaks.
 pub(crate) fn web_vtt(told: &[Told]) -> String {
-    let mut text = "WEBVTT\n".to_owned();
-    for Told { span, caption, .. } in told.iter().filter(|told| !told.caption.is_empty()) {
-        let (start, end) = (timecode(span.start_ms()), timecode(span.end_ms()));
-        let caption = caption.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        let _ = write!(text, "\n{start} --> {end}\n{caption}\n"); // to a string: it cannot fail
-    }
+    let cue = |told: &Told| (told.span.start_ms(), told.span.end_ms(), told.caption.clone());
+    let mut text = subtitles::web_vtt(&told.iter().map(cue).collect::<Vec<_>>());
     text.truncate(text.trim_end().len());
     text
 }

@@ -169,6 +169,72 @@ pub enum Error {
         /// What the line editor says.
         source: rustyline::error::ReadlineError,
     },
+    /// No export of this name.
+    #[error("unknown target `{text}`: give one of {}", targets())]
+    UnknownTarget {
+        /// What was given.
+        text: String,
+    },
+    /// The reader has a version that the tables do not have yet.
+    #[error("version {given} is newer than the tables, which are at version {newest}")]
+    NewerThanTables {
+        /// The version that was given.
+        given: u64,
+        /// The newest that is published.
+        newest: u64,
+    },
+    /// What changed is not known any more: its log or files have been cleaned away.
+    #[error("cannot tell what changed in `{table}` from version {from} to {to}")]
+    ChangesGone {
+        /// The table.
+        table: &'static str,
+        /// The first version that is wanted.
+        from: u64,
+        /// The last.
+        to: u64,
+        /// What Delta Lake says.
+        source: Cause,
+    },
+    /// The folder of an export cannot be used.
+    #[error("cannot {action} `{uri}`")]
+    Place {
+        /// What was to be done.
+        action: &'static str,
+        /// Where.
+        uri: String,
+        /// What the store says.
+        source: Cause,
+    },
+    /// A receipt of an export cannot be read.
+    #[error("`{uri}` is not a receipt of this program")]
+    Receipt {
+        /// Where it is.
+        uri: String,
+        /// What is wrong with it.
+        source: Cause,
+    },
+    /// The address of a search engine is no good.
+    #[error("the address of the search engine is no good: {problem}")]
+    SearchAddress {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A search engine cannot be asked, or says no.
+    #[error("the search engine at `{url}` did not take the documents")]
+    SearchEngine {
+        /// Where it is.
+        url: String,
+        /// What it says.
+        source: Cause,
+    },
+    /// A search engine refused documents.
+    #[error("the search engine refused {count} documents: {because}")]
+    Rejected {
+        /// How many.
+        count: u64,
+        /// What it said of the first.
+        because: String,
+    },
     /// A person asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -188,6 +254,19 @@ impl Error {
             }
             Self::WeakToken { .. } => Some("make one by `openssl rand -hex 32`"),
             Self::NeedsFile { .. } => Some("name it: --out FILE, or `\\o FILE` in the shell"),
+            Self::ChangesGone { .. } => Some("export everything: --full"),
+            Self::NewerThanTables { .. } => Some(
+                "it is a version of other tables, or these were made anew: --full exports everything",
+            ),
+            Self::SearchAddress { .. } => Some(
+                "give it as `https://host:9200`; EVENTIDE_SEARCH_AUTHORIZATION holds what is secret",
+            ),
+            Self::SearchEngine { .. } => {
+                Some("run the same command again: what has arrived does no harm twice")
+            }
+            Self::Rejected { .. } => Some(
+                "the index must know the fields of `schemas/search`; the same command sends what is missing",
+            ),
             _ => None,
         }
     }
@@ -209,6 +288,11 @@ impl Error {
         }
         text
     }
+}
+
+/// The names of what can be exported.
+fn targets() -> String {
+    crate::export::Target::ALL.map(|(name, _)| name).join(", ")
 }
 
 /// What a library below says.

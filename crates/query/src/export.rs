@@ -15,7 +15,7 @@ mod sidecars;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use object_store::{ObjectStore, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use url::Url;
 
 pub use bulk::SearchEngine;
@@ -80,10 +80,7 @@ impl Target {
     /// Whether it writes a file a video.
     #[must_use]
     pub fn is_sidecar(self) -> bool {
-        matches!(
-            self,
-            Self::Chapters | Self::Metadata | Self::Subtitles | Self::Srt | Self::JsonLd
-        )
+        matches!(self, Self::Chapters | Self::Metadata | Self::Subtitles | Self::Srt | Self::JsonLd)
     }
 
     /// Whether a search engine can be asked to take it while it is made.

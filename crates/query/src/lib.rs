@@ -9,11 +9,13 @@
 //! * [`flight`]: the same for others, over Flight SQL.
 //! * [`functions`]: what `timecode`, `overlaps` and their like do.
 //! * [`write_results`], [`write_file`]: results as table, CSV, JSON or Parquet.
+//! * [`export()`](export::export): the night's difference for search engines and players.
 //! * [`Shell`]: statements and `\` commands from a person, a file or a pipe.
 
 mod completion;
 mod earlier;
 mod error;
+pub mod export;
 pub mod flight;
 pub mod functions;
 mod output;
@@ -22,6 +24,7 @@ mod session;
 mod shell;
 mod snapshot;
 mod statements;
+pub mod subtitles;
 mod table;
 #[cfg(test)]
 mod testing;

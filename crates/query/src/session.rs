@@ -184,6 +184,19 @@ impl Session {
         frame.execute_stream().await.map_err(|source| Error::Run { source: source.cause() })
     }
 
+    /// The version of a table that is read. `None` where no run has published a row of it.
+    pub(crate) fn version(&self, table: &str) -> Option<u64> {
+        self.tables.iter().find(|known| known.name == table).and_then(|known| known.version)
+    }
+
+    /// Adds what changed in a table from one version to another, both included, as the table `changes`: its
+    /// columns, `_change_type`, `_commit_version` and `_commit_timestamp`.
+    pub(crate) async fn add_changes(&self, table: &'static str, from: u64, to: u64) -> Result<()> {
+        let changes = snapshot::changes(&self.lake, table, from, to).await?;
+        let added = self.context.register_table("changes", changes);
+        added.map(drop).map_err(|source| Error::Engine { source: source.cause() })
+    }
+
     /// The tables, by name.
     #[must_use]
     pub fn tables(&self) -> &[Table] {

@@ -20,7 +20,7 @@ use datafusion::{
 };
 use deltalake_core::{
     DeltaTable, DeltaTableError,
-    delta_datafusion::DeltaScanNext,
+    delta_datafusion::{DeltaCdfTableProvider, DeltaScanNext},
     logstore::{LogStoreRef, StorageConfig, default_logstore},
 };
 use eventide_schema::tables::{events_schema, transcripts_schema, videos_schema};
@@ -28,7 +28,10 @@ use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
 use serde::Deserialize;
 use url::Url;
 
-use crate::{Error, Result, error::CauseFrom};
+use crate::{
+    Error, Result,
+    error::{Cause, CauseFrom},
+};
 
 /// A table of a session.
 #[derive(Debug, Clone)]
@@ -337,6 +340,24 @@ fn only_rearranges(entry: &[u8]) -> bool {
         says_so |= commit_info.and_then(|info| info.operation).is_some_and(|o| o == "OPTIMIZE");
     }
     says_so
+}
+
+/// What changed in a table from one version to another, both included.
+pub(crate) async fn changes(
+    lake: &Lake,
+    name: &'static str,
+    from: u64,
+    to: u64,
+) -> Result<Arc<dyn TableProvider>> {
+    let table = open(&lake.store, &lake.url, name, Some(to)).await?;
+    let gone = |source: Cause| Error::ChangesGone { table: name, from, to, source };
+    let table = table.ok_or_else(|| gone("the table is gone".cause()))?;
+    let feed = table.scan_cdf().with_starting_version(from).with_ending_version(to);
+    // Its files are looked for now: a version that has been cleaned away is told before the first row.
+    let session = SessionContext::new();
+    feed.clone().build(&session.state(), None).await.map_err(|source| gone(source.cause()))?;
+    let provider = DeltaCdfTableProvider::try_new(feed).map_err(|source| gone(source.cause()))?;
+    Ok(Arc::new(provider))
 }
 
 /// Opens a table, the newest version if none is given. `None` when there is none.

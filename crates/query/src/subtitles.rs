@@ -43,7 +43,11 @@ mod tests {
     use super::*;
 
     fn cues() -> Vec<Cue> {
-        vec![(0, 1500, "a <b> & c".to_owned()), (2000, 2000, String::new()), (3_600_000, 3_600_001, "d".to_owned())]
+        vec![
+            (0, 1500, "a <b> & c".to_owned()),
+            (2000, 2000, String::new()),
+            (3_600_000, 3_600_001, "d".to_owned()),
+        ]
     }
 
     #[test]

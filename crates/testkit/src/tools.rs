@@ -162,6 +162,26 @@ impl Tools {
         output(Command::new(self.find("python-manifests")?).args(["-c", code]).args(arguments))
     }
 
+    /// The program that answers as Elasticsearch does.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`].
+    pub fn search_engine(&self) -> Result<PathBuf> {
+        self.find("noida-db")
+    }
+
+    /// Runs Python code with the official client of Elasticsearch, and gives what it prints.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`], [`Error::Start`], or [`Error::Failed`] with what it said.
+    pub fn run_search_client<A: AsRef<OsStr>>(
+        &self,
+        code: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<String> {
+        output(Command::new(self.find("python-search")?).args(["-c", code]).args(arguments))
+    }
+
     fn find(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder.join(name);
         if path.exists() { Ok(path) } else { Err(Error::MissingTool { path }) }

@@ -29,8 +29,15 @@ fn columns(table: &str, key: &[&str], schema: &Schema) -> Value {
     json!({ "table": table, "key": key, "columns": columns })
 }
 
-/// Every schema under its file name.
-fn all() -> Vec<(&'static str, Value)> {
+/// Every file, by its path below the folder of schemas.
+fn all() -> Vec<(String, String)> {
+    let own = ours().into_iter().map(|(name, schema)| (name.to_owned(), format!("{schema:#}\n")));
+    let search = eventide_query::export::mappings::files();
+    own.chain(search.into_iter().map(|(name, text)| (format!("search/{name}"), text))).collect()
+}
+
+/// Every schema of ours under its file name.
+fn ours() -> Vec<(&'static str, Value)> {
     vec![
         ("events.json", columns("events", &["event_id"], &events_schema())),
         ("videos.json", columns("videos", &["video_id"], &videos_schema())),
@@ -48,12 +55,12 @@ fn all() -> Vec<(&'static str, Value)> {
 }
 
 pub(super) fn run(out: &Path) -> miette::Result<ExitCode> {
-    fs::create_dir_all(out)
+    let search = out.join("search");
+    fs::create_dir_all(&search)
         .into_diagnostic()
-        .wrap_err_with(|| format!("cannot make `{}`", out.display()))?;
-    for (name, schema) in all() {
+        .wrap_err_with(|| format!("cannot make `{}`", search.display()))?;
+    for (name, text) in all() {
         let path = out.join(name);
-        let text = format!("{schema:#}\n");
         fs::write(&path, text)
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot write `{}`", path.display()))?;
@@ -68,12 +75,9 @@ mod tests {
     #[test]
     fn the_published_schemas_are_those_of_the_code() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas");
-        for (name, schema) in all() {
-            let published = fs::read_to_string(folder.join(name)).unwrap_or_default();
-            assert!(
-                published == format!("{schema:#}\n"),
-                "schemas/{name} is stale: run `cargo xtask schemas`"
-            );
+        for (name, text) in all() {
+            let published = fs::read_to_string(folder.join(&name)).unwrap_or_default();
+            assert!(published == text, "schemas/{name} is stale: run `cargo xtask schemas`");
         }
     }
 }

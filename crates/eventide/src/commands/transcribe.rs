@@ -1,7 +1,6 @@
 //! `eventide transcribe`: what is said in some files, without a job and without tables.
 
 use std::{
-    fmt::Write as _,
     io::IsTerminal,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -19,8 +18,8 @@ use eventide_pipeline::{
     CaptioningOptions, CaptioningSource, LimitOptions, Listening, ListeningOptions, Pipeline,
     TranscriptOption,
 };
-use eventide_query::functions::timecode;
-use eventide_schema::{Outcome, Status, TranscriptSource, Video, WorkItem};
+use eventide_query::{functions::timecode, subtitles};
+use eventide_schema::{Cue, Outcome, Status, TranscriptSource, Video, WorkItem};
 use futures::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use miette::{IntoDiagnostic, WrapErr};
@@ -401,13 +400,8 @@ fn written(format: TranscriptFormat, outcome: &Outcome) -> String {
     let cues = &outcome.transcript.cues;
     match format {
         TranscriptFormat::Srt => {
-            let mut text = String::new();
-            for (number, cue) in (1..).zip(cues) {
-                let [start, end] = [cue.span.start_ms(), cue.span.end_ms()]
-                    .map(|ms| timecode(ms).replace('.', ","));
-                // To a string: it cannot fail.
-                let _ = write!(text, "{number}\n{start} --> {end}\n{}\n\n", cue.text);
-            }
+            let cue = |cue: &Cue| (cue.span.start_ms(), cue.span.end_ms(), cue.text.clone());
+            let mut text = subtitles::sub_rip(&cues.iter().map(cue).collect::<Vec<_>>());
             text.truncate(text.trim_end().len());
             text
         }

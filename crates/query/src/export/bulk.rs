@@ -171,8 +171,9 @@ impl SearchEngine {
             return Ok(Answer::Busy(retry_after(&answer), format!("it answers {status}")));
         }
         let body = self.accepted(answer).await?;
-        let answers: BulkAnswer = serde_json::from_slice(&body)
-            .map_err(|_| self.refused(format!("this is no answer to `_bulk`: {}", quoted(&body))))?;
+        let answers: BulkAnswer = serde_json::from_slice(&body).map_err(|_| {
+            self.refused(format!("this is no answer to `_bulk`: {}", quoted(&body)))
+        })?;
         let items: Vec<_> =
             answers.items.into_iter().map(|item| item.index.or(item.delete)).collect();
         if items.len() != lines.len() {
@@ -428,6 +429,8 @@ fn without_secrets(url: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
     use rstest::rstest;
 
@@ -444,7 +447,7 @@ mod tests {
     #[case::no_http("ftp://host", "http://")]
     #[case::a_password("http://user:secret@host", "password")]
     #[case::a_key("http://host/?api_key=secret", "query")]
-    #[case::no_address("user:secret@host 9200", "password")]
+    #[case::no_address("user:secret@host 9200", "http://")]
     fn a_secret_in_an_address_is_refused_and_not_told(#[case] url: &str, #[case] because: &str) {
         let error = SearchEngine::at(url, None).unwrap_err().with_causes();
         assert!(error.contains(because), "{error}");
@@ -455,5 +458,78 @@ mod tests {
     fn a_secret_is_not_shown() {
         let engine = SearchEngine::at("http://host:9200", Some("ApiKey c2VjcmV0")).unwrap();
         assert_eq!(format!("{engine:?}"), "SearchEngine(\"http://host:9200/\")");
+    }
+
+    /// A search engine that has its moods: the first request finds it busy, then it takes at most two documents a
+    /// request, and the first time that it sees a document it has no room for it.
+    #[derive(Default)]
+    struct Moody {
+        seen: std::collections::BTreeMap<String, usize>,
+        requests: usize,
+    }
+
+    async fn moody(
+        axum::extract::State(engine): axum::extract::State<Arc<Mutex<Moody>>>,
+        body: Bytes,
+    ) -> (axum::http::StatusCode, String) {
+        use axum::http::StatusCode;
+        let mut engine = engine.lock().unwrap();
+        engine.requests += 1;
+        if engine.requests == 1 {
+            return (StatusCode::TOO_MANY_REQUESTS, String::new());
+        }
+        let documents = lines(&body);
+        if documents.len() > 2 {
+            return (StatusCode::PAYLOAD_TOO_LARGE, String::new());
+        }
+        let mut items = Vec::new();
+        for document in documents {
+            let action: serde_json::Value =
+                serde_json::from_slice(&document[..line_end(document)]).unwrap();
+            let (kind, what) = action.as_object().unwrap().iter().next().unwrap();
+            let id = what["_id"].as_str().unwrap().to_owned();
+            let seen = engine.seen.entry(id.clone()).or_default();
+            *seen += 1;
+            let status = match (*seen, kind.as_str()) {
+                (1, _) => 429,
+                (_, "delete") => 404,
+                _ if id == "bad" => 400,
+                _ if id == "old" => 409,
+                _ => 201,
+            };
+            items.push(serde_json::json!({ kind: { "_id": id, "status": status } }));
+        }
+        (StatusCode::OK, serde_json::json!({ "errors": true, "items": items }).to_string())
+    }
+
+    #[tokio::test]
+    async fn each_document_arrives_once_whatever_the_mood() {
+        let engine = Arc::new(Mutex::new(Moody::default()));
+        let routes = axum::Router::new()
+            .route("/_bulk", axum::routing::post(moody))
+            .with_state(Arc::clone(&engine));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        let mut body = String::new();
+        for id in ["a", "b", "c", "bad", "old"] {
+            body += &format!("{{\"index\":{{\"_id\":\"{id}\"}}}}\n{{}}\n");
+        }
+        body += "{\"delete\":{\"_id\":\"gone\"}}\n";
+        let part = Part {
+            kind: "part",
+            extension: "ndjson",
+            body: body.into_bytes(),
+            upserts: 5,
+            deletes: 1,
+        };
+        let taken = SearchEngine::at(&url, None).unwrap().take(&part).await.unwrap();
+        assert_eq!(
+            (taken.superseded, taken.rejected, taken.because),
+            (1, 1, vec!["`bad`: 400".to_owned()])
+        );
+        let engine = engine.lock().unwrap();
+        assert_eq!(engine.seen.len(), 6);
+        assert!(engine.seen.values().all(|seen| *seen == 2), "{:?}", engine.seen);
     }
 }

@@ -61,7 +61,7 @@ impl Rows<'_> {
             }
         };
         self.session
-            .query_own(&format!(
+            .query(&format!(
                 "SELECT {id}{columns}, {link} AS link, v.duration_ms, \
                  CAST({generation} AS BIGINT) AS generation, e.indexed_at AS updated_at, {deleted} AS deleted \
                  FROM {rows} e LEFT JOIN videos v ON v.video_id = e.video_id \
@@ -92,7 +92,7 @@ impl Rows<'_> {
         };
         let link = link_expression(&options.link);
         self.session
-            .query_own(&format!(
+            .query(&format!(
                 "SELECT c.video_id, coalesce(e.uri, v.uri) AS uri, v.duration_ms, e.start_ms, e.end_ms, \
                  {own}, {link} AS link, e.language, e.indexed_at AS updated_at \
                  FROM {videos} c LEFT JOIN {table} e ON e.video_id = c.video_id \
@@ -147,9 +147,9 @@ fn literal(text: &str) -> String {
 
 /// A column of a batch under its name.
 pub(super) fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
-    batch.column_by_name(name).ok_or_else(|| Error::Run {
-        source: format!("the rows have no column `{name}`").cause(),
-    })
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| Error::Run { source: format!("the rows have no column `{name}`").cause() })
 }
 
 /// A column of texts, however the engine holds them.
@@ -176,7 +176,10 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case::fragment(ExportOptions::MEDIA_FRAGMENT, "concat(e.uri, '#t=', CAST(e.start_ms AS DOUBLE) / 1000, ',', CAST(e.end_ms AS DOUBLE) / 1000)")]
+    #[case::fragment(
+        ExportOptions::MEDIA_FRAGMENT,
+        "concat(e.uri, '#t=', CAST(e.start_ms AS DOUBLE) / 1000, ',', CAST(e.end_ms AS DOUBLE) / 1000)"
+    )]
     #[case::a_quote("it's {video_id}", "concat('it''s ', e.video_id)")]
     #[case::another_brace("{x}", "concat('{', 'x}')")]
     #[case::open("a{uri", "concat('a', '{', 'uri')")]

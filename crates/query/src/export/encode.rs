@@ -131,7 +131,13 @@ impl<'a> Encoder<'a> {
     }
 
     /// One document in the words of the target.
-    fn line(&mut self, id: &str, version: i64, deleted: bool, document: &mut dyn FnMut(&mut Vec<u8>)) {
+    fn line(
+        &mut self,
+        id: &str,
+        version: i64,
+        deleted: bool,
+        document: &mut dyn FnMut(&mut Vec<u8>),
+    ) {
         let target = self.options.target;
         if deleted && matches!(target, Target::Meilisearch | Target::Typesense) {
             self.removed.push(id.to_owned()); // counted when they go out
@@ -145,7 +151,8 @@ impl<'a> Encoder<'a> {
                     "_index": self.options.index, "_id": id,
                     "version": version, "version_type": "external_gte",
                 });
-                let action = if deleted { json!({ "delete": what }) } else { json!({ "index": what }) };
+                let action =
+                    if deleted { json!({ "delete": what }) } else { json!({ "index": what }) };
                 push_json(out, &action);
                 out.push(b'\n');
                 if !deleted {

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use futures::StreamExt;
+use object_store::ObjectStoreExt;
 
 use super::{
     ExportOptions, Place, Progress,
@@ -46,12 +47,8 @@ async fn keep(place: &Place, part: Part, receipt: &mut Receipt) -> Result<()> {
     let sha256 = part.sha256();
     let number = receipt.parts.len();
     let digest = &sha256[..DIGEST_IN_NAME];
-    let name = format!(
-        "{}/{}-{number:05}-{digest}.{}",
-        receipt.folder(),
-        part.kind,
-        part.extension
-    );
+    let name =
+        format!("{}/{}-{number:05}-{digest}.{}", receipt.folder(), part.kind, part.extension);
     let bytes = part.body.len() as u64;
     if !place.exists(&name).await? {
         place.put(&name, part.body).await?;

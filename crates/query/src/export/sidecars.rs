@@ -267,10 +267,7 @@ mod tests {
         assert_eq!(object["duration"], "PT90S");
         let names = object["hasPart"].as_array().unwrap();
         let told: Vec<_> = names.iter().map(|clip| (&clip["name"], &clip["startOffset"])).collect();
-        assert_eq!(
-            told,
-            [(&json!("better --> one"), &json!(1)), (&json!("the end"), &json!(8))]
-        );
+        assert_eq!(told, [(&json!("better --> one"), &json!(1)), (&json!("the end"), &json!(8))]);
     }
 
     #[test]
