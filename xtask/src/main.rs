@@ -135,7 +135,7 @@ enum Bench {
         #[arg(long, default_value = "fast")]
         profile: String,
     },
-    /// Ten questions about ten million events, by `eventide sql` and by DuckDB on the same files, which must agree; writes the
+    /// Ten questions about ten million events, by `eventide sql` and by `DuckDB` on the same files, which must agree; writes the
     /// medians to `docs/benchmarks.md`.
     Sql {
         /// The cargo profile of the program.
