@@ -56,7 +56,7 @@ const QUESTIONS: [(&str, &str); 10] = [
     (
         "best of each video",
         "SELECT count(*) AS videos, max(n) AS most FROM (SELECT video_id, count(*) AS n, max(score) AS best FROM events GROUP BY 1) \
-         WHERE best > -0.01",
+         WHERE best > -0.015625",
     ),
 ];
 

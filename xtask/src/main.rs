@@ -139,7 +139,7 @@ enum Bench {
     /// medians to `docs/benchmarks.md`.
     Sql {
         /// The cargo profile of the program.
-        #[arg(long, default_value = "fast")]
+        #[arg(long, default_value = "release")]
         profile: String,
         /// A program that is built already, with `eventide-testkit` beside it.
         #[arg(long, value_name = "FILE")]
