@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::trial::{LIMIT, Trial};
 
-/// What `deltalake` and DuckDB say of the newest version, and what the version that is named has, from its own files.
+/// What `deltalake` and `DuckDB` say of the newest version, and what the version that is named has, from its own files.
 const READ: &str = "
 import json, sys, duckdb
 from deltalake import DeltaTable

@@ -135,11 +135,11 @@ enum Bench {
         #[arg(long, default_value = "fast")]
         profile: String,
     },
-    /// Ten questions about ten million events, by `eventide sql` and by DuckDB on the same files, which must agree; writes the
+    /// Ten questions about ten million events, by `eventide sql` and by `DuckDB` on the same files, which must agree; writes the
     /// medians to `docs/benchmarks.md`.
     Sql {
         /// The cargo profile of the program.
-        #[arg(long, default_value = "fast")]
+        #[arg(long, default_value = "release")]
         profile: String,
         /// A program that is built already, with `eventide-testkit` beside it.
         #[arg(long, value_name = "FILE")]

@@ -347,8 +347,7 @@ impl<'a> Sink<'a> {
     fn same_video(&self, batch: &RecordBatch) -> usize {
         let column = batch.column_by_name("video_id").and_then(|c| c.as_string_opt::<i32>());
         let Some(column) = column else { return 0 };
-        let same = |id: &Option<&str>| *id == self.last.as_deref();
-        column.iter().take_while(same).count()
+        column.iter().take_while(|id| *id == self.last.as_deref()).count()
     }
 
     async fn append(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -403,7 +402,9 @@ struct Info {
 
 /// The lines of a log entry, up to one that is none.
 fn lines(entry: &[u8]) -> impl Iterator<Item = Line> {
-    serde_json::Deserializer::from_slice(entry).into_iter::<Line>().map_while(|line| line.ok())
+    serde_json::Deserializer::from_slice(entry)
+        .into_iter::<Line>()
+        .map_while(std::result::Result::ok)
 }
 
 /// Whether a commit says of itself, and of each file, that no row changes.

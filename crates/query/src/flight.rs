@@ -114,6 +114,6 @@ pub async fn serve(
     }
     let service = tonic::service::interceptor::InterceptedService::new(service, admit);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let served = server.add_service(service).serve_with_incoming_shutdown(incoming, stop);
-    served.await.map_err(wrong)
+    let serving = server.add_service(service).serve_with_incoming_shutdown(incoming, stop);
+    serving.await.map_err(wrong)
 }

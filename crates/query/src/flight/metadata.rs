@@ -52,7 +52,7 @@ pub(super) fn sql_info() -> Result<SqlInfoData, FlightError> {
     info.append(SqlInfo::SqlQuotedIdentifierCase, exact);
     info.append(SqlInfo::SqlAllTablesAreSelectable, true);
     info.append(SqlInfo::SqlNullOrdering, SqlNullOrdering::SqlNullsSortedHigh as i32);
-    Ok(info.build()?)
+    info.build()
 }
 
 /// The one catalog.
