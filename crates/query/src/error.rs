@@ -139,6 +139,22 @@ pub enum Error {
         /// What the line editor says.
         source: rustyline::error::ReadlineError,
     },
+    /// The words of a search cannot be understood.
+    #[error("cannot understand the words `{text}`")]
+    SearchQuery {
+        /// The words, shortened.
+        text: String,
+        /// What is wrong with them.
+        source: Cause,
+    },
+    /// The search index cannot be read or written.
+    #[error("cannot use the search index in `{}`", folder.display())]
+    SearchIndex {
+        /// The folder that it is kept in.
+        folder: PathBuf,
+        /// What is wrong with it.
+        source: Cause,
+    },
     /// A person asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -154,6 +170,7 @@ impl Error {
                 "to keep results, write them to a file: --out FILE, or `\\o FILE` in the shell; --write names a place to write below",
             ),
             Self::NeedsFile { .. } => Some("name it: --out FILE, or `\\o FILE` in the shell"),
+            Self::SearchIndex { .. } => Some("the folder may be removed: the index is built again"),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@
 //! only to the writers that it is given.
 //!
 //! * [`Session`]: `events`, `videos` and `runs` of one night, and the time functions.
+//! * [`SearchIndex`]: full-text search over the events, also as `search(...)` and `matches(...)` in SQL.
 //! * [`functions`]: what `timecode`, `overlaps` and their like do.
 //! * [`write_results`], [`write_file`]: results as table, CSV, JSON or Parquet.
 //! * [`Shell`]: statements and `\` commands from a person, a file or a pipe.
@@ -14,6 +15,7 @@ mod error;
 pub mod functions;
 mod output;
 mod permission;
+mod search;
 mod session;
 mod shell;
 mod snapshot;
@@ -24,6 +26,7 @@ mod testing;
 
 pub use error::{Cause, Error};
 pub use output::{Format, Written, write_file, write_results};
+pub use search::{Filters, Hits, MOST_HITS, SearchIndex, hits_schema};
 pub use session::{Options, Session};
 pub use shell::{LineEditor, Settings, Shell};
 pub use snapshot::Table;

@@ -2,7 +2,12 @@
 //!
 //! `snapshot` decides which versions of the tables these are; `output` writes what a query gives.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use datafusion::{
     arrow::datatypes::SchemaRef,
@@ -27,6 +32,7 @@ use crate::{
     error::CauseFrom,
     functions,
     permission::Permission,
+    search::{Matches, Search, SearchIndex, Source},
     snapshot::{self, Table},
 };
 
@@ -67,6 +73,8 @@ pub struct Session {
     context: SessionContext,
     tables: Vec<Table>,
     permission: Permission,
+    store: Arc<dyn ObjectStore>,
+    url: Url,
 }
 
 impl std::fmt::Debug for Session {
@@ -87,8 +95,34 @@ impl Session {
         let url = Url::parse(&format!("{}/", uri.trim_end_matches('/'))).map_err(wrong)?;
         let context = engine(options)?;
         let tables = snapshot::register(&context, &store, &url).await?;
-        let permission = Permission { published: place(url)?, writable: None };
-        Ok(Self { context, tables, permission })
+        let permission = Permission { published: place(url.clone())?, writable: None };
+        Ok(Self { context, tables, permission, store, url })
+    }
+
+    /// The full-text index of `events`, kept below `folder`: built if it is not there, else brought to the
+    /// version of this session.
+    ///
+    /// # Errors
+    /// [`Error::SearchIndex`], [`Error::OpenTable`], [`Error::Run`].
+    pub async fn search_index(&self, folder: &Path) -> Result<SearchIndex> {
+        self.events().index(folder).await
+    }
+
+    /// Lets statements ask `search('words')`, by an index that is kept below `folder`.
+    pub fn enable_search(&self, folder: PathBuf) {
+        let search = Search { source: self.events(), folder, index: Arc::default() };
+        self.context.register_udtf("search", Arc::new(search));
+    }
+
+    /// The events as the index reads them.
+    fn events(&self) -> Source {
+        let events = self.tables.iter().find(|table| table.name == "events");
+        Source {
+            store: Arc::clone(&self.store),
+            url: self.url.clone(),
+            version: events.and_then(|table| table.version),
+            runtime: self.context.runtime_env(),
+        }
     }
 
     /// Lets statements write below `uri`, with `store` as the whole of its bucket, or the file system from
@@ -209,6 +243,7 @@ fn engine(options: &Options) -> Result<SessionContext> {
     for function in functions::all() {
         context.register_udf(ScalarUDF::new_from_impl(function));
     }
+    context.register_udf(ScalarUDF::new_from_impl(Matches::new()));
     Ok(context)
 }
 

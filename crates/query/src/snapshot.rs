@@ -128,7 +128,7 @@ impl Current<'_> {
 }
 
 /// Opens a table, the newest version if none is given. `None` when there is none.
-async fn open(
+pub(crate) async fn open(
     store: &Arc<dyn ObjectStore>,
     url: &Url,
     name: &str,
@@ -154,7 +154,7 @@ async fn open(
 }
 
 /// Adds an open table. The provider gets no handle to the log, so it can only read.
-async fn add(
+pub(crate) async fn add(
     context: &SessionContext,
     table: DeltaTable,
     name: &'static str,

@@ -128,6 +128,7 @@ async fn shell(
         ..Options::default()
     };
     let mut session = Session::open(location.store, &location.uri, &options).await.map_err(stop)?;
+    session.enable_search(environment::cache_folder().join("search"));
     if let Some(uri) = &arguments.write {
         let writable = place(uri)?;
         session.allow_writing(writable.store, &writable.uri).map_err(stop)?;
