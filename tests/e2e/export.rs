@@ -95,7 +95,7 @@ fn files(folder: &Path) -> Vec<(String, String)> {
 fn a_search_engine_gets_the_difference_of_each_night() {
     let (trial, engine) = (Trial::of_speech(), Engine::start());
     let gone = trial.add_narrated(1);
-    trial.add_narrated(2);
+    let changed = trial.add_narrated(2);
     trial.indexed();
     let live = ["--to", "elasticsearch", "--url", &*engine.url, "--out", "exports"];
     let first = receipt(&trial, &live);
@@ -108,21 +108,27 @@ fn a_search_engine_gets_the_difference_of_each_night() {
     for file in [&gone.video, &gone.side_car] {
         fs::remove_file(file).unwrap();
     }
+    let words = fs::read_to_string(&changed.side_car).unwrap();
+    fs::write(&changed.side_car, words.replace('e', "oe")).unwrap();
     trial.add_narrated(3);
     trial.indexed();
     let second = receipt(&trial, &live);
     assert_eq!(second["from_version"], first["to_version"]);
-    assert_eq!((&second["upserts"], &second["deletes"]), (&json!(2), &json!(2)), "{second}");
+    assert_eq!((&second["upserts"], &second["deletes"]), (&json!(4), &json!(2)), "{second}");
     engine.assert_holds(&trial);
 
-    // What an older export says is no news: neither the file of the night before, nor its difference again.
+    // What an older export says is no news: neither the file of the night before, nor its difference again. (That
+    // it does not bring back what was deleted is not asked of this engine, which forgets deletes at once.)
     let file = trial.folder().join("old").join(old["parts"][0]["name"].as_str().unwrap());
     let load = "
-answer = engine.bulk(body=open(sys.argv[2]).read())
-print(json.dumps(sorted({item['index']['status'] for item in answer['items']})))
+lines = open(sys.argv[2]).read().splitlines()
+pairs = zip(map(json.loads, lines[::2]), map(json.loads, lines[1::2]))
+known = [pair for pair in pairs if engine.exists(index='events', id=pair[0]['index']['_id'])]
+answer = engine.bulk(operations=[line for pair in known for line in pair])
+print(json.dumps([item['index']['status'] for item in answer['items']]))
 ";
     let statuses = engine.asked(load, &[file.to_str().unwrap()]);
-    assert!(statuses.as_array().unwrap().contains(&json!(409)), "{statuses}");
+    assert_eq!(statuses, json!([409, 409]));
     let version = first["to_version"].to_string();
     let difference = [&live[..4], &["--since", &*version, "--out", "exports"]].concat();
     let twice = receipt(&trial, &difference);

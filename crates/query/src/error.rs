@@ -235,6 +235,22 @@ pub enum Error {
         /// What it said of the first.
         because: String,
     },
+    /// The words of a search cannot be understood.
+    #[error("cannot understand the words `{text}`")]
+    SearchQuery {
+        /// The words, shortened.
+        text: String,
+        /// What is wrong with them.
+        source: Cause,
+    },
+    /// The search index cannot be read or written.
+    #[error("cannot use the search index in `{}`", folder.display())]
+    SearchIndex {
+        /// The folder that it is kept in.
+        folder: PathBuf,
+        /// What is wrong with it.
+        source: Cause,
+    },
     /// A person asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -267,6 +283,7 @@ impl Error {
             Self::Rejected { .. } => Some(
                 "the index must know the fields of `schemas/search`; the same command sends what is missing",
             ),
+            Self::SearchIndex { .. } => Some("the folder may be removed: the index is built again"),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@
 //! * [`Session`]: `events`, `videos` and `runs` of one night, and the time functions.
 //! * [`AsOf`]: which night that is.
 //! * [`flight`]: the same for others, over Flight SQL.
+//! * [`SearchIndex`]: full-text search over the events, also as `search(...)` and `matches(...)` in SQL.
 //! * [`functions`]: what `timecode`, `overlaps` and their like do.
 //! * [`write_results`], [`write_file`]: results as table, CSV, JSON or Parquet.
 //! * [`export()`](export::export): the night's difference for search engines and players.
@@ -20,6 +21,7 @@ pub mod flight;
 pub mod functions;
 mod output;
 mod permission;
+mod search;
 mod session;
 mod shell;
 mod snapshot;
@@ -31,6 +33,7 @@ mod testing;
 
 pub use error::{Cause, Error};
 pub use output::{Format, Written, write_file, write_results};
+pub use search::{Filters, Hits, MOST_HITS, SearchIndex, hits_schema};
 pub use session::{Options, Session};
 pub use shell::{LineEditor, Settings, Shell};
 pub use snapshot::{AsOf, Table};

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -32,6 +32,7 @@ use crate::{
     error::CauseFrom,
     functions,
     permission::Permission,
+    search::{Matches, Search, SearchIndex, Source},
     snapshot::{self, Lake, Table},
 };
 
@@ -127,6 +128,32 @@ impl Session {
         let lake = Lake { store, url };
         let tables = snapshot::register(&context, SCHEMA, &lake, as_of).await?;
         Ok(Self { context, tables, permission, lake, earlier: AtomicU64::new(0) })
+    }
+
+    /// The full-text index of `events`, kept below `folder`: built if it is not there, else brought to the
+    /// version of this session.
+    ///
+    /// # Errors
+    /// [`Error::SearchIndex`], [`Error::OpenTable`], [`Error::Run`].
+    pub async fn search_index(&self, folder: &Path) -> Result<SearchIndex> {
+        self.events().index(folder).await
+    }
+
+    /// Lets statements ask `search('words')`, by an index that is kept below `folder`.
+    pub fn enable_search(&self, folder: PathBuf) {
+        let search = Search { source: self.events(), folder, index: Arc::default() };
+        self.context.register_udtf("search", Arc::new(search));
+    }
+
+    /// The events as the index reads them.
+    fn events(&self) -> Source {
+        let events = self.tables.iter().find(|table| table.name == "events");
+        Source {
+            store: Arc::clone(&self.lake.store),
+            url: self.lake.url.clone(),
+            version: events.and_then(|table| table.version),
+            runtime: self.context.runtime_env(),
+        }
     }
 
     /// Lets statements write below `uri`, with `store` as the whole of its bucket, or the file system from
@@ -280,6 +307,7 @@ fn engine(options: &Options, runtime: Arc<RuntimeEnv>) -> SessionContext {
     for function in functions::all() {
         context.register_udf(ScalarUDF::new_from_impl(function));
     }
+    context.register_udf(ScalarUDF::new_from_impl(Matches::new()));
     context
 }
 

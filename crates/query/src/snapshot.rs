@@ -361,7 +361,7 @@ pub(crate) async fn changes(
 }
 
 /// Opens a table, the newest version if none is given. `None` when there is none.
-async fn open(
+pub(crate) async fn open(
     store: &Arc<dyn ObjectStore>,
     url: &Url,
     name: &str,
@@ -384,6 +384,18 @@ async fn open(
         None => table.load().await.map_err(failed)?,
     }
     Ok(Some(table))
+}
+
+/// Adds an open table to the default schema of `context`.
+pub(crate) async fn add(
+    context: &SessionContext,
+    table: DeltaTable,
+    name: &'static str,
+    rows_are: &'static str,
+) -> Result<Table> {
+    let state = context.state();
+    let schema = &state.config().options().catalog.default_schema;
+    Schema { context, name: schema }.add(table, name, rows_are).await
 }
 
 /// A schema of a session, to which tables are added.

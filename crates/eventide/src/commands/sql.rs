@@ -134,6 +134,7 @@ async fn shell(
     let as_of = arguments.as_of.clone().unwrap_or_default();
     let session = Session::open_as_of(location.store, &location.uri, &options, &as_of);
     let mut session = session.await.map_err(stop)?;
+    session.enable_search(environment::cache_folder().join("search"));
     if let Some(uri) = &arguments.write {
         let writable = place(uri)?;
         session.allow_writing(writable.store, &writable.uri).map_err(stop)?;
@@ -184,7 +185,10 @@ pub(super) fn stop(error: Error) -> Stop {
         | Error::OpenTable { .. }
         | Error::NotYet { .. }
         | Error::UnknownRun { .. }
-        | Error::WeakToken { .. } => Stop::bad_job(report),
+        | Error::WeakToken { .. }
+        | Error::NewerThanTables { .. }
+        | Error::ChangesGone { .. }
+        | Error::SearchAddress { .. } => Stop::bad_job(report),
         _ => Stop::failed(report),
     }
 }
