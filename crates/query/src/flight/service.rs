@@ -482,7 +482,7 @@ impl FlightSqlService for Service {
         query: CommandGetExportedKeys,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        described(&query, &metadata::foreign_keys()?.schema(), request.into_inner())
+        described(&query, &metadata::foreign_keys().schema(), request.into_inner())
     }
 
     async fn do_get_exported_keys(
@@ -490,7 +490,7 @@ impl FlightSqlService for Service {
         _: CommandGetExportedKeys,
         _: Request<FlightTicket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        answered(metadata::foreign_keys())
+        answered(Ok(metadata::foreign_keys()))
     }
 
     async fn get_flight_info_imported_keys(
@@ -498,7 +498,7 @@ impl FlightSqlService for Service {
         query: CommandGetImportedKeys,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        described(&query, &metadata::foreign_keys()?.schema(), request.into_inner())
+        described(&query, &metadata::foreign_keys().schema(), request.into_inner())
     }
 
     async fn do_get_imported_keys(
@@ -506,7 +506,7 @@ impl FlightSqlService for Service {
         _: CommandGetImportedKeys,
         _: Request<FlightTicket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        answered(metadata::foreign_keys())
+        answered(Ok(metadata::foreign_keys()))
     }
 
     async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}
