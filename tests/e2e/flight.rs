@@ -34,10 +34,12 @@ def field(number, value):
     while size > 127:
         length, size = length + bytes([size % 128 + 128]), size // 128
     return bytes([number * 8 + 2]) + length + bytes([size]) + value
+def called(client, command, body, options=None):
+    name = 'type.googleapis.com/arrow.flight.protocol.sql.Command' + command
+    descriptor = flight.FlightDescriptor.for_command(field(1, name) + field(2, body))
+    return client.get_flight_info(descriptor, options)
 def info(client, statement, options=None):
-    name = 'type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery'
-    command = field(1, name) + field(2, field(1, statement))
-    return client.get_flight_info(flight.FlightDescriptor.for_command(command), options)
+    return called(client, 'StatementQuery', field(1, statement), options)
 def rows(client, statement, options=None):
     ticket = info(client, statement, options).endpoints[0].ticket
     table = client.do_get(ticket, options).read_all()
@@ -122,7 +124,11 @@ with connect() as connection:
     bound = ask(connection, 'SELECT caption FROM events WHERE start_ms = $1 AND caption LIKE $2', (0, 'talk-2%'))
     none = ask(connection, 'SELECT caption FROM events WHERE start_ms < $1', (0,))
     shown = ask(connection, 'SELECT timecode(max(start_ms)), count(*) FROM events')
-    print(json.dumps([names, about['vendor_name'], connection.adbc_get_table_types(), columns[:2], bound, none, shown]))
+    client = flight.connect(uri)
+    keys = [called(client, command, field(3, 'events')) for command in ('GetPrimaryKeys', 'GetImportedKeys')]
+    keys = [client.do_get(key.endpoints[0].ticket).read_all() for key in keys]
+    keys = [keys[0]['column_name'].to_pylist(), keys[1].num_rows]
+    print(json.dumps([names, about['vendor_name'], connection.adbc_get_table_types(), columns[:2], bound, none, shown, keys]))
 ";
     let expected = json!([
         [["eventide", "published", ["events", "runs", "transcripts", "videos"]]],
@@ -132,6 +138,7 @@ with connect() as connection:
         [["talk-2 begins."]],
         [],
         [["00:00:03.000", 4]],
+        [["event_id"], 0],
     ]);
     assert_eq!(served.asked(script, &[]), expected);
     served.stopped();

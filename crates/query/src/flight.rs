@@ -34,6 +34,9 @@ pub const AS_OF: &str = "eventide-as-of";
 /// How often a client that says nothing is asked whether it is still there, and how long it may take to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
+/// Calls that a connection may have under way.
+const CALLS: u32 = 256;
+
 /// How statements are served.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
@@ -104,6 +107,7 @@ pub async fn serve(
         None => Ok(request),
     };
     let mut server = Server::builder()
+        .max_concurrent_streams(Some(CALLS))
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE));
     if let Some(Tls { certificate, key }) = &options.tls {

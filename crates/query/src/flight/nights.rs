@@ -8,6 +8,7 @@ use std::{
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::ObjectStore;
+use tokio::sync::Semaphore;
 
 use crate::{
     AsOf, Options, Result, Session,
@@ -16,6 +17,8 @@ use crate::{
 
 /// Nights that stay open beside the newest. A statement of another opens it again.
 const OTHERS: usize = 8;
+/// Nights that are opened at a time; whoever asks for more waits.
+const OPENED_AT_ONCE: usize = 4;
 
 /// The nights of one place, which share memory and disk.
 pub(super) struct Nights {
@@ -26,6 +29,7 @@ pub(super) struct Nights {
     refresh: Duration,
     newest: tokio::sync::Mutex<Option<(Instant, Night)>>,
     others: Mutex<VecDeque<Night>>,
+    opening: Semaphore,
 }
 
 /// A night that is open.
@@ -53,6 +57,7 @@ impl Nights {
             refresh,
             newest: tokio::sync::Mutex::new(None),
             others: Mutex::new(VecDeque::new()),
+            opening: Semaphore::new(OPENED_AT_ONCE),
         })
     }
 
@@ -88,6 +93,8 @@ impl Nights {
     }
 
     async fn open(&self, as_of: &AsOf) -> Result<Night> {
+        // It is never closed.
+        let _turn = self.opening.acquire().await;
         let (store, runtime) = (Arc::clone(&self.store), Arc::clone(&self.runtime));
         let session = Session::shared(store, &self.uri, &self.options, runtime, as_of).await?;
         let runs = session.tables().iter().find(|table| table.name == "runs");

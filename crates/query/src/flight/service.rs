@@ -17,10 +17,11 @@ use arrow_flight::{
     sql::{
         ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
         ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-        CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes,
-        CommandGetTables, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
-        CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
-        DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+        CommandGetCatalogs, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
+        CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
+        CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest,
+        CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult,
+        ProstMessageExt, SqlInfo, TicketStatementQuery,
         metadata::SqlInfoData,
         server::{FlightSqlService, PeekableFlightDataStream},
     },
@@ -457,6 +458,55 @@ impl FlightSqlService for Service {
         _: Request<FlightTicket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         answered(self.sql_info.record_batch(query.info))
+    }
+
+    async fn get_flight_info_primary_keys(
+        &self,
+        query: CommandGetPrimaryKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let schema = metadata::primary_keys(&query.table)?.schema();
+        described(&query, &schema, request.into_inner())
+    }
+
+    async fn do_get_primary_keys(
+        &self,
+        query: CommandGetPrimaryKeys,
+        _: Request<FlightTicket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        answered(metadata::primary_keys(&query.table))
+    }
+
+    async fn get_flight_info_exported_keys(
+        &self,
+        query: CommandGetExportedKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        described(&query, &metadata::foreign_keys().schema(), request.into_inner())
+    }
+
+    async fn do_get_exported_keys(
+        &self,
+        _: CommandGetExportedKeys,
+        _: Request<FlightTicket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        answered(Ok(metadata::foreign_keys()))
+    }
+
+    async fn get_flight_info_imported_keys(
+        &self,
+        query: CommandGetImportedKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        described(&query, &metadata::foreign_keys().schema(), request.into_inner())
+    }
+
+    async fn do_get_imported_keys(
+        &self,
+        _: CommandGetImportedKeys,
+        _: Request<FlightTicket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        answered(Ok(metadata::foreign_keys()))
     }
 
     async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}
