@@ -7,9 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::commands::{
     caption::CaptionArguments, eval::EvalArguments, executor::ExecutorArguments,
     model::ModelCommand, report::ReportArguments, runs::RunsArguments,
-    scheduler::SchedulerArguments, sql::SqlArguments, status::StatusArguments,
-    synth::SynthArguments, train::TrainArguments, transcribe::TranscribeArguments,
-    vacuum::VacuumArguments,
+    scheduler::SchedulerArguments, serve::ServeArguments, sql::SqlArguments,
+    status::StatusArguments, synth::SynthArguments, train::TrainArguments,
+    transcribe::TranscribeArguments, vacuum::VacuumArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -116,6 +116,8 @@ pub(crate) enum Command {
     Vacuum(VacuumArguments),
     /// Query the tables: one statement, or a shell.
     Sql(SqlArguments),
+    /// Serve a page to find and watch events, and the HTTP API behind it.
+    Serve(ServeArguments),
     /// Score predicted against reference events, as the field of dense video captioning does.
     Eval(EvalArguments),
     /// Train a model, or go on with it.

@@ -155,6 +155,12 @@ pub enum Error {
         /// What is wrong with it.
         source: Cause,
     },
+    /// The page cannot be served.
+    #[error("cannot serve the page")]
+    Serve {
+        /// What the system says.
+        source: io::Error,
+    },
     /// A person asked to stop.
     #[error("interrupted")]
     Interrupted,

@@ -6,6 +6,7 @@
 //!
 //! * [`Session`]: `events`, `videos` and `runs` of one night, and the time functions.
 //! * [`SearchIndex`]: full-text search over the events, also as `search(...)` and `matches(...)` in SQL.
+//! * [`serve`]: the page, and the HTTP API behind it.
 //! * [`functions`]: what `timecode`, `overlaps` and their like do.
 //! * [`write_results`], [`write_file`]: results as table, CSV, JSON or Parquet.
 //! * [`Shell`]: statements and `\` commands from a person, a file or a pipe.
@@ -13,6 +14,7 @@
 mod completion;
 mod error;
 pub mod functions;
+mod http;
 mod output;
 mod permission;
 mod search;
@@ -25,6 +27,7 @@ mod table;
 mod testing;
 
 pub use error::{Cause, Error};
+pub use http::{Guard, Locate, Served, serve};
 pub use output::{Format, Written, write_file, write_results};
 pub use search::{Filters, Hits, MOST_HITS, SearchIndex, hits_schema};
 pub use session::{Options, Session};

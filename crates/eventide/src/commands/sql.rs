@@ -166,7 +166,7 @@ async fn pass_on_interrupts(interrupt: Arc<Notify>) {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "this is what `map_err` calls")]
-fn stop(error: Error) -> Stop {
+pub(super) fn stop(error: Error) -> Stop {
     let text = super::chain(&error);
     let report = match error.help() {
         Some(help) => miette::miette!(help = help, "{text}"),
