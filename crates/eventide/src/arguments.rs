@@ -8,9 +8,9 @@ use crate::commands::{
     caption::CaptionArguments, eval::EvalArguments, executor::ExecutorArguments,
     export::ExportArguments, flight::FlightArguments, model::ModelCommand,
     optimize::OptimizeArguments, report::ReportArguments, runs::RunsArguments,
-    scheduler::SchedulerArguments, sql::SqlArguments, status::StatusArguments,
-    synth::SynthArguments, train::TrainArguments, transcribe::TranscribeArguments,
-    vacuum::VacuumArguments,
+    scheduler::SchedulerArguments, serve::ServeArguments, sql::SqlArguments,
+    status::StatusArguments, synth::SynthArguments, train::TrainArguments,
+    transcribe::TranscribeArguments, vacuum::VacuumArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -124,6 +124,8 @@ pub(crate) enum Command {
     Export(ExportArguments),
     /// Serve the tables to others, over Flight SQL: ADBC, JDBC, ODBC.
     Flight(FlightArguments),
+    /// Serve a page to find and watch events, and the HTTP API behind it.
+    Serve(ServeArguments),
     /// Score predicted against reference events, as the field of dense video captioning does.
     Eval(EvalArguments),
     /// Train a model, or go on with it.

@@ -17,6 +17,7 @@ pub(crate) mod report;
 pub(crate) mod runs;
 pub(crate) mod scheduler;
 mod schemas;
+pub(crate) mod serve;
 pub(crate) mod sql;
 pub(crate) mod status;
 pub(crate) mod synth;
@@ -223,6 +224,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Export(arguments) => export::run(&arguments, &common, &stores).await,
             Command::Flight(flight) => flight::run(&flight, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
+            Command::Serve(serve) => serve::run(&serve, &stores).await,
             Command::Train(train) => train::run(&train, &common, &stores).await,
             Command::Synth(_) | Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }

@@ -55,8 +55,8 @@ pub enum Error {
         /// Characters that it must have.
         least: usize,
     },
-    /// Statements cannot be served.
-    #[error("cannot serve statements")]
+    /// Statements or pages cannot be served.
+    #[error("cannot serve")]
     Serve {
         /// What the server says.
         source: Cause,

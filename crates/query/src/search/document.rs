@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{
-        ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
-    },
+    array::{ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray},
     compute::cast,
     datatypes::{DataType, Field, Float64Type, Int64Type, Schema as Columns, SchemaRef},
     error::ArrowError,
