@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 
 use eventide_testkit::Running;
 use serde_json::Value;
@@ -86,7 +85,7 @@ fn events_are_found_and_their_video_is_played() {
     let text = server.get(&format!("/api/v1/videos/{video_id}/events.vtt"), "");
     assert!(text.body.starts_with(b"WEBVTT\n\n00:00:0"), "{}", String::from_utf8_lossy(&text.body));
 
-    let whole = std::fs::read(Path::new(&talk.path)).unwrap();
+    let whole = std::fs::read(&talk.video).unwrap();
     let part = server.get(&format!("/media/{video_id}"), "Range: bytes=10-19\r\n");
     assert_eq!((part.status, &*part.body), (206, &whole[10..20]));
     assert!(part.headers.contains(&format!("content-range: bytes 10-19/{}", whole.len())));
