@@ -66,6 +66,15 @@ impl Lake {
         i64::try_from(table.version().unwrap()).unwrap()
     }
 
+    /// Removes rows from a table and gives the version that it then has.
+    pub(crate) async fn remove(&self, table: &str, which: &str) -> i64 {
+        let url = Url::parse(&format!("{}{table}", self.uri())).unwrap();
+        let mut table = DeltaTableBuilder::from_url(url).unwrap().build().unwrap();
+        table.load().await.unwrap();
+        let (table, _) = table.delete().with_predicate(which).await.unwrap();
+        i64::try_from(table.version().unwrap()).unwrap()
+    }
+
     /// Adds a row to `runs`.
     pub(crate) async fn publish(&self, run: &str, events: Option<i64>, videos: Option<i64>) {
         let row = RunRow {

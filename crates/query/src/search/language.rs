@@ -64,12 +64,19 @@ fn rewrite(words: &str, fields: &[&str]) -> std::result::Result<String, String> 
     }
     let pieces = cut(words)?;
     let mut written: Vec<String> = Vec::new();
-    let mut at = 0;
+    let mut open = Vec::new(); // for each bracket, what closes it
+    let (mut at, mut without) = (0, false);
     while let Some(piece) = pieces.get(at) {
+        if *piece == Piece::Word("NOT") {
+            without = true;
+            at += 1;
+            continue;
+        }
         if let [Piece::Word(first), Piece::Word(near), Piece::Word(second), ..] = &pieces[at..]
             && let Some(distance) = distance(near)
         {
-            written.push(near_each_other(first, second, distance)?);
+            written.push(leave_out(near_each_other(first, second, distance)?, without));
+            without = false;
             // The second word may be near a third.
             let goes_on = matches!(pieces.get(at + 3), Some(Piece::Word(next)) if self::distance(next).is_some());
             if goes_on {
@@ -79,14 +86,22 @@ fn rewrite(words: &str, fields: &[&str]) -> std::result::Result<String, String> 
             continue;
         }
         written.push(match piece {
-            Piece::Bracket(bracket) => bracket.to_string(),
-            Piece::Phrase(phrase) => (*phrase).to_owned(),
+            Piece::Bracket('(') => {
+                open.push(if without { "))" } else { ")" });
+                if without { "(* -(" } else { "(" }.to_owned()
+            }
+            Piece::Bracket(_) => open.pop().unwrap_or(")").to_owned(),
+            Piece::Phrase(phrase) => leave_out((*phrase).to_owned(), without),
             Piece::Word(near) if distance(near).is_some() => {
                 return Err("NEAR stands between two words".to_owned());
             }
-            Piece::Word(word) => plain(word, fields)?,
+            Piece::Word(word) => leave_out(plain(word, fields)?, without),
         });
+        without = false;
         at += 1;
+    }
+    if without {
+        return Err("NOT stands before what is left out".to_owned());
     }
     Ok(written.join(" "))
 }
@@ -127,6 +142,11 @@ fn cut(words: &str) -> std::result::Result<Vec<Piece<'_>>, String> {
         return Err("a `(` is not closed".to_owned());
     }
     Ok(pieces)
+}
+
+/// Everything but what `part` finds, if that is asked for: the parser would have its own `NOT` reach farther.
+fn leave_out(part: String, without: bool) -> String {
+    if without { format!("(* -{part})") } else { part }
 }
 
 /// The distance that `NEAR` or `NEAR/5` asks for.
@@ -225,6 +245,8 @@ mod tests {
     #[case::near_in_a_field("speech:a NEAR b", "(speech:\"a b\"~10 OR speech:\"b a\"~10)")]
     #[case::prefix("Gar*", "(caption_exact:/gar.*/ OR speech_exact:/gar.*/)")]
     #[case::prefix_of_a_field("-caption:gar*", "-(caption_exact:/gar.*/)")]
+    #[case::not("NOT a AND b", "(* -a) AND b")]
+    #[case::not_these("c NOT (a OR b)", "c (* -( a OR b ))")]
     #[case::phrase("\"garlic in a pan\"~2 x", "\"garlic in a pan\"~2 x")]
     #[case::no_expression("/a.*b/", "\"/a.*b/\"")]
     #[case::a_time("12:30", "\"12:30\"")]
@@ -235,6 +257,7 @@ mod tests {
 
     #[rstest]
     #[case::open_quote("\"garlic")]
+    #[case::not_nothing("a NOT")]
     #[case::open_bracket("(a")]
     #[case::closed_bracket("a)")]
     #[case::near_nothing("a NEAR")]
