@@ -95,11 +95,6 @@ fn token(file: &str, text: &str) -> io::Result<Option<String>> {
     }
 }
 
-/// The token that requests to the page must bear, if the environment has one.
-pub(crate) fn serve_token() -> Option<String> {
-    env::var("EVENTIDE_SERVE_TOKEN").ok().filter(|token| !token.trim().is_empty())
-}
-
 /// A folder for copies of remote videos, below `TMPDIR` or the system's. It goes when it is dropped;
 /// what a process left that was killed goes now.
 ///

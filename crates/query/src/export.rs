@@ -28,7 +28,7 @@ use receipt::Receipts;
 /// What an export writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Lines for `_bulk` of OpenSearch.
+    /// Lines for `_bulk` of `OpenSearch`.
     Opensearch,
     /// Lines for `_bulk` of Elasticsearch: the same lines, another mapping.
     Elasticsearch,
@@ -101,8 +101,11 @@ impl Target {
     /// How the names of its files end.
     fn extension(self) -> &'static str {
         match self {
-            Self::Opensearch | Self::Elasticsearch | Self::Quickwit | Self::Ndjson => "ndjson",
-            Self::Meilisearch => "ndjson",
+            Self::Opensearch
+            | Self::Elasticsearch
+            | Self::Quickwit
+            | Self::Meilisearch
+            | Self::Ndjson => "ndjson",
             Self::Typesense | Self::Vespa => "jsonl",
             Self::Csv => "csv",
             Self::Parquet => "parquet",
@@ -258,7 +261,7 @@ pub enum Exported {
         version: u64,
     },
     /// It is out.
-    Done(Receipt),
+    Done(Box<Receipt>),
 }
 
 /// Where an export goes to.
@@ -324,7 +327,7 @@ pub async fn export(
     if let Some(receipts) = receipts {
         receipts.keep(&receipt).await?;
     }
-    Ok(Exported::Done(receipt))
+    Ok(Exported::Done(Box::new(receipt)))
 }
 
 #[cfg(test)]

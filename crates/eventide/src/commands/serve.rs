@@ -1,6 +1,6 @@
 //! `eventide serve`: a page to find and watch events, and the HTTP API behind it.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use eventide_catalog::Stores;
@@ -13,7 +13,8 @@ use crate::environment;
 
 /// What the environment has to do with it.
 const ENVIRONMENT: &str = "Environment:
-  EVENTIDE_SERVE_TOKEN  what the API asks for, unless --token-file is given";
+  EVENTIDE_SERVE_TOKEN       what requests must have, as `Authorization: Bearer TOKEN`; the page asks for it
+  EVENTIDE_SERVE_TOKEN_FILE  a file that holds it instead";
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -22,12 +23,9 @@ pub(crate) struct ServeArguments {
     /// Where the tables are.
     #[arg(long, env = "EVENTIDE_TABLES", value_name = "URI")]
     tables: String,
-    /// Where it listens. Other addresses than this machine's own need a token, or --auth-header.
+    /// Where it listens. Other addresses than this machine's own need `EVENTIDE_SERVE_TOKEN`, or --auth-header.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// A file with the token that requests must bear.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
     /// A header that a proxy sets once it knows who asks; requests without it are refused. Only that proxy
     /// may reach the address.
     #[arg(long, value_name = "NAME")]
@@ -42,7 +40,7 @@ pub(super) async fn run(
     let guard = guard(arguments)?;
     if guard.is_open() && !arguments.listen.ip().is_loopback() {
         return Err(Stop::bad_job(miette::miette!(
-            help = "set EVENTIDE_SERVE_TOKEN, or --token-file, or --auth-header behind a proxy",
+            help = "set EVENTIDE_SERVE_TOKEN, or give --auth-header behind a proxy",
             "`{}` is reached by others, and nothing would be asked of them",
             arguments.listen
         )));
@@ -72,20 +70,15 @@ pub(super) async fn run(
 }
 
 fn guard(arguments: &ServeArguments) -> Result<Guard, Stop> {
-    let token = match &arguments.token_file {
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .into_diagnostic()
-                .wrap_err_with(|| format!("cannot read `{}`", file.display()))
-                .map_err(Stop::bad_job)?;
-            if text.trim().is_empty() {
-                let file = file.display();
-                return Err(Stop::bad_job(miette::miette!("there is no token in `{file}`")));
-            }
-            Some(text)
-        }
-        None => environment::serve_token(),
-    };
+    let token = environment::serve_token()
+        .into_diagnostic()
+        .wrap_err("cannot read the file that `EVENTIDE_SERVE_TOKEN_FILE` names")
+        .map_err(Stop::bad_job)?;
     let token = token.map(|token| token.trim().to_owned());
+    if token.as_ref().is_some_and(String::is_empty) {
+        return Err(Stop::bad_job(miette::miette!(
+            "there is no token in the file that `EVENTIDE_SERVE_TOKEN_FILE` names"
+        )));
+    }
     Ok(Guard { token, header: arguments.auth_header.clone() })
 }

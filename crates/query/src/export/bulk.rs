@@ -1,4 +1,4 @@
-//! Parts as requests to `_bulk` of a search engine that runs: Elasticsearch, OpenSearch.
+//! Parts as requests to `_bulk` of a search engine that runs: Elasticsearch, `OpenSearch`.
 //!
 //! Each line names the version of the tables that it is of, as an external version, so what an older export
 //! says never wins over a newer one, and the same export twice is harmless. A request that the engine has no
@@ -429,7 +429,10 @@ fn without_secrets(url: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        fmt::Write as _,
+        sync::{Arc, Mutex},
+    };
 
     use super::*;
     use rstest::rstest;
@@ -513,7 +516,7 @@ mod tests {
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         let mut body = String::new();
         for id in ["a", "b", "c", "bad", "old"] {
-            body += &format!("{{\"index\":{{\"_id\":\"{id}\"}}}}\n{{}}\n");
+            writeln!(body, "{{\"index\":{{\"_id\":\"{id}\"}}}}\n{{}}").unwrap();
         }
         body += "{\"delete\":{\"_id\":\"gone\"}}\n";
         let part = Part {

@@ -1,5 +1,6 @@
 //! Rows as the lines or files that a reader takes.
 
+use data_encoding::HEXLOWER;
 use std::io::Write;
 
 use datafusion::{
@@ -47,13 +48,8 @@ pub(super) struct Part {
 impl Part {
     /// The digest of its bytes, in hexadecimal.
     pub(super) fn sha256(&self) -> String {
-        hexadecimal(&Sha256::digest(&self.body))
+        HEXLOWER.encode(&Sha256::digest(&self.body))
     }
-}
-
-/// Bytes in hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Collects rows into parts.

@@ -1,10 +1,11 @@
 //! Receipts: what was exported, from which version to which, and how to tell that it is all there.
 
+use data_encoding::HEXLOWER;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{ExportOptions, Place, Progress, Target, encode::hexadecimal};
+use super::{ExportOptions, Place, Progress, Target};
 use crate::{Error, Result, error::CauseFrom};
 
 /// One file or request of an export.
@@ -71,7 +72,7 @@ impl Receipt {
             deletes: 0,
             superseded: 0,
             bytes: 0,
-            sha256: hexadecimal(&Sha256::digest([])),
+            sha256: HEXLOWER.encode(&Sha256::digest([])),
             parts: Vec::new(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -89,7 +90,7 @@ impl Receipt {
     /// Lets the digest of the whole stand for one more digest.
     pub(super) fn chain(&mut self, sha256: &str) {
         let both = format!("{}{sha256}", self.sha256);
-        self.sha256 = hexadecimal(&Sha256::digest(both));
+        self.sha256 = HEXLOWER.encode(&Sha256::digest(both));
     }
 
     pub(super) fn progress(&self) -> Progress {

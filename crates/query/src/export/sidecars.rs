@@ -1,5 +1,6 @@
 //! A file a video: subtitles, chapters, metadata for players and pages, JSON-LD for search engines of the web.
 
+use data_encoding::HEXLOWER;
 use datafusion::arrow::{
     array::{Array, AsArray, Float32Array, Int64Array, RecordBatch},
     compute::cast,
@@ -12,7 +13,6 @@ use sha2::{Digest, Sha256};
 use super::{
     ExportOptions, Place, Progress, Target,
     documents::{Rows, column, text, texts},
-    encode::hexadecimal,
     receipt::Receipt,
 };
 use crate::{Error, Result, error::CauseFrom, subtitles};
@@ -126,7 +126,7 @@ async fn put_all(
             return Ok((None, 0));
         }
         let file = file(&video, target);
-        let (digest, bytes) = (hexadecimal(&Sha256::digest(&file)), file.len() as u64);
+        let (digest, bytes) = (HEXLOWER.encode(&Sha256::digest(&file)), file.len() as u64);
         place.put(&name, file.into_bytes()).await?;
         Ok::<_, Error>((Some(digest), bytes))
     });

@@ -43,7 +43,7 @@ impl Out {
 
     async fn receipt(&self, lake: &Lake, options: &ExportOptions) -> Receipt {
         match self.export(lake, options).await.unwrap_or_else(|e| panic!("{}", e.with_causes())) {
-            Exported::Done(receipt) => receipt,
+            Exported::Done(receipt) => *receipt,
             other => panic!("{other:?}"),
         }
     }

@@ -11,6 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -103,7 +104,7 @@ fn signature(token: &str, video_id: &str, expires: u64) -> String {
     let inner = Sha256::new().chain_update(padded(0x36));
     let inner = inner.chain_update(format!("{video_id} {expires}")).finalize();
     let outer = Sha256::new().chain_update(padded(0x5c)).chain_update(inner).finalize();
-    outer.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&outer)
 }
 
 fn bears(headers: &HeaderMap, token: &str) -> bool {

@@ -33,12 +33,12 @@ use tower_http::{
 
 pub use guard::Guard;
 
-use crate::{Error, Options, Result, SearchIndex, Session};
+use crate::{Error, Options, Result, SearchIndex, Session, error::CauseFrom};
 
 /// How old what is shown may be before it is looked whether a run was published.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// Time that an answer of the API may take to begin.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Bytes of a request's body: none is read.
 const MOST_BODY: usize = 16 << 10;
 /// Requests that are answered at once. More are told to come again.

@@ -1,5 +1,6 @@
 //! Bringing the index to a version of the table: by the change data feed where it can be continued, else anew.
 
+use data_encoding::HEXLOWER;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use datafusion::{
@@ -288,5 +289,5 @@ fn apply(writer: &IndexWriter, rows: &RecordBatch) -> std::result::Result<(), cr
 
 /// 16 hexadecimal digits that tell places from each other.
 fn short_digest(text: &str) -> String {
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(text)[..8])
 }

@@ -123,13 +123,17 @@ fn add(
         DataType::Float32 => {
             let values = cast(values, &DataType::Float64)?;
             for (document, value) in rows.zip(values.as_primitive::<Float64Type>()) {
-                value.into_iter().for_each(|value| document.add_f64(field, value));
+                if let Some(value) = value {
+                    document.add_f64(field, value);
+                }
             }
         }
         kind => {
             let values = cast(&cast(values, kind)?, &DataType::Int64)?;
             for (document, value) in rows.zip(values.as_primitive::<Int64Type>()) {
-                value.into_iter().for_each(|value| document.add_i64(field, value));
+                if let Some(value) = value {
+                    document.add_i64(field, value);
+                }
             }
         }
     }
@@ -146,9 +150,9 @@ pub(super) fn rows(
         let field = schema.get_field(column.name()).ok();
         let values = documents.iter().map(|(_, document)| document.get_first(field?));
         let values: ArrayRef = match column.data_type() {
-            DataType::Utf8 => Arc::new(StringArray::from_iter(values.map(|v| v?.as_str()))),
-            DataType::Float32 => Arc::new(Float64Array::from_iter(values.map(|v| v?.as_f64()))),
-            _ => Arc::new(Int64Array::from_iter(values.map(|v| v?.as_i64()))),
+            DataType::Utf8 => Arc::new(values.map(|v| v?.as_str()).collect::<StringArray>()),
+            DataType::Float32 => Arc::new(values.map(|v| v?.as_f64()).collect::<Float64Array>()),
+            _ => Arc::new(values.map(|v| v?.as_i64()).collect::<Int64Array>()),
         };
         columns.push(cast(&values, column.data_type())?);
     }
