@@ -152,6 +152,31 @@ fn ports_are_those_that_the_program_is_told() {
 }
 
 #[test]
+fn the_scheduler_is_called_where_it_listens() {
+    let port = |word: &str| {
+        let digits = word.rsplit_once(':')?.1.trim_end_matches('/');
+        digits.parse::<u16>().ok().filter(|port| *port > 0)
+    };
+    let (mut listening, mut calling) = (Vec::new(), Vec::new());
+    let calls: Vec<_> = files("").iter().flat_map(|file| calls(file)).collect();
+    for Call { file, command, arguments } in &calls {
+        let listen = arguments.windows(2).find(|pair| pair[0] == "--listen").map(|pair| &pair[1]);
+        let urls = arguments.iter().filter(|word| word.starts_with("http://"));
+        match *command {
+            "scheduler" => listening.extend(listen.and_then(|address| port(address))),
+            _ => calling.extend(urls.map(|url| (file.clone(), port(url)))),
+        }
+    }
+    assert!(listening.len() >= 4 && calling.len() >= 6, "{listening:?}, {calling:?}");
+    for (file, port) in calling {
+        let known = port.is_some_and(|port| listening.contains(&port));
+        assert!(known, "{}: no scheduler listens at {port:?}", file.display());
+    }
+    let told = fs::read_to_string(Path::new(FOLDER).join("README.md")).unwrap();
+    assert!(listening.iter().all(|port| told.contains(&port.to_string())), "{listening:?}");
+}
+
+#[test]
 fn metrics_are_those_that_the_program_tells() {
     let job = "[model]\nbundle = \"bundle\"\n[captioning]\nmax-output-tokens = 20\n";
     let trial = Trial::with_job(job);

@@ -1,4 +1,4 @@
-//! `cargo xtask bench identity` and `soak`: tests of the workspace, made as large as a person wants.
+//! `cargo xtask bench identity`, `mutations` and `soak`: tests of the workspace, made as large as a person wants.
 
 use crate::children;
 use crate::error::Result;
@@ -9,6 +9,13 @@ use crate::workspace::Workspace;
 pub(crate) fn identity(workspace: &Workspace, profile: &str, videos: u64) -> Result<()> {
     let test = "each_row_is_of_the_video_that_it_names";
     run(workspace, profile, "--lib", test, ("EVENTIDE_IDENTITY_VIDEOS", videos))
+}
+
+/// So many damaged files through the sandboxed decoder.
+pub(crate) fn mutations(workspace: &Workspace, profile: &str, files: u64) -> Result<()> {
+    let kinds = 4;
+    let test = "any_mutation_ends_in_a_result_or_a_reason";
+    run(workspace, profile, "--tests", test, ("EVENTIDE_MUTATIONS", files.div_ceil(kinds)))
 }
 
 /// Nights on a cluster for so many minutes, while its processes are killed at random.

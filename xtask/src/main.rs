@@ -157,6 +157,15 @@ enum Bench {
         #[arg(long, default_value_t = 1_000_000)]
         videos: u64,
     },
+    /// Damaged files through the sandboxed decoder: each must end in a result or a reason, in its limits.
+    Mutations {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+        /// How many files, of four kinds.
+        #[arg(long, default_value_t = 10_000)]
+        files: u64,
+    },
     /// Nights on a cluster over a corpus that changes, while processes are killed at random.
     Soak {
         /// The cargo profile of the program.
@@ -210,6 +219,9 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Bench(Bench::Eval { profile }) => bench_eval::run(&workspace, &profile),
         Chore::Bench(Bench::Identity { profile, videos }) => {
             bench_faults::identity(&workspace, &profile, videos)
+        }
+        Chore::Bench(Bench::Mutations { profile, files }) => {
+            bench_faults::mutations(&workspace, &profile, files)
         }
         Chore::Bench(Bench::Soak { profile, minutes }) => {
             bench_faults::soak(&workspace, &profile, minutes)

@@ -44,10 +44,17 @@ pub(crate) enum ToolError {
 
 /// Settings of the object stores, such as `AWS_REGION`.
 pub(crate) fn store_settings() -> BTreeMap<String, String> {
-    env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| STORE_SETTINGS.iter().any(|prefix| name.starts_with(prefix)))
-        .collect()
+    let all = env::vars_os();
+    settings(
+        all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    )
+}
+
+/// Those of the variables that are settings of stores. An empty one says nothing: files for containers pass on what
+/// is not set as empty, and an empty key must not stand in the way of the role of a machine.
+fn settings(variables: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    let is_setting = |name: &str| STORE_SETTINGS.iter().any(|prefix| name.starts_with(prefix));
+    variables.filter(|(name, value)| is_setting(name) && !value.is_empty()).collect()
 }
 
 /// The folder for model bundles and the history of the shell.
@@ -190,4 +197,17 @@ fn in_folder(folder: Option<&Path>, name: &str) -> Option<PathBuf> {
 
 fn in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).find_map(|folder| in_folder(Some(&folder), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_to_nothing_is_not_set() {
+        let all = [("AWS_REGION", "eu"), ("AWS_ACCESS_KEY_ID", ""), ("PATH", "/bin")];
+        let told =
+            settings(all.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter());
+        assert_eq!(told, BTreeMap::from([("AWS_REGION".to_owned(), "eu".to_owned())]));
+    }
 }

@@ -49,6 +49,16 @@ pub enum Hostile {
     LongHeader,
     /// Two sound tracks and two pictures streams of different size.
     ManyStreams,
+    /// One picture a second.
+    OneRate,
+    /// A copy that begins between two key pictures: an edit list hides the pictures before.
+    EditList,
+    /// Two whole MP4 files, one behind the other.
+    Concatenated,
+    /// A transport stream whose times jump back to the beginning half-way.
+    JumpingTimes,
+    /// A picture of 64 x 64 pixels that says it has 32,000 x 32,000.
+    HugeClaim,
 }
 
 /// What a careful program can do with a video.
@@ -64,7 +74,7 @@ pub enum Readable {
 
 impl Hostile {
     /// One of each kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::Empty,
         Self::Zeros,
         Self::NotVideo,
@@ -83,6 +93,11 @@ impl Hostile {
         Self::HugePicture,
         Self::LongHeader,
         Self::ManyStreams,
+        Self::OneRate,
+        Self::EditList,
+        Self::Concatenated,
+        Self::JumpingTimes,
+        Self::HugeClaim,
     ];
 
     /// What a careful program can do with it.
@@ -97,7 +112,9 @@ impl Hostile {
             | Self::AudioOnly
             | Self::CoverArtOnly => Readable::No,
             // A program may well refuse a picture of that size: a limit on memory is a reason.
-            Self::CutAfterIndex | Self::BitFlips(_) | Self::HugePicture => Readable::Perhaps,
+            Self::CutAfterIndex | Self::BitFlips(_) | Self::HugePicture | Self::HugeClaim => {
+                Readable::Perhaps
+            }
             Self::Rotated
             | Self::VariableRate
             | Self::ThousandRate
@@ -105,7 +122,11 @@ impl Hostile {
             | Self::LatePictures
             | Self::Tiny
             | Self::LongHeader
-            | Self::ManyStreams => Readable::Yes,
+            | Self::ManyStreams
+            | Self::OneRate
+            | Self::EditList
+            | Self::Concatenated
+            | Self::JumpingTimes => Readable::Yes,
         }
     }
 
@@ -131,6 +152,11 @@ impl Hostile {
             Self::HugePicture => "huge-picture.mkv",
             Self::LongHeader => "long-header.mkv",
             Self::ManyStreams => "many-streams.mkv",
+            Self::OneRate => "one-rate.mp4",
+            Self::EditList => "edit-list.mp4",
+            Self::Concatenated => "concatenated.mp4",
+            Self::JumpingTimes => "jumping-times.ts",
+            Self::HugeClaim => "huge-claim.mkv",
         };
         stem.to_owned()
     }
@@ -150,6 +176,10 @@ impl Hostile {
             Self::CutAfterIndex => cut(&card(tools, &to, INDEX_FIRST)?, &to, 500),
             Self::BitFlips(seed) => flip(&card(tools, &to, INDEX_FIRST)?, &to, seed),
             Self::Rotated => rotate(tools, &card(tools, &to, &[])?, &to),
+            Self::EditList => cut_by_time(tools, &card(tools, &to, &[])?, &to),
+            Self::Concatenated => double(&card(tools, &to, INDEX_FIRST)?, &to),
+            Self::JumpingTimes => drawn(self, tools, &to).and_then(|()| double(&to, &to)),
+            Self::HugeClaim => drawn(self, tools, &to).and_then(|()| claim(&to)),
             _ => drawn(self, tools, &to),
         }?;
         Ok(to)
@@ -199,6 +229,14 @@ fn drawn(kind: Hostile, tools: &Tools, to: &Path) -> Result<()> {
         Hostile::ManyStreams => {
             let streams = "-map 0 -map 1 -map 2 -map 2 -c:a aac";
             format!("{SMALL_PICTURES} {PICTURES} {TONE} {streams} {H264}")
+        }
+        Hostile::OneRate => {
+            format!("-f lavfi -i testsrc2=size=160x120:rate=1:duration=8 {H264}")
+        }
+        Hostile::JumpingTimes => format!("{SMALL_PICTURES} -f mpegts {H264}"),
+        Hostile::HugeClaim => {
+            "-f lavfi -i color=c=gray:size=64x64:rate=1 -frames:v 1 -c:v png -pix_fmt gray"
+                .to_owned()
         }
         _ => format!("{HUGE_PICTURE} -c:v mjpeg -pix_fmt yuvj420p -q:v 31"),
     };
@@ -254,6 +292,28 @@ fn rotate(tools: &Tools, whole: &Path, to: &Path) -> Result<()> {
         tools.run_ffmpeg(["-i", &from, "-c", "copy", "-metadata:s:v:0", "rotate=90", &place])?;
     }
     fs::remove_file(whole).map_err(Error::file("remove", whole))
+}
+
+/// Copies what comes after 1.3 seconds, which is no place of a key picture.
+fn cut_by_time(tools: &Tools, whole: &Path, to: &Path) -> Result<()> {
+    let (from, place) = (whole.display().to_string(), to.display().to_string());
+    tools.run_ffmpeg(["-ss", "1.3", "-i", &from, "-c", "copy", &place])?;
+    fs::remove_file(whole).map_err(Error::file("remove", whole))
+}
+
+/// The bytes of a file twice.
+fn double(whole: &Path, to: &Path) -> Result<()> {
+    write(to, &take(whole)?.repeat(2))
+}
+
+/// Changes the size in the header of the PNG picture in a file.
+fn claim(file: &Path) -> Result<()> {
+    let mut bytes = take(file)?;
+    let header = bytes.windows(4).position(|word| word == b"IHDR");
+    if let Some(size) = header.and_then(|at| bytes.get_mut(at + 4..at + 12)) {
+        size.copy_from_slice(&[0, 0, 0x7D, 0, 0, 0, 0x7D, 0]);
+    }
+    write(file, &bytes)
 }
 
 fn take(path: &Path) -> Result<Vec<u8>> {

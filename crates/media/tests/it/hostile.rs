@@ -151,6 +151,12 @@ async fn pictures_of_damaged_data_are_counted() {
     assert_eq!(frames.slots.len() + frames.missing as usize, 20);
 }
 
+/// Files of each kind: a few, or as many as `EVENTIDE_MUTATIONS` says (`cargo xtask bench mutations`).
+fn rounds() -> u32 {
+    let asked = std::env::var("EVENTIDE_MUTATIONS").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(10)
+}
+
 /// Files of a kind with some bits turned, bytes cut out or doubled.
 fn mutated(whole: &[u8], random: &mut StdRng) -> Vec<u8> {
     let mut bytes = whole.to_vec();
@@ -183,7 +189,7 @@ async fn any_mutation_ends_in_a_result_or_a_reason(
     let mut random = StdRng::seed_from_u64(seed);
     let limits = Limits { wall: Duration::from_secs(20), ..Limits::default() };
     let media = Media::new(tools(), limits);
-    for round in 0..10 {
+    for round in 0..rounds() {
         let file = write(&folder, name, &mutated(&whole, &mut random));
         let started = Instant::now();
         match all(&media, &file).await {
