@@ -38,7 +38,7 @@ pub(crate) struct ExportArguments {
     /// receipts only.
     #[arg(long, short, value_name = "URI")]
     out: Option<String>,
-    /// The Elasticsearch or OpenSearch that takes the documents, `https://host:9200`.
+    /// The Elasticsearch or `OpenSearch` that takes the documents, `https://host:9200`.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// What has changed since this version of the table: of `events`, or of `transcripts` for what is said. If not
