@@ -25,6 +25,8 @@ pub(crate) struct Cluster {
     pub(crate) scheduler: Running,
     pub(crate) executors: Vec<Running>,
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// How long an executor that is told to stop may take.
+    pub(crate) grace: &'static str,
     check_every: u32,
 }
 
@@ -36,8 +38,9 @@ impl Cluster {
 
     pub(crate) fn with(executors: usize, environment: Vec<(&'static str, String)>) -> Self {
         let (scheduler, url) = scheduler("127.0.0.1:0", &environment);
+        let grace = "3m"; // also on a machine that does much else
         let mut cluster =
-            Self { url, scheduler, executors: Vec::new(), environment, check_every: 64 };
+            Self { url, scheduler, executors: Vec::new(), environment, grace, check_every: 64 };
         for _ in 0..executors {
             cluster.add_executor();
         }
@@ -47,7 +50,7 @@ impl Cluster {
     pub(crate) fn add_executor(&mut self) {
         let executor = eventide()
             .arguments(["executor", &*self.url, "--heartbeat", "1s", "--workers", "1"])
-            .arguments(["--grace", "3m"]) // also on a machine that does much else
+            .arguments(["--grace", self.grace])
             .arguments(["--check-every", &*self.check_every.to_string()])
             .environment(TOLD)
             .environment(self.environment.clone())

@@ -12,6 +12,7 @@ mod conservation;
 mod demo_model;
 mod deploy;
 mod difference;
+mod draining;
 mod eval;
 mod export;
 mod flight;

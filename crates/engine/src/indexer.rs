@@ -21,6 +21,7 @@ use crate::{
     CaptionOptions, Error, How, IndexOptions, Metrics, ModelOptions, Progress, SpeechOptions,
     Worker,
     caption::Marks,
+    held::{Held, HeldShard},
     metrics::{Counted, DeviceWatcher, ShardEnd},
     retry::RETRIES,
 };
@@ -47,6 +48,8 @@ pub struct Indexers {
     heard: Mutex<Option<(HeardFor, Arc<Transcripts>)>>,
     /// After how many shards a device is shown the golden clip again; `None` outside a cluster.
     check_every: Option<NonZeroUsize>,
+    /// The shards that are marked as begun.
+    held: Held,
     /// Where a device is reported that must not be used.
     unfit: (mpsc::Sender<Error>, Mutex<mpsc::Receiver<Error>>),
 }
@@ -121,6 +124,7 @@ impl Indexers {
             loaded: Mutex::default(),
             heard: Mutex::default(),
             check_every: None,
+            held: Held::new(),
             unfit: (unfit, Mutex::new(reports)),
         }
     }
@@ -139,6 +143,11 @@ impl Indexers {
             Some(error) => error,
             None => std::future::pending().await,
         }
+    }
+
+    /// Waits until the marks of all shards are gone that this worker has given up. Have their work dropped first.
+    pub(crate) async fn none_held(&self) {
+        self.held.none_left().await;
     }
 
     /// What this worker counts, as Prometheus reads it.
@@ -289,30 +298,39 @@ impl Indexers {
 
     /// Marks that a shard of a query is begun, where the query has a place for marks. One that cannot be
     /// left is told, and the query goes on without.
-    async fn attempt_of_query(&self, marks: Option<&Marks>, shard_id: &str) -> Held {
-        let Some(Marks { tables, query }) = marks else { return Held(None) };
+    async fn attempt_of_query(&self, marks: Option<&Marks>, shard_id: &str) -> HeldShard {
+        let Some(Marks { tables, query }) = marks else { return HeldShard::unmarked() };
         let begun = match Tables::open(&self.stores, tables) {
             Ok(tables) => self.begin(&tables, query, shard_id).await,
             Err(error) => Err(error.into()),
         };
         begun.unwrap_or_else(|error| {
             tracing::warn!(query, error = %error, "a video that kills its worker will not be found out");
-            Held(None)
+            HeldShard::unmarked()
         })
     }
 
     /// Marks that a shard is begun.
-    async fn begin(&self, tables: &Tables, run_id: &str, shard_id: &str) -> Result<Held, Error> {
-        let worker = &self.worker.name;
-        let begin = || async { Ok(tables.begin_attempt(run_id, shard_id, worker).await?) };
-        let attempt = RETRIES.of("mark the shard", begin).await?;
-        if attempt.is_careful() {
+    async fn begin(
+        &self,
+        tables: &Tables,
+        run_id: &str,
+        shard_id: &str,
+    ) -> Result<HeldShard, Error> {
+        let (tables, worker) = (tables.clone(), self.worker.name.clone());
+        let (run_id, shard) = (run_id.to_owned(), shard_id.to_owned());
+        let begin = async move {
+            let begin = || async { Ok(tables.begin_attempt(&run_id, &shard, &worker).await?) };
+            RETRIES.of("mark the shard", begin).await
+        };
+        let held = self.held.begin(begin).await?;
+        if held.attempt().is_some_and(|attempt| attempt.is_careful()) {
             tracing::warn!(
                 shard = shard_id,
                 "a worker died at this shard; going on video by video"
             );
         }
-        Ok(Held(Some(Arc::new(attempt))))
+        Ok(held)
     }
 
     /// Videos of a shard that are worked on at once: where a worker died, one at a time.
@@ -413,34 +431,6 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// An attempt whose marks go when its shard is given up by a worker that lives.
-struct Held(Option<Arc<Attempt>>);
-
-impl Held {
-    /// The attempt, if it is marked.
-    fn attempt(&self) -> Option<Arc<Attempt>> {
-        self.0.clone()
-    }
-
-    /// The shard is done: takes the marks of all attempts away. Gives nothing, of any kind.
-    async fn finish<T>(mut self) -> Option<T> {
-        if let Some(attempt) = self.0.take() {
-            attempt.finish().await;
-        }
-        None
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(attempt) = self.0.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move { attempt.give_up().await });
-        }
-    }
-}
-
 /// The row of a video that is not looked at any more.
 fn quarantined(item: WorkItem, deaths: u32) -> Outcome {
     let failure = Failure {
@@ -504,9 +494,9 @@ impl Indexer<'_> {
     }
 
     /// Marks that the shard is begun, in a cluster.
-    async fn attempt(&self, place: &ShardPlace) -> Result<Held, Error> {
+    async fn attempt(&self, place: &ShardPlace) -> Result<HeldShard, Error> {
         if self.indexers.check_every.is_none() {
-            return Ok(Held(None));
+            return Ok(HeldShard::unmarked());
         }
         self.indexers.begin(&self.tables, &self.provenance.run_id, &place.shard_id).await
     }

@@ -6,6 +6,7 @@
 mod caption;
 mod cluster;
 mod error;
+mod held;
 mod how;
 #[cfg(test)]
 mod identity;

@@ -6,13 +6,13 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use axum::body::Bytes;
 use ballista_core::{
     extension::SessionConfigExt,
     serde::protobuf::{
-        CancelJobParams, ExecuteQueryParams, ExecutorStoppedParams, GetJobStatusParams,
-        KeyValuePair, SuccessfulJob, execute_query_failure_result::Failure,
-        execute_query_params::Query, execute_query_result, job_status::Status,
-        scheduler_grpc_client::SchedulerGrpcClient,
+        CancelJobParams, ExecuteQueryParams, GetJobStatusParams, KeyValuePair, SuccessfulJob,
+        execute_query_failure_result::Failure, execute_query_params::Query, execute_query_result,
+        job_status::Status, scheduler_grpc_client::SchedulerGrpcClient,
     },
     utils::{GrpcClientConfig, create_grpc_client_endpoint},
     version,
@@ -95,13 +95,15 @@ impl Cluster {
         Ok(Self { url: format!("http://{host}:{port}"), secret })
     }
 
-    /// Tells the scheduler that an executor is gone, so that its shards go to others at once.
+    /// Tells the scheduler that an executor is gone, so that its shards go to others within a second.
     pub(super) async fn leave(&self, executor_id: &str, reason: &str) -> Result<(), Error> {
-        let executor_id = executor_id.to_owned();
-        let params = ExecutorStoppedParams { executor_id, reason: reason.to_owned() };
-        let mut scheduler = self.connect().await?;
-        let left = scheduler.calls.executor_stopped(params).await;
-        left.map(drop).map_err(|status| self.lost(status))
+        let request = http::Request::post(state::left_path(executor_id));
+        let request = request.body(Body::new(reason.to_owned()));
+        match self.asked(&mut self.connect().await?, request).await? {
+            // One that is not known is gone already.
+            (StatusCode::NO_CONTENT | StatusCode::NOT_FOUND, _) => Ok(()),
+            (other, _) => Err(self.refused(format!("it answers `{other}`"))),
+        }
     }
 
     /// What the scheduler sees of its cluster now.
@@ -113,24 +115,36 @@ impl Cluster {
     }
 
     pub(super) async fn seen_by(&self, scheduler: &mut Connection) -> Result<ClusterState, Error> {
+        let request = http::Request::get(state::PATH).body(Body::empty());
+        match self.asked(scheduler, request).await? {
+            (StatusCode::OK, text) => serde_json::from_slice(&text).map_err(|source| {
+                Error::Scheduler { url: self.url.clone(), source: source.into() }
+            }),
+            (other, _) => Err(self.refused(format!("it answers `{other}`"))),
+        }
+    }
+
+    /// What the scheduler answers to a request that is none of Ballista's.
+    async fn asked(
+        &self,
+        scheduler: &mut Connection,
+        request: Result<http::Request<Body>, http::Error>,
+    ) -> Result<(StatusCode, Bytes), Error> {
         type Cause = Box<dyn std::error::Error + Send + Sync>;
         let channel = &mut scheduler.channel;
-        let asked = async {
+        let answered = async {
+            let request = request?;
             std::future::poll_fn(|context| GrpcService::<Body>::poll_ready(channel, context))
                 .await?;
-            let request = http::Request::get(state::PATH).body(Body::empty())?;
             let answer = channel.call(request).await?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MESSAGE_BYTES as usize).collect().await?;
             Ok::<_, Cause>((status, body.to_bytes()))
         };
-        let silent = |source| Error::Scheduler { url: self.url.clone(), source };
-        match asked.await.map_err(silent)? {
-            (StatusCode::UNAUTHORIZED, _) => Err(Error::NotAdmitted { url: self.url.clone() }),
-            (StatusCode::OK, text) => {
-                serde_json::from_slice(&text).map_err(|source| silent(source.into()))
-            }
-            (other, _) => Err(self.refused(format!("it answers `{other}`"))),
+        match answered.await {
+            Ok((StatusCode::UNAUTHORIZED, _)) => Err(Error::NotAdmitted { url: self.url.clone() }),
+            Ok(answer) => Ok(answer),
+            Err(source) => Err(Error::Scheduler { url: self.url.clone(), source }),
         }
     }
 

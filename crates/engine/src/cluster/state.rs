@@ -16,6 +16,16 @@ use super::{codec::build, secret::Guard};
 
 /// Where the scheduler tells it, under its own address.
 pub(super) const PATH: &str = "/state";
+/// Where it is told that an executor is gone: a `POST` whose body is the reason.
+pub(super) const LEFT: &str = "/executors/{id}/left";
+
+/// When an executor that has left was heard last: so long ago that the scheduler misses it at its next look, within a second.
+pub(super) const LONG_AGO: Duration = Duration::ZERO;
+
+/// [`LEFT`] of one executor.
+pub(super) fn left_path(executor_id: &str) -> String {
+    LEFT.replace("{id}", executor_id)
+}
 
 /// The executors and the runs of a cluster at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,7 +143,8 @@ pub(super) async fn of(scheduler: &Server, guard: &Guard) -> Result<ClusterState
     }
     runs.sort_by(|a, b| b.age_s.cmp(&a.age_s).then_with(|| a.cluster_job.cmp(&b.cluster_job)));
     let registered = scheduler.state.executor_manager.get_executors_state().await?;
-    let executors = registered.into_iter().map(|(executor, heard, _)| ExecutorState {
+    let there = registered.into_iter().filter(|(_, heard, _)| *heard != Some(LONG_AGO));
+    let executors = there.map(|(executor, heard, _)| ExecutorState {
         address: format!("{}:{}", executor.host, executor.grpc_port),
         slots: executor.specification.vcores,
         shards: held.get(&executor.id).copied().unwrap_or(0),
