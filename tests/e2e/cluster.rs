@@ -91,7 +91,17 @@ impl Cluster {
 }
 
 pub(crate) fn scheduler(listen: &str, environment: &[(&'static str, String)]) -> (Running, String) {
-    let running = eventide()
+    scheduler_of(&eventide(), listen, environment)
+}
+
+/// A scheduler of some build of the program.
+pub(crate) fn scheduler_of(
+    program: &Program,
+    listen: &str,
+    environment: &[(&'static str, String)],
+) -> (Running, String) {
+    let running = program
+        .clone()
         .arguments(["scheduler", "--listen", listen, "--executor-timeout", "4s"])
         .environment(TOLD)
         .environment(environment.to_vec())

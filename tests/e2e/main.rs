@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 
 mod bad_jobs;
+mod builds;
 mod caption;
 mod captions_in_sql;
 mod captions_on_cluster;

@@ -38,7 +38,7 @@ use uuid::Uuid;
 use super::{
     codec::LogicalCodec,
     scheduler_address,
-    secret::{Secret, introduced},
+    secret::{Secret, build_of, introduced},
     session::{Local, MESSAGE_BYTES, session_config},
     state::{self, ClusterState},
     table::RunTable,
@@ -143,6 +143,9 @@ impl Cluster {
         };
         match answered.await {
             Ok((StatusCode::UNAUTHORIZED, _)) => Err(Error::NotAdmitted { url: self.url.clone() }),
+            Ok((StatusCode::PRECONDITION_FAILED, theirs)) => {
+                Err(self.other_build(String::from_utf8_lossy(&theirs).into_owned()))
+            }
             Ok(answer) => Ok(answer),
             Err(source) => Err(Error::Scheduler { url: self.url.clone(), source }),
         }
@@ -171,7 +174,7 @@ impl Cluster {
             let recipe = encoded(&options, self.secret.clone())?;
             let handed_in = self.hand_in(&name, &plan.run_id, &recipe).await;
             let (mut scheduler, id) = match handed_in {
-                Err(refused @ (Error::Refused { .. } | Error::NotAdmitted { .. })) => {
+                Err(refused) if refused.is_about_the_job() => {
                     note_submission(tables, job, None).await?;
                     return Err(refused);
                 }
@@ -287,10 +290,8 @@ impl Cluster {
             |source| Error::Scheduler { url: self.url.clone(), source: Box::new(source) };
         let mut endpoint =
             create_grpc_client_endpoint(self.url.clone(), Some(&grpc)).map_err(unreachable)?;
-        if let Some(introduced) = introduced(self.secret.as_ref()) {
-            let wrong = |source| Error::Scheduler { url: self.url.clone(), source };
-            endpoint = introduced(endpoint).map_err(wrong)?;
-        }
+        let wrong = |source| Error::Scheduler { url: self.url.clone(), source };
+        endpoint = introduced(self.secret.as_ref())(endpoint).map_err(wrong)?;
         let channel = endpoint.connect().await.map_err(unreachable)?;
         let calls = SchedulerGrpcClient::new(channel.clone())
             .max_encoding_message_size(MESSAGE_BYTES as usize)
@@ -407,6 +408,9 @@ impl Cluster {
 
     /// What a call that failed means.
     pub(super) fn lost(&self, status: tonic::Status) -> Error {
+        if let Some(theirs) = build_of(&status) {
+            return self.other_build(theirs);
+        }
         match status.code() {
             tonic::Code::Unauthenticated => Error::NotAdmitted { url: self.url.clone() },
             tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => {
@@ -414,6 +418,10 @@ impl Cluster {
             }
             _ => Error::Scheduler { url: self.url.clone(), source: Box::new(status) },
         }
+    }
+
+    fn other_build(&self, theirs: String) -> Error {
+        Error::OtherBuild { url: self.url.clone(), theirs }
     }
 
     fn refused(&self, because: String) -> Error {
@@ -466,7 +474,9 @@ impl Inquiry {
             }
             Ok(None) => {}
             Ok(Some(_)) => (self.known, self.silent_since) = (true, None),
-            Err(error @ Error::NotAdmitted { .. }) => return Err(error),
+            Err(error @ (Error::NotAdmitted { .. } | Error::OtherBuild { .. })) => {
+                return Err(error);
+            }
             Err(error) => {
                 let since = *self.silent_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > SCHEDULER_GRACE {

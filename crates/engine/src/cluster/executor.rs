@@ -74,8 +74,8 @@ pub struct ExecutorAddresses {
 ///
 /// # Errors
 /// [`Error::Listen`], [`Error::SchedulerAddress`], [`Error::Scheduler`] where there is no scheduler,
-/// [`Error::NotAdmitted`] and [`Error::OpenScheduler`] where it has another secret or none, [`Error::Process`],
-/// [`Error::Unfit`] where a device must not be used.
+/// [`Error::NotAdmitted`] and [`Error::OpenScheduler`] where it has another secret or none, [`Error::OtherBuild`] where it
+/// is another build, [`Error::Process`], [`Error::Unfit`] where a device must not be used.
 pub async fn run_executor(
     options: &ExecutorOptions,
     indexers: Arc<Indexers>,
@@ -170,7 +170,7 @@ fn process_config(
         override_config_producer: Some(Arc::new(move || session_config(&local))),
         override_logical_codec: Some(Arc::new(LogicalCodec::new(secret.clone()))),
         override_physical_codec: Some(Arc::new(PhysicalCodec::new(secret.clone()))),
-        override_create_grpc_client_endpoint: introduced(secret.as_ref()),
+        override_create_grpc_client_endpoint: Some(introduced(secret.as_ref())),
         ..ExecutorProcessConfig::default()
     })
 }

@@ -33,12 +33,12 @@ use tonic::{codegen::InterceptedService, service::Routes};
 use super::{
     codec::{LogicalCodec, PhysicalCodec},
     failed,
-    secret::{Guard, Secret},
+    secret::{Guard, Secret, TurnedAway},
     session::{Local, MESSAGE_BYTES, session_config},
     state::{self, Server},
 };
 use crate::{
-    Error,
+    BUILD, Error,
     metrics::{MetricsListener, cluster_text},
 };
 
@@ -188,8 +188,8 @@ async fn tell(
     State((scheduler, guard)): State<(Arc<Server>, Guard)>,
     headers: HeaderMap,
 ) -> Response {
-    if !guard.admits(agent_of(&headers)) {
-        return StatusCode::UNAUTHORIZED.into_response();
+    if let Err(why) = guard.admit(agent_of(&headers)) {
+        return why.into_response();
     }
     match state::of(&scheduler, &guard).await {
         Ok(state) => Json(state).into_response(),
@@ -204,8 +204,8 @@ async fn left(
     headers: HeaderMap,
     reason: String,
 ) -> Response {
-    if !guard.admits(agent_of(&headers)) {
-        return StatusCode::UNAUTHORIZED.into_response();
+    if let Err(why) = guard.admit(agent_of(&headers)) {
+        return why.into_response();
     }
     let Some(heard) = executors.get_executor_heartbeat(&id) else {
         return StatusCode::NOT_FOUND.into_response();
@@ -217,6 +217,16 @@ async fn left(
     match executors.save_executor_heartbeat(gone).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+impl IntoResponse for TurnedAway {
+    /// The build is told only to those who have the secret.
+    fn into_response(self) -> Response {
+        match self {
+            Self::Stranger => StatusCode::UNAUTHORIZED.into_response(),
+            Self::OtherBuild => (StatusCode::PRECONDITION_FAILED, BUILD).into_response(),
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use ballista_scheduler::{
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use serde::{Deserialize, Serialize};
 
-use super::{codec::build, secret::Guard};
+use super::secret::Guard;
+use crate::BUILD;
 
 /// Where the scheduler tells it, under its own address.
 pub(super) const PATH: &str = "/state";
@@ -155,5 +156,5 @@ pub(super) async fn of(scheduler: &Server, guard: &Guard) -> Result<ClusterState
     });
     let mut executors: Vec<_> = executors.collect();
     executors.sort_by(|a, b| a.address.cmp(&b.address));
-    Ok(ClusterState { build: build(), guarded: guard.asks(), executors, runs })
+    Ok(ClusterState { build: BUILD.to_owned(), guarded: guard.asks(), executors, runs })
 }
