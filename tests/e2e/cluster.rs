@@ -6,10 +6,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use eventide_testkit::{Finished, Hostile, Program, Running, S3Server, bundles, tools};
-use object_store::{ObjectStoreExt, path::Path};
+use futures::TryStreamExt as _;
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
 use serde_json::Value;
 
+use crate::conservation::ask;
 use crate::heard;
 use crate::trial::{LIMIT, Trial, eventide};
 
@@ -245,12 +247,44 @@ async fn a_night_in_a_bucket_and_no_secret_in_any_log() {
     let environment = server.environment();
     let secret = environment.iter().find(|(name, _)| *name == "AWS_SECRET_ACCESS_KEY");
     let secret = secret.unwrap().1.clone();
-    let cluster = Cluster::with(2, environment);
-    let run = cluster.indexed(&trial);
+    let traced = [("EVENTIDE_LOG", "trace".to_owned())];
+    let cluster = Cluster::with(2, environment.iter().cloned().chain(traced).collect());
+    let client = cluster.index(&trial).start().unwrap();
+    client.await_line("handed to the cluster", LIMIT).unwrap();
+    client.suspend().unwrap(); // it publishes, and documents of the run go then
+    cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
+    let mut objects = read_all(&store, "lake").await;
+    client.resume().unwrap();
+    let client = client.wait(LIMIT).unwrap();
+    let run = run_of(&client);
     assert_eq!((&run["captioned"], &run["events"]), (&3.into(), &6.into()));
-    for said in cluster.said() {
-        assert!(!said.contains(&secret), "{said}");
+    objects.extend(read_all(&store, "lake").await);
+    let mut written = vec![client.stdout, client.stderr];
+    written.extend(cluster.said());
+    for table in ["events", "videos", "runs"] {
+        let rows = ask(&trial, &lake, environment.clone(), &format!("SELECT * FROM {table}"));
+        assert!(!rows.is_empty());
+        written.push(format!("{rows:?}"));
     }
+    for kind in ["plans/", "submissions/", "receipts/", "_delta_log/", "part-"] {
+        assert!(objects.iter().any(|(path, _)| path.contains(kind)), "{kind}");
+    }
+    written.extend(objects.into_iter().map(|(_, text)| text));
+    assert_eq!(times(&written, &secret), 0, "the key of the store was written down");
+}
+
+/// The objects below a prefix with what is in them, but for those that go meanwhile.
+async fn read_all(store: &impl ObjectStore, prefix: &str) -> Vec<(String, String)> {
+    let listed: Vec<_> = store.list(Some(&Path::from(prefix))).try_collect().await.unwrap();
+    let mut objects = Vec::new();
+    for object in listed {
+        if let Ok(found) = store.get(&object.location).await {
+            let bytes = found.bytes().await.unwrap();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            objects.push((object.location.to_string(), text));
+        }
+    }
+    objects
 }
 
 #[test]

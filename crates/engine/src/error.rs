@@ -229,6 +229,7 @@ impl Error {
             Self::Pipeline { source, .. } => source.is_transient(),
             Self::Captioner(source) => source.is_transient(),
             Self::Media(source) => source.is_transient(),
+            Self::Manifest { source, .. } => eventide_catalog::is_transient_failure(source),
             Self::Scheduler { .. }
             | Self::NoReceipt { .. }
             | Self::NoExecutor { .. }
@@ -247,7 +248,6 @@ impl Error {
             | Self::Unfit { .. }
             | Self::Listen { .. }
             | Self::Process { .. }
-            | Self::Manifest { .. }
             | Self::Bundle { .. }
             | Self::Untrained { .. }
             | Self::Language { .. }

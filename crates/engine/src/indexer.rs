@@ -218,6 +218,10 @@ impl Indexers {
 
     /// What takes videos to outcomes in this way, one for each device.
     async fn stations(&self, how: &How) -> Result<Vec<Arc<Station>>, Error> {
+        RETRIES.of("load the models", || self.loaded(how)).await
+    }
+
+    async fn loaded(&self, how: &How) -> Result<Vec<Arc<Station>>, Error> {
         let mut loaded = self.loaded.lock().await; // the others wait rather than load it again
         if let Some(found) = loaded.iter().find(|loaded| loaded.how == *how) {
             return Ok(found.pipelines.clone());
