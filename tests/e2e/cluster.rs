@@ -50,9 +50,13 @@ impl Cluster {
     }
 
     pub(crate) fn add_executor(&mut self) {
+        self.add_executor_with(["--workers", "1"]);
+    }
+
+    pub(crate) fn add_executor_with<'a>(&mut self, arguments: impl IntoIterator<Item = &'a str>) {
         let executor = eventide()
-            .arguments(["executor", &*self.url, "--heartbeat", "1s", "--workers", "1"])
-            .arguments(["--grace", self.grace])
+            .arguments(["executor", &*self.url, "--heartbeat", "1s", "--grace", self.grace])
+            .arguments(arguments)
             .arguments(["--check-every", &*self.check_every.to_string()])
             .environment(TOLD)
             .environment(self.environment.clone())
@@ -354,10 +358,15 @@ fn a_killed_client_is_followed_by_the_next() {
     let client = cluster.index(&trial).start().unwrap();
     cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
     assert!(client.kill().unwrap().was_killed());
+    assert_gone_on_with(&trial, cluster);
+}
+
+/// Fails unless nothing of a run of six talks is published, and the next client ends it with what was done of it.
+fn assert_gone_on_with(trial: &Trial, cluster: Cluster) {
     assert!(!trial.table("runs").join("_delta_log").exists(), "nothing is published yet");
-    let run = cluster.indexed(&trial);
+    let run = cluster.indexed(trial);
     assert_eq!((&run["listed"], &run["captioned"]), (&6.into(), &6.into()));
-    assert_undisturbed(&trial);
+    assert_undisturbed(trial);
     let begun = times(&cluster.said(), "shard begun");
     assert!((6..=7).contains(&begun), "{begun} shards were begun of six");
 }
@@ -410,6 +419,44 @@ fn a_job_is_cancelled_by_its_name() {
     assert!(client.stderr.contains("cancelled"), "{}", client.stderr);
     let again = cancel().unwrap();
     assert!(again.stdout.contains("is not running"), "{}", again.stdout);
+}
+
+#[test]
+fn a_cancelled_job_stops_on_every_executor() {
+    let trial = Trial::with_job("[captioning]\nsource = \"speech\"\n[run]\nshard-videos = 60\n");
+    add_copies(&trial, 119);
+    let cluster = Cluster::of(2);
+    let client = cluster.index(&trial).start().unwrap();
+    for executor in &cluster.executors {
+        executor.await_line("shard begun", LIMIT).unwrap();
+    }
+    let cancel = trial.program(["cancel", "night.toml", "--cluster", &*cluster.url]);
+    cancel.run(LIMIT).unwrap().assert_code(0);
+    for executor in &cluster.executors {
+        executor.await_line("shard stopped", Duration::from_secs(10)).unwrap();
+    }
+    client.wait(LIMIT).unwrap().assert_code(1);
+    let said = cluster.said();
+    assert_eq!((times(&said, "shard begun"), times(&said, "receipt written")), (2, 0));
+}
+
+#[test]
+fn a_client_that_is_told_twice_to_stop_leaves_the_job_running_for_the_next() {
+    let trial = talks(6);
+    let cluster = Cluster::of(1);
+    let client = cluster.index(&trial).start().unwrap();
+    cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
+    cluster.scheduler.suspend().unwrap(); // so that it cannot be stopped meanwhile
+    client.interrupt().unwrap();
+    client.await_line("stopping `night` on its cluster", LIMIT).unwrap();
+    client.interrupt().unwrap();
+    let finished = client.wait(Duration::from_secs(10)).unwrap();
+    cluster.scheduler.resume().unwrap();
+    finished.assert_code(130);
+    for said in ["the cluster may still be at work", "take it over", "eventide cancel"] {
+        assert!(finished.stderr.contains(said), "{said}: {}", finished.stderr);
+    }
+    assert_gone_on_with(&trial, cluster);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod command_line;
 mod conservation;
 mod demo_model;
 mod deploy;
+mod devices;
 mod difference;
 mod draining;
 mod eval;

@@ -1,6 +1,7 @@
 //! The running side of `IndexExec`: what a worker process keeps loaded, and the work on a shard.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     num::NonZeroUsize,
     sync::Arc,
@@ -15,7 +16,7 @@ use eventide_schema::{
     Failure, Heard, Outcome, Provenance, Shard, Stage, Status, Transcript, WorkItem,
 };
 use futures::{Stream, StreamExt, TryStreamExt};
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
     CaptionOptions, Error, How, IndexOptions, Metrics, ModelOptions, Progress, SpeechOptions,
@@ -199,14 +200,17 @@ impl Indexers {
         &self.worker.name
     }
 
-    /// The indexer of a job. Loads its model if no task has wanted it before.
+    /// The indexer of one shard of a job, with a place on a device. Loads the job's model if no task has wanted it before, and
+    /// waits until a device has room.
     ///
     /// # Errors
     /// When the model cannot be loaded or the tables have no usable address.
     pub async fn indexer(&self, options: &IndexOptions) -> Result<Indexer<'_>, Error> {
+        let (station, slot) = placed(&self.stations(&options.how).await?).await;
         Ok(Indexer {
             indexers: self,
-            station: freest(self.stations(&options.how).await?),
+            station,
+            slot,
             tables: Tables::open(&self.stores, &options.tables)?,
             provenance: Provenance {
                 worker: self.worker.name.clone(),
@@ -277,8 +281,7 @@ impl Indexers {
         shard: Shard,
     ) -> impl Stream<Item = Result<Outcome, DataFusionError>> + Send {
         let start = async move {
-            let station = freest(self.stations(&options.how).await?);
-            let slot = Arc::clone(&station.slots).acquire_owned().await;
+            let (station, slot) = placed(&self.stations(&options.how).await?).await;
             self.check(&station, &shard.shard_id).await?;
             let held = self.attempt_of_query(options.marks.as_ref(), &shard.shard_id).await;
             tracing::info!(shard = %shard.shard_id, videos = shard.items.len(), "captioning");
@@ -417,10 +420,24 @@ fn is_about_the_device(error: &eventide_pipeline::Error) -> bool {
     matches!(error, eventide_pipeline::Error::Model(eventide_model::Error::Golden { .. }))
 }
 
-/// The one with most room. There is always one: a job has a device.
-fn freest(stations: Vec<Arc<Station>>) -> Arc<Station> {
-    let freest = stations.into_iter().max_by_key(|station| station.slots.available_permits());
-    freest.expect("there is a device")
+/// The station with most room, and a slot of it; the first that has room, where none has. The slot is taken along with the
+/// choice, lest all that come at once choose the same.
+async fn placed(stations: &[Arc<Station>]) -> (Arc<Station>, OwnedSemaphorePermit) {
+    let mut by_room: Vec<_> = stations.iter().collect();
+    by_room.sort_by_key(|station| Reverse(station.slots.available_permits()));
+    for station in by_room {
+        if let Ok(slot) = Arc::clone(&station.slots).try_acquire_owned() {
+            return (Arc::clone(station), slot);
+        }
+    }
+    let room = stations.iter().map(|station| {
+        Box::pin(async move {
+            let slot = Arc::clone(&station.slots).acquire_owned().await;
+            (Arc::clone(station), slot.expect("slots are never closed"))
+        })
+    });
+    let (placed, ..) = futures::future::select_all(room).await; // a job has a device
+    placed
 }
 
 /// Counts how work on a shard ended, also where it is dropped on its way.
@@ -449,6 +466,8 @@ fn quarantined(item: WorkItem, deaths: u32) -> Outcome {
 pub struct Indexer<'a> {
     indexers: &'a Indexers,
     station: Arc<Station>,
+    #[expect(dead_code, reason = "the place on the device, held for as long as this is")]
+    slot: OwnedSemaphorePermit,
     tables: Tables,
     provenance: Provenance,
     plan: String,
@@ -473,7 +492,6 @@ impl Indexer<'_> {
 
     async fn receipt_of(&self, place: &ShardPlace) -> Result<(Receipt, ShardEnd), Error> {
         let run_id = &self.provenance.run_id;
-        let _slot = self.station.slots.acquire().await;
         let _counted = Counted::one_of(&self.indexers.metrics.shards_in_progress);
         let receipt = || async { Ok(self.tables.receipt(run_id, &place.shard_id).await?) };
         if let Some(receipt) = RETRIES.of("look for the receipt", receipt).await? {
@@ -542,5 +560,61 @@ impl Indexer<'_> {
             heard.extend(transcripts.of(&spoken, speech_digest).await?);
         }
         Ok(heard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    struct Idle;
+
+    #[async_trait]
+    impl Follow for Idle {
+        async fn follow(
+            &self,
+            _: WorkItem,
+            _: Option<&Transcript>,
+        ) -> Result<Outcome, eventide_pipeline::Error> {
+            unreachable!("nothing is asked of it")
+        }
+    }
+
+    /// A device that has room for so many shards.
+    fn station(slots: usize) -> Arc<Station> {
+        Arc::new(Station {
+            pipeline: Box::new(Idle),
+            captioner: None,
+            slots: Arc::new(Semaphore::new(slots)),
+            model: None,
+            since_check: Mutex::default(),
+        })
+    }
+
+    #[tokio::test]
+    async fn shards_that_come_at_once_are_spread_over_the_devices() {
+        let stations = [station(1), station(1)];
+        let (one, _first) = placed(&stations).await;
+        let (other, second) = placed(&stations).await;
+        assert!(!Arc::ptr_eq(&one, &other));
+        let mut third = pin!(placed(&stations));
+        assert!(futures::poll!(&mut third).is_pending(), "there is no room");
+        drop(second);
+        let (place, _third) = third.await;
+        assert!(Arc::ptr_eq(&place, &other), "whichever has room first");
+    }
+
+    #[tokio::test]
+    async fn the_device_with_most_room_is_first() {
+        let stations = [station(1), station(3), station(2)];
+        let (mut places, mut slots) = (Vec::new(), Vec::new());
+        for _ in 0..6 {
+            let (place, slot) = placed(&stations).await;
+            places.push(stations.iter().position(|station| Arc::ptr_eq(station, &place)).unwrap());
+            slots.push(slot);
+        }
+        assert_eq!(places, [1, 1, 2, 0, 1, 2]);
     }
 }

@@ -97,14 +97,17 @@ async fn stopped(
 ) -> Stop {
     let Some(cluster) = cluster else { return interrupted(progress) };
     let cancelled = async {
+        let job = &night.job;
+        eprintln!("stopping `{job}` on its cluster; Ctrl-C leaves it running there");
         cluster.cancel(&tables(night, stores)?, &night.job).await.map_err(|e| Stop::of_run(&e))
     };
     tokio::select! {
+        biased; // it listens before it says that it does
+        () = told_to_stop() => left_running(progress),
         cancelled = cancelled => match cancelled {
             Ok(_) => interrupted(progress),
             Err(stop) => stop,
         },
-        () = told_to_stop() => left_running(progress),
     }
 }
 
