@@ -23,7 +23,7 @@ use ballista_core::{
 };
 use ballista_scheduler::{
     cluster::{BallistaCluster, ClusterState},
-    config::SchedulerConfig,
+    config::{SchedulerConfig, TaskDistributionPolicy},
     scheduler_process::create_scheduler,
 };
 use eventide_catalog::Stores;
@@ -33,6 +33,7 @@ use tonic::{codegen::InterceptedService, service::Routes};
 use super::{
     codec::{LogicalCodec, PhysicalCodec},
     failed,
+    placing::LeastTriedFirst,
     secret::{Guard, Secret, TurnedAway},
     session::{Local, MESSAGE_BYTES, session_config},
     state::{self, Server},
@@ -131,14 +132,15 @@ impl Scheduler {
     /// # Errors
     /// [`Error::Process`].
     pub async fn serve(self) -> Result<(), Error> {
-        self.config.validate().map_err(failed("the scheduler"))?;
-        let cluster = BallistaCluster::new_from_config(&self.config)
-            .await
-            .map_err(failed("the scheduler"))?;
+        let mut config = self.config;
+        let cluster =
+            BallistaCluster::new_from_config(&config).await.map_err(failed("the scheduler"))?;
         let executors = cluster.cluster_state();
-        let scheduler: Server = create_scheduler(cluster, Arc::new(self.config))
-            .await
-            .map_err(failed("the scheduler"))?;
+        let policy = LeastTriedFirst::new(Arc::clone(&executors));
+        config.task_distribution = TaskDistributionPolicy::Custom(Arc::new(policy));
+        config.validate().map_err(failed("the scheduler"))?;
+        let scheduler: Server =
+            create_scheduler(cluster, Arc::new(config)).await.map_err(failed("the scheduler"))?;
         let counting = count(self.metrics, scheduler.clone(), self.guard.clone());
         let router = router(scheduler, executors, self.guard);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
