@@ -6,10 +6,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use eventide_testkit::{Finished, Hostile, Program, Running, S3Server, bundles, tools};
-use object_store::{ObjectStoreExt, path::Path};
+use futures::TryStreamExt as _;
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use rstest::rstest;
 use serde_json::Value;
 
+use crate::conservation::ask;
 use crate::heard;
 use crate::trial::{LIMIT, Trial, eventide};
 
@@ -25,6 +27,8 @@ pub(crate) struct Cluster {
     pub(crate) scheduler: Running,
     pub(crate) executors: Vec<Running>,
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// How long an executor that is told to stop may take.
+    pub(crate) grace: &'static str,
     check_every: u32,
 }
 
@@ -36,8 +40,9 @@ impl Cluster {
 
     pub(crate) fn with(executors: usize, environment: Vec<(&'static str, String)>) -> Self {
         let (scheduler, url) = scheduler("127.0.0.1:0", &environment);
+        let grace = "3m"; // also on a machine that does much else
         let mut cluster =
-            Self { url, scheduler, executors: Vec::new(), environment, check_every: 64 };
+            Self { url, scheduler, executors: Vec::new(), environment, grace, check_every: 64 };
         for _ in 0..executors {
             cluster.add_executor();
         }
@@ -45,9 +50,13 @@ impl Cluster {
     }
 
     pub(crate) fn add_executor(&mut self) {
+        self.add_executor_with(["--workers", "1"]);
+    }
+
+    pub(crate) fn add_executor_with<'a>(&mut self, arguments: impl IntoIterator<Item = &'a str>) {
         let executor = eventide()
-            .arguments(["executor", &*self.url, "--heartbeat", "1s", "--workers", "1"])
-            .arguments(["--grace", "3m"]) // also on a machine that does much else
+            .arguments(["executor", &*self.url, "--heartbeat", "1s", "--grace", self.grace])
+            .arguments(arguments)
             .arguments(["--check-every", &*self.check_every.to_string()])
             .environment(TOLD)
             .environment(self.environment.clone())
@@ -88,7 +97,17 @@ impl Cluster {
 }
 
 pub(crate) fn scheduler(listen: &str, environment: &[(&'static str, String)]) -> (Running, String) {
-    let running = eventide()
+    scheduler_of(&eventide(), listen, environment)
+}
+
+/// A scheduler of some build of the program.
+pub(crate) fn scheduler_of(
+    program: &Program,
+    listen: &str,
+    environment: &[(&'static str, String)],
+) -> (Running, String) {
+    let running = program
+        .clone()
         .arguments(["scheduler", "--listen", listen, "--executor-timeout", "4s"])
         .environment(TOLD)
         .environment(environment.to_vec())
@@ -232,12 +251,44 @@ async fn a_night_in_a_bucket_and_no_secret_in_any_log() {
     let environment = server.environment();
     let secret = environment.iter().find(|(name, _)| *name == "AWS_SECRET_ACCESS_KEY");
     let secret = secret.unwrap().1.clone();
-    let cluster = Cluster::with(2, environment);
-    let run = cluster.indexed(&trial);
+    let traced = [("EVENTIDE_LOG", "trace".to_owned())];
+    let cluster = Cluster::with(2, environment.iter().cloned().chain(traced).collect());
+    let client = cluster.index(&trial).start().unwrap();
+    client.await_line("handed to the cluster", LIMIT).unwrap();
+    client.suspend().unwrap(); // it publishes, and documents of the run go then
+    cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
+    let mut objects = read_all(&store, "lake").await;
+    client.resume().unwrap();
+    let client = client.wait(LIMIT).unwrap();
+    let run = run_of(&client);
     assert_eq!((&run["captioned"], &run["events"]), (&3.into(), &6.into()));
-    for said in cluster.said() {
-        assert!(!said.contains(&secret), "{said}");
+    objects.extend(read_all(&store, "lake").await);
+    let mut written = vec![client.stdout, client.stderr];
+    written.extend(cluster.said());
+    for table in ["events", "videos", "runs"] {
+        let rows = ask(&trial, &lake, environment.clone(), &format!("SELECT * FROM {table}"));
+        assert!(!rows.is_empty());
+        written.push(format!("{rows:?}"));
     }
+    for kind in ["plans/", "submissions/", "receipts/", "_delta_log/", "part-"] {
+        assert!(objects.iter().any(|(path, _)| path.contains(kind)), "{kind}");
+    }
+    written.extend(objects.into_iter().map(|(_, text)| text));
+    assert_eq!(times(&written, &secret), 0, "the key of the store was written down");
+}
+
+/// The objects below a prefix with what is in them, but for those that go meanwhile.
+async fn read_all(store: &impl ObjectStore, prefix: &str) -> Vec<(String, String)> {
+    let listed: Vec<_> = store.list(Some(&Path::from(prefix))).try_collect().await.unwrap();
+    let mut objects = Vec::new();
+    for object in listed {
+        if let Ok(found) = store.get(&object.location).await {
+            let bytes = found.bytes().await.unwrap();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            objects.push((object.location.to_string(), text));
+        }
+    }
+    objects
 }
 
 #[test]
@@ -307,10 +358,15 @@ fn a_killed_client_is_followed_by_the_next() {
     let client = cluster.index(&trial).start().unwrap();
     cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
     assert!(client.kill().unwrap().was_killed());
+    assert_gone_on_with(&trial, cluster);
+}
+
+/// Fails unless nothing of a run of six talks is published, and the next client ends it with what was done of it.
+fn assert_gone_on_with(trial: &Trial, cluster: Cluster) {
     assert!(!trial.table("runs").join("_delta_log").exists(), "nothing is published yet");
-    let run = cluster.indexed(&trial);
+    let run = cluster.indexed(trial);
     assert_eq!((&run["listed"], &run["captioned"]), (&6.into(), &6.into()));
-    assert_undisturbed(&trial);
+    assert_undisturbed(trial);
     let begun = times(&cluster.said(), "shard begun");
     assert!((6..=7).contains(&begun), "{begun} shards were begun of six");
 }
@@ -363,6 +419,44 @@ fn a_job_is_cancelled_by_its_name() {
     assert!(client.stderr.contains("cancelled"), "{}", client.stderr);
     let again = cancel().unwrap();
     assert!(again.stdout.contains("is not running"), "{}", again.stdout);
+}
+
+#[test]
+fn a_cancelled_job_stops_on_every_executor() {
+    let trial = Trial::with_job("[captioning]\nsource = \"speech\"\n[run]\nshard-videos = 60\n");
+    add_copies(&trial, 119);
+    let cluster = Cluster::of(2);
+    let client = cluster.index(&trial).start().unwrap();
+    for executor in &cluster.executors {
+        executor.await_line("shard begun", LIMIT).unwrap();
+    }
+    let cancel = trial.program(["cancel", "night.toml", "--cluster", &*cluster.url]);
+    cancel.run(LIMIT).unwrap().assert_code(0);
+    for executor in &cluster.executors {
+        executor.await_line("shard stopped", Duration::from_secs(10)).unwrap();
+    }
+    client.wait(LIMIT).unwrap().assert_code(1);
+    let said = cluster.said();
+    assert_eq!((times(&said, "shard begun"), times(&said, "receipt written")), (2, 0));
+}
+
+#[test]
+fn a_client_that_is_told_twice_to_stop_leaves_the_job_running_for_the_next() {
+    let trial = talks(6);
+    let cluster = Cluster::of(1);
+    let client = cluster.index(&trial).start().unwrap();
+    cluster.executors[0].await_line("receipt written", LIMIT).unwrap();
+    cluster.scheduler.suspend().unwrap(); // so that it cannot be stopped meanwhile
+    client.interrupt().unwrap();
+    client.await_line("stopping `night` on its cluster", LIMIT).unwrap();
+    client.interrupt().unwrap();
+    let finished = client.wait(Duration::from_secs(10)).unwrap();
+    cluster.scheduler.resume().unwrap();
+    finished.assert_code(130);
+    for said in ["the cluster may still be at work", "take it over", "eventide cancel"] {
+        assert!(finished.stderr.contains(said), "{said}: {}", finished.stderr);
+    }
+    assert_gone_on_with(&trial, cluster);
 }
 
 #[test]
@@ -420,7 +514,7 @@ fn an_executor_that_comes_in_time_is_enough() {
 }
 
 #[test]
-fn a_shard_beyond_its_deadline_is_tried_again_and_then_ends_the_run() {
+fn a_shard_beyond_its_deadline_is_tried_by_others_and_then_ends_the_run() {
     let trial =
         Trial::with_job("[captioning]\nsource = \"speech\"\n[cluster]\nshard-deadline = \"1s\"\n");
     add_copies(&trial, 120);
@@ -428,7 +522,9 @@ fn a_shard_beyond_its_deadline_is_tried_again_and_then_ends_the_run() {
     let finished = cluster.index(&trial).run(LIMIT).unwrap();
     finished.assert_code(1);
     assert!(finished.stderr.contains("longer than its deadline of 1s on"), "{}", finished.stderr);
-    assert_eq!(times(&cluster.said(), "shard given up"), 4, "four attempts in all");
+    let said = cluster.said();
+    let by_each = [0, 1].map(|executor| said[executor].matches("shard given up").count());
+    assert_eq!(by_each, [2, 2], "four attempts in all, in turns");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 
 mod bad_jobs;
+mod builds;
 mod caption;
 mod captions_in_sql;
 mod captions_on_cluster;
@@ -11,7 +12,9 @@ mod command_line;
 mod conservation;
 mod demo_model;
 mod deploy;
+mod devices;
 mod difference;
+mod draining;
 mod eval;
 mod export;
 mod flight;

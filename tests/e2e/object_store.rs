@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::trial::{LIMIT, Trial};
 
 /// Puts every file of a folder, and of those within, below a prefix.
-async fn upload(store: &impl ObjectStore, folder: &std::path::Path, prefix: &str) {
+pub(crate) async fn upload(store: &impl ObjectStore, folder: &std::path::Path, prefix: &str) {
     let mut folders = vec![(folder.to_path_buf(), prefix.to_owned())];
     while let Some((folder, prefix)) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {

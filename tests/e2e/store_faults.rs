@@ -1,12 +1,13 @@
 //! Nights on a cluster whose store fails (T4): the tables are those of a quiet night, or say which video it was.
 
-use eventide_testkit::{Fault, FaultProxy, Gate, Operation, Rule, S3Server, When, tools};
+use eventide_testkit::{Fault, FaultProxy, Gate, Operation, Rule, S3Server, When, bundles, tools};
 use object_store::{ObjectStoreExt, path::Path};
 use serde_json::Value;
 use std::fs;
 
 use crate::cluster::Cluster;
 use crate::conservation::{ask, assert_conserved};
+use crate::object_store::upload;
 use crate::trial::{LIMIT, Trial};
 
 const TALKS: u32 = 5;
@@ -146,6 +147,25 @@ fn faults() -> Vec<(&'static str, Vec<Rule>)> {
             "credentials",
             vec![first(Get, ".mp4", 2, refused(401)), first(Put, "part-", 1, refused(400))],
         ),
+        (
+            "credentials-of-documents",
+            vec![
+                first(Put, "_eventide/plans", 1, refused(401)),
+                first(Get, "_eventide/plans", 2, refused(401)), // by the scheduler and an executor
+                first(Put, "_eventide/attempts", 1, refused(401)),
+                first(Put, "_eventide/receipts", 2, refused(401)),
+                first(Get, "_eventide/receipts", 1, refused(401)),
+            ],
+        ),
+        (
+            "credentials-of-tables",
+            vec![
+                first(List, "_delta_log", 1, refused(401)),
+                first(Get, "_delta_log", 1, refused(401)),
+                first(Put, "events/_delta_log", 1, refused(401)),
+                first(Put, "videos/_delta_log/00000000000000000001", 1, refused(401)),
+            ],
+        ),
     ]
 }
 
@@ -163,6 +183,31 @@ async fn rows_are_those_of_a_quiet_night_whatever_the_store_does() {
         assert_eq!(bucket.rows(name), bucket.quiet(), "{name}");
         println!("{name}: {struck:?} struck, {:.1?}", started.elapsed());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_ran_out_as_a_model_is_fetched_cost_a_moment() {
+    let server = S3Server::start(&tools().unwrap()).unwrap();
+    let proxy = FaultProxy::before(&server).unwrap();
+    let trial = Trial::of_speech();
+    trial.add_narrated(1);
+    bundles::golden(&trial.folder().join("bundle")).unwrap();
+    upload(&server.store().unwrap(), &trial.folder().join("bundle"), "bundle").await;
+    trial.write_job(&format!(
+        "[corpus]\nuri = \"corpus\"\n[model]\nbundle = \"{}\"\n[tables]\nuri = \"lake\"\n\
+         [captioning]\nmax-output-tokens = 20\n",
+        server.uri("bundle"),
+    ));
+    let cache = ("XDG_CACHE_HOME", trial.folder().join("cache").display().to_string());
+    let environment = proxy.environment().into_iter().chain([cache]).collect();
+    let cluster = Cluster::with(1, environment);
+    proxy.fail_by([
+        first(Operation::Get, "bundle.json", 1, Fault::Refused { status: 401 }), // by the client
+        first(Operation::Get, ".onnx", 4, Fault::Refused { status: 401 }),
+    ]);
+    let run = cluster.indexed(&trial);
+    assert_eq!((&run["planned"], &run["failed"]), (&1.into(), &0.into()));
+    assert_eq!(proxy.struck(), [1, 4]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -249,10 +249,7 @@ impl Error {
             | Self::Contended { .. }
             | Self::Publishing { .. }
             | Self::RunTaken { .. } => true,
-            // Credentials that have run out may be renewed any moment.
-            Self::Denied { source, .. } => {
-                matches!(source, object_store::Error::Unauthenticated { .. })
-            }
+            Self::Denied { source, .. } => is_transient_failure(source),
             // Documents are written whole: one that breaks off was read in part.
             Self::Document { source, .. } => source.is_eof(),
             Self::Parquet { source, .. } => is_transient_within(source),
@@ -265,8 +262,12 @@ impl Error {
     }
 }
 
-fn is_transient_store(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::Generic { .. } | object_store::Error::JoinError { .. })
+/// Whether what a store says may pass without anyone changing anything. Credentials that have run out may be renewed any
+/// moment; a right that somebody has not is not given by waiting.
+#[must_use]
+pub fn is_transient_failure(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    matches!(error, E::Generic { .. } | E::JoinError { .. } | E::Unauthenticated { .. })
 }
 
 /// Whether a store's passing failure is what is at the bottom of `error`.
@@ -274,7 +275,11 @@ fn is_transient_within(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<object_store::Error>() {
-            return is_transient_store(error);
+            return is_transient_failure(error);
+        }
+        // It does not give what it wraps as its source.
+        if let Some(delta_kernel::Error::ObjectStore(error)) = error.downcast_ref() {
+            return is_transient_failure(error);
         }
         // An `io::Error` gives the source of what it wraps, and so hides what it wraps.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -322,24 +327,47 @@ mod tests {
         assert!(text.contains("`s3://b/k`") && text.contains(says), "{text}");
     }
 
-    #[rstest]
-    #[case::bare(|inner| ParquetError::External(Box::new(inner)))]
-    #[case::wrapped(|inner| ParquetError::External(Box::new(io::Error::other(inner))))]
-    fn a_store_fault_inside_parquet_stays_transient(
-        #[case] wrap: fn(object_store::Error) -> ParquetError,
-    ) {
-        let inner = object_store::Error::Generic { store: "S3", source: "reset".into() };
-        let parquet =
-            |source| Error::Parquet { action: "read", uri: "s3://b/k".to_owned(), source };
-        assert!(parquet(wrap(inner)).is_transient());
-        assert!(!parquet(ParquetError::EOF("short".to_owned())).is_transient());
+    /// What a store says, and whether it may pass.
+    fn said() -> [(object_store::Error, bool); 3] {
+        let path = || "k".to_owned();
+        [
+            (object_store::Error::Generic { store: "S3", source: "reset".into() }, true),
+            (object_store::Error::Unauthenticated { path: path(), source: "401".into() }, true),
+            (object_store::Error::PermissionDenied { path: path(), source: "403".into() }, false),
+        ]
     }
 
     #[test]
-    fn a_store_fault_inside_delta_stays_transient() {
-        let inner = object_store::Error::Generic { store: "S3", source: "reset".into() };
-        let source = Box::new(DeltaTableError::ObjectStore { source: inner });
-        let error = Error::Delta { action: "read", uri: "s3://b/t".to_owned(), source };
-        assert!(error.is_transient());
+    fn credentials_that_ran_out_may_be_renewed() {
+        for (source, transient) in said() {
+            assert_eq!(store_error(source).is_transient(), transient);
+        }
+    }
+
+    #[rstest]
+    #[case::bare(|inner| ParquetError::External(Box::new(inner)))]
+    #[case::wrapped(|inner| ParquetError::External(Box::new(io::Error::other(inner))))]
+    fn a_store_fault_inside_parquet_stays_what_it_is(
+        #[case] wrap: fn(object_store::Error) -> ParquetError,
+    ) {
+        let parquet =
+            |source| Error::Parquet { action: "read", uri: "s3://b/k".to_owned(), source };
+        for (inner, transient) in said() {
+            assert_eq!(parquet(wrap(inner)).is_transient(), transient);
+        }
+        assert!(!parquet(ParquetError::EOF("short".to_owned())).is_transient());
+    }
+
+    #[rstest]
+    #[case::bare(|source| DeltaTableError::ObjectStore { source })]
+    #[case::of_the_log(|source| delta_kernel::Error::ObjectStore(source).into())]
+    fn a_store_fault_inside_delta_stays_what_it_is(
+        #[case] wrap: fn(object_store::Error) -> DeltaTableError,
+    ) {
+        for (inner, transient) in said() {
+            let source = Box::new(wrap(inner));
+            let error = Error::Delta { action: "read", uri: "s3://b/t".to_owned(), source };
+            assert_eq!(error.is_transient(), transient, "{error:?}");
+        }
     }
 }

@@ -29,7 +29,7 @@ mod worklist;
 pub use attempts::{Attempt, KILLS_WORKERS};
 pub use bundle::fetch_bundle;
 pub use corpus::{CorpusOptions, DEFAULT_INCLUDE, Listing, list, video_at};
-pub use error::{Error, Result};
+pub use error::{Error, Result, is_transient_failure};
 pub use history::{ShardWork, VideoWork, Work};
 pub use optimize::{Files, OptimizeOptions, Optimized};
 pub use pace::{Pace, Paces};

@@ -4,6 +4,8 @@ use std::{fmt, io, time::Duration};
 
 use datafusion::error::DataFusionError;
 
+use crate::BUILD;
+
 /// Why a run ended early. What it finished is kept: the next run of the job takes it over.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -106,6 +108,17 @@ pub enum Error {
     NotAdmitted {
         /// Its address.
         url: String,
+    },
+    /// The scheduler is another build of the program. The same plan could mean something else there.
+    #[error(
+        "the scheduler at `{url}` is build `{theirs}` of eventide, and this process is `{}`",
+        BUILD
+    )]
+    OtherBuild {
+        /// Its address.
+        url: String,
+        /// Its build.
+        theirs: String,
     },
     /// This process has a secret, and the scheduler asks for none.
     #[error("this process has the token of a cluster, and the scheduler at `{url}` asks for none")]
@@ -216,6 +229,7 @@ impl Error {
             Self::Pipeline { source, .. } => source.is_transient(),
             Self::Captioner(source) => source.is_transient(),
             Self::Media(source) => source.is_transient(),
+            Self::Manifest { source, .. } => eventide_catalog::is_transient_failure(source),
             Self::Scheduler { .. }
             | Self::NoReceipt { .. }
             | Self::NoExecutor { .. }
@@ -229,11 +243,11 @@ impl Error {
             | Self::WeakSecret { .. }
             | Self::NotAdmitted { .. }
             | Self::OpenScheduler { .. }
+            | Self::OtherBuild { .. }
             | Self::ExecutorsLost { .. }
             | Self::Unfit { .. }
             | Self::Listen { .. }
             | Self::Process { .. }
-            | Self::Manifest { .. }
             | Self::Bundle { .. }
             | Self::Untrained { .. }
             | Self::Language { .. }
@@ -258,6 +272,7 @@ impl Error {
                 | Self::WeakSecret { .. }
                 | Self::NotAdmitted { .. }
                 | Self::OpenScheduler { .. }
+                | Self::OtherBuild { .. }
                 | Self::Catalog(eventide_catalog::Error::DamagedBundle { .. })
         )
     }

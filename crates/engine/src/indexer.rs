@@ -1,6 +1,7 @@
 //! The running side of `IndexExec`: what a worker process keeps loaded, and the work on a shard.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     num::NonZeroUsize,
     sync::Arc,
@@ -15,12 +16,13 @@ use eventide_schema::{
     Failure, Heard, Outcome, Provenance, Shard, Stage, Status, Transcript, WorkItem,
 };
 use futures::{Stream, StreamExt, TryStreamExt};
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
     CaptionOptions, Error, How, IndexOptions, Metrics, ModelOptions, Progress, SpeechOptions,
     Worker,
     caption::Marks,
+    held::{Held, HeldShard},
     metrics::{Counted, DeviceWatcher, ShardEnd},
     retry::RETRIES,
 };
@@ -47,6 +49,8 @@ pub struct Indexers {
     heard: Mutex<Option<(HeardFor, Arc<Transcripts>)>>,
     /// After how many shards a device is shown the golden clip again; `None` outside a cluster.
     check_every: Option<NonZeroUsize>,
+    /// The shards that are marked as begun.
+    held: Held,
     /// Where a device is reported that must not be used.
     unfit: (mpsc::Sender<Error>, Mutex<mpsc::Receiver<Error>>),
 }
@@ -121,6 +125,7 @@ impl Indexers {
             loaded: Mutex::default(),
             heard: Mutex::default(),
             check_every: None,
+            held: Held::new(),
             unfit: (unfit, Mutex::new(reports)),
         }
     }
@@ -139,6 +144,11 @@ impl Indexers {
             Some(error) => error,
             None => std::future::pending().await,
         }
+    }
+
+    /// Waits until the marks of all shards are gone that this worker has given up. Have their work dropped first.
+    pub(crate) async fn none_held(&self) {
+        self.held.none_left().await;
     }
 
     /// What this worker counts, as Prometheus reads it.
@@ -190,14 +200,17 @@ impl Indexers {
         &self.worker.name
     }
 
-    /// The indexer of a job. Loads its model if no task has wanted it before.
+    /// The indexer of one shard of a job, with a place on a device. Loads the job's model if no task has wanted it before, and
+    /// waits until a device has room.
     ///
     /// # Errors
     /// When the model cannot be loaded or the tables have no usable address.
     pub async fn indexer(&self, options: &IndexOptions) -> Result<Indexer<'_>, Error> {
+        let (station, slot) = placed(&self.stations(&options.how).await?).await;
         Ok(Indexer {
             indexers: self,
-            station: freest(self.stations(&options.how).await?),
+            station,
+            slot,
             tables: Tables::open(&self.stores, &options.tables)?,
             provenance: Provenance {
                 worker: self.worker.name.clone(),
@@ -209,6 +222,10 @@ impl Indexers {
 
     /// What takes videos to outcomes in this way, one for each device.
     async fn stations(&self, how: &How) -> Result<Vec<Arc<Station>>, Error> {
+        RETRIES.of("load the models", || self.loaded(how)).await
+    }
+
+    async fn loaded(&self, how: &How) -> Result<Vec<Arc<Station>>, Error> {
         let mut loaded = self.loaded.lock().await; // the others wait rather than load it again
         if let Some(found) = loaded.iter().find(|loaded| loaded.how == *how) {
             return Ok(found.pipelines.clone());
@@ -264,8 +281,7 @@ impl Indexers {
         shard: Shard,
     ) -> impl Stream<Item = Result<Outcome, DataFusionError>> + Send {
         let start = async move {
-            let station = freest(self.stations(&options.how).await?);
-            let slot = Arc::clone(&station.slots).acquire_owned().await;
+            let (station, slot) = placed(&self.stations(&options.how).await?).await;
             self.check(&station, &shard.shard_id).await?;
             let held = self.attempt_of_query(options.marks.as_ref(), &shard.shard_id).await;
             tracing::info!(shard = %shard.shard_id, videos = shard.items.len(), "captioning");
@@ -289,30 +305,39 @@ impl Indexers {
 
     /// Marks that a shard of a query is begun, where the query has a place for marks. One that cannot be
     /// left is told, and the query goes on without.
-    async fn attempt_of_query(&self, marks: Option<&Marks>, shard_id: &str) -> Held {
-        let Some(Marks { tables, query }) = marks else { return Held(None) };
+    async fn attempt_of_query(&self, marks: Option<&Marks>, shard_id: &str) -> HeldShard {
+        let Some(Marks { tables, query }) = marks else { return HeldShard::unmarked() };
         let begun = match Tables::open(&self.stores, tables) {
             Ok(tables) => self.begin(&tables, query, shard_id).await,
             Err(error) => Err(error.into()),
         };
         begun.unwrap_or_else(|error| {
             tracing::warn!(query, error = %error, "a video that kills its worker will not be found out");
-            Held(None)
+            HeldShard::unmarked()
         })
     }
 
     /// Marks that a shard is begun.
-    async fn begin(&self, tables: &Tables, run_id: &str, shard_id: &str) -> Result<Held, Error> {
-        let worker = &self.worker.name;
-        let begin = || async { Ok(tables.begin_attempt(run_id, shard_id, worker).await?) };
-        let attempt = RETRIES.of("mark the shard", begin).await?;
-        if attempt.is_careful() {
+    async fn begin(
+        &self,
+        tables: &Tables,
+        run_id: &str,
+        shard_id: &str,
+    ) -> Result<HeldShard, Error> {
+        let (tables, worker) = (tables.clone(), self.worker.name.clone());
+        let (run_id, shard) = (run_id.to_owned(), shard_id.to_owned());
+        let begin = async move {
+            let begin = || async { Ok(tables.begin_attempt(&run_id, &shard, &worker).await?) };
+            RETRIES.of("mark the shard", begin).await
+        };
+        let held = self.held.begin(begin).await?;
+        if held.attempt().is_some_and(|attempt| attempt.is_careful()) {
             tracing::warn!(
                 shard = shard_id,
                 "a worker died at this shard; going on video by video"
             );
         }
-        Ok(Held(Some(Arc::new(attempt))))
+        Ok(held)
     }
 
     /// Videos of a shard that are worked on at once: where a worker died, one at a time.
@@ -395,10 +420,24 @@ fn is_about_the_device(error: &eventide_pipeline::Error) -> bool {
     matches!(error, eventide_pipeline::Error::Model(eventide_model::Error::Golden { .. }))
 }
 
-/// The one with most room. There is always one: a job has a device.
-fn freest(stations: Vec<Arc<Station>>) -> Arc<Station> {
-    let freest = stations.into_iter().max_by_key(|station| station.slots.available_permits());
-    freest.expect("there is a device")
+/// The station with most room, and a slot of it; the first that has room, where none has. The slot is taken along with the
+/// choice, lest all that come at once choose the same.
+async fn placed(stations: &[Arc<Station>]) -> (Arc<Station>, OwnedSemaphorePermit) {
+    let mut by_room: Vec<_> = stations.iter().collect();
+    by_room.sort_by_key(|station| Reverse(station.slots.available_permits()));
+    for station in by_room {
+        if let Ok(slot) = Arc::clone(&station.slots).try_acquire_owned() {
+            return (Arc::clone(station), slot);
+        }
+    }
+    let room = stations.iter().map(|station| {
+        Box::pin(async move {
+            let slot = Arc::clone(&station.slots).acquire_owned().await;
+            (Arc::clone(station), slot.expect("slots are never closed"))
+        })
+    });
+    let (placed, ..) = futures::future::select_all(room).await; // a job has a device
+    placed
 }
 
 /// Counts how work on a shard ended, also where it is dropped on its way.
@@ -410,34 +449,6 @@ struct Ended<'a> {
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         self.metrics.shard(self.end);
-    }
-}
-
-/// An attempt whose marks go when its shard is given up by a worker that lives.
-struct Held(Option<Arc<Attempt>>);
-
-impl Held {
-    /// The attempt, if it is marked.
-    fn attempt(&self) -> Option<Arc<Attempt>> {
-        self.0.clone()
-    }
-
-    /// The shard is done: takes the marks of all attempts away. Gives nothing, of any kind.
-    async fn finish<T>(mut self) -> Option<T> {
-        if let Some(attempt) = self.0.take() {
-            attempt.finish().await;
-        }
-        None
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(attempt) = self.0.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move { attempt.give_up().await });
-        }
     }
 }
 
@@ -455,6 +466,8 @@ fn quarantined(item: WorkItem, deaths: u32) -> Outcome {
 pub struct Indexer<'a> {
     indexers: &'a Indexers,
     station: Arc<Station>,
+    #[expect(dead_code, reason = "the place on the device, held for as long as this is")]
+    slot: OwnedSemaphorePermit,
     tables: Tables,
     provenance: Provenance,
     plan: String,
@@ -479,7 +492,6 @@ impl Indexer<'_> {
 
     async fn receipt_of(&self, place: &ShardPlace) -> Result<(Receipt, ShardEnd), Error> {
         let run_id = &self.provenance.run_id;
-        let _slot = self.station.slots.acquire().await;
         let _counted = Counted::one_of(&self.indexers.metrics.shards_in_progress);
         let receipt = || async { Ok(self.tables.receipt(run_id, &place.shard_id).await?) };
         if let Some(receipt) = RETRIES.of("look for the receipt", receipt).await? {
@@ -504,9 +516,9 @@ impl Indexer<'_> {
     }
 
     /// Marks that the shard is begun, in a cluster.
-    async fn attempt(&self, place: &ShardPlace) -> Result<Held, Error> {
+    async fn attempt(&self, place: &ShardPlace) -> Result<HeldShard, Error> {
         if self.indexers.check_every.is_none() {
-            return Ok(Held(None));
+            return Ok(HeldShard::unmarked());
         }
         self.indexers.begin(&self.tables, &self.provenance.run_id, &place.shard_id).await
     }
@@ -548,5 +560,61 @@ impl Indexer<'_> {
             heard.extend(transcripts.of(&spoken, speech_digest).await?);
         }
         Ok(heard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    struct Idle;
+
+    #[async_trait]
+    impl Follow for Idle {
+        async fn follow(
+            &self,
+            _: WorkItem,
+            _: Option<&Transcript>,
+        ) -> Result<Outcome, eventide_pipeline::Error> {
+            unreachable!("nothing is asked of it")
+        }
+    }
+
+    /// A device that has room for so many shards.
+    fn station(slots: usize) -> Arc<Station> {
+        Arc::new(Station {
+            pipeline: Box::new(Idle),
+            captioner: None,
+            slots: Arc::new(Semaphore::new(slots)),
+            model: None,
+            since_check: Mutex::default(),
+        })
+    }
+
+    #[tokio::test]
+    async fn shards_that_come_at_once_are_spread_over_the_devices() {
+        let stations = [station(1), station(1)];
+        let (one, _first) = placed(&stations).await;
+        let (other, second) = placed(&stations).await;
+        assert!(!Arc::ptr_eq(&one, &other));
+        let mut third = pin!(placed(&stations));
+        assert!(futures::poll!(&mut third).is_pending(), "there is no room");
+        drop(second);
+        let (place, _third) = third.await;
+        assert!(Arc::ptr_eq(&place, &other), "whichever has room first");
+    }
+
+    #[tokio::test]
+    async fn the_device_with_most_room_is_first() {
+        let stations = [station(1), station(3), station(2)];
+        let (mut places, mut slots) = (Vec::new(), Vec::new());
+        for _ in 0..6 {
+            let (place, slot) = placed(&stations).await;
+            places.push(stations.iter().position(|station| Arc::ptr_eq(station, &place)).unwrap());
+            slots.push(slot);
+        }
+        assert_eq!(places, [1, 1, 2, 0, 1, 2]);
     }
 }

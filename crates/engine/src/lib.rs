@@ -6,6 +6,7 @@
 mod caption;
 mod cluster;
 mod error;
+mod held;
 mod how;
 #[cfg(test)]
 mod identity;
@@ -35,7 +36,7 @@ pub use how::{How, Worker};
 pub use indexer::{Indexer, Indexers};
 pub use metrics::Metrics;
 pub use model::ModelOptions;
-pub use night::{Night, PIPELINE_VERSION, Planned, ShardOptions};
+pub use night::{BUILD, Night, PIPELINE_VERSION, Planned, ShardOptions};
 pub use operator::{IndexExec, IndexOptions, index_plan, receipts_of};
 pub use own_folder::OwnFolder;
 pub use params::params_digest;

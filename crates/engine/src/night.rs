@@ -100,6 +100,10 @@ struct Models {
 /// Version of the program, as it is written into rows.
 pub const PIPELINE_VERSION: &str = concat!("eventide-", env!("CARGO_PKG_VERSION"));
 
+/// The build that this program is: its version, and a digest of the sources that plans and rows depend on. Processes of a
+/// cluster understand each other if these are equal.
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("EVENTIDE_BUILD"));
+
 impl Night {
     /// Lists the corpus and compares it with the tables. Changes nothing that a reader could see,
     /// but for completing a publication that was cut off, where `complete` says so.

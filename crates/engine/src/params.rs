@@ -4,7 +4,7 @@ use eventide_pipeline::{CaptioningOptions, TranscriptOption};
 use sha2::{Digest, Sha256};
 
 /// Raised whenever the program itself would give other rows for the same parameters.
-pub(crate) const RULES_VERSION: u32 = 2;
+const RULES_VERSION: u32 = 2;
 
 /// 16 hexadecimal digits that stand for the parameters. Limits are not among them: they decide
 /// whether a video gets rows, never which. `speech_digest` stands for the recogniser, where words may

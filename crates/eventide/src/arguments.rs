@@ -15,7 +15,7 @@ use crate::commands::{
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
 #[derive(Debug, Parser)]
-#[command(name = "eventide", version, about, after_help = EXAMPLES)]
+#[command(name = "eventide", version = eventide_engine::BUILD, about, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]

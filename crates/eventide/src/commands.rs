@@ -155,6 +155,9 @@ fn cluster_help(error: &eventide_engine::Error) -> Option<&'static str> {
         Error::OpenScheduler { .. } => Some(
             "start the scheduler with the same EVENTIDE_CLUSTER_TOKEN, or this process without one",
         ),
+        Error::OtherBuild { .. } => {
+            Some("use the same build of eventide for the client, the scheduler and the executors")
+        }
         Error::NoExecutor { .. } => Some(
             "start executors by `eventide executor URL`; then run the same command again: what has been finished is kept. The job waits for `cluster.executors-grace`",
         ),

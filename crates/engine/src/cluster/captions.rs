@@ -307,8 +307,8 @@ impl Query {
             let address = format!("{}:{port}", executor.host);
             Error::Fetch { address, source: Box::new(source) }.into_task_error()
         };
-        let endpoint = introduced(self.cluster.secret.as_ref())
-            .map(|introduced| Arc::new(BallistaConfigGrpcEndpoint::new(introduced)));
+        let endpoint = introduced(self.cluster.secret.as_ref());
+        let endpoint = Some(Arc::new(BallistaConfigGrpcEndpoint::new(endpoint)));
         let (size, tls, retries, pause_ms) = (MESSAGE_BYTES as usize, false, 3, 1000);
         let client = BallistaClient::try_new(
             &executor.host,

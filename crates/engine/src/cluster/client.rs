@@ -6,13 +6,13 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use axum::body::Bytes;
 use ballista_core::{
     extension::SessionConfigExt,
     serde::protobuf::{
-        CancelJobParams, ExecuteQueryParams, ExecutorStoppedParams, GetJobStatusParams,
-        KeyValuePair, SuccessfulJob, execute_query_failure_result::Failure,
-        execute_query_params::Query, execute_query_result, job_status::Status,
-        scheduler_grpc_client::SchedulerGrpcClient,
+        CancelJobParams, ExecuteQueryParams, GetJobStatusParams, KeyValuePair, SuccessfulJob,
+        execute_query_failure_result::Failure, execute_query_params::Query, execute_query_result,
+        job_status::Status, scheduler_grpc_client::SchedulerGrpcClient,
     },
     utils::{GrpcClientConfig, create_grpc_client_endpoint},
     version,
@@ -38,7 +38,7 @@ use uuid::Uuid;
 use super::{
     codec::LogicalCodec,
     scheduler_address,
-    secret::{Secret, introduced},
+    secret::{Secret, build_of, introduced},
     session::{Local, MESSAGE_BYTES, session_config},
     state::{self, ClusterState},
     table::RunTable,
@@ -95,13 +95,15 @@ impl Cluster {
         Ok(Self { url: format!("http://{host}:{port}"), secret })
     }
 
-    /// Tells the scheduler that an executor is gone, so that its shards go to others at once.
+    /// Tells the scheduler that an executor is gone, so that its shards go to others within a second.
     pub(super) async fn leave(&self, executor_id: &str, reason: &str) -> Result<(), Error> {
-        let executor_id = executor_id.to_owned();
-        let params = ExecutorStoppedParams { executor_id, reason: reason.to_owned() };
-        let mut scheduler = self.connect().await?;
-        let left = scheduler.calls.executor_stopped(params).await;
-        left.map(drop).map_err(|status| self.lost(status))
+        let request = http::Request::post(state::left_path(executor_id));
+        let request = request.body(Body::new(reason.to_owned()));
+        match self.asked(&mut self.connect().await?, request).await? {
+            // One that is not known is gone already.
+            (StatusCode::NO_CONTENT | StatusCode::NOT_FOUND, _) => Ok(()),
+            (other, _) => Err(self.refused(format!("it answers `{other}`"))),
+        }
     }
 
     /// What the scheduler sees of its cluster now.
@@ -113,24 +115,39 @@ impl Cluster {
     }
 
     pub(super) async fn seen_by(&self, scheduler: &mut Connection) -> Result<ClusterState, Error> {
+        let request = http::Request::get(state::PATH).body(Body::empty());
+        match self.asked(scheduler, request).await? {
+            (StatusCode::OK, text) => serde_json::from_slice(&text).map_err(|source| {
+                Error::Scheduler { url: self.url.clone(), source: source.into() }
+            }),
+            (other, _) => Err(self.refused(format!("it answers `{other}`"))),
+        }
+    }
+
+    /// What the scheduler answers to a request that is none of Ballista's.
+    async fn asked(
+        &self,
+        scheduler: &mut Connection,
+        request: Result<http::Request<Body>, http::Error>,
+    ) -> Result<(StatusCode, Bytes), Error> {
         type Cause = Box<dyn std::error::Error + Send + Sync>;
         let channel = &mut scheduler.channel;
-        let asked = async {
+        let answered = async {
+            let request = request?;
             std::future::poll_fn(|context| GrpcService::<Body>::poll_ready(channel, context))
                 .await?;
-            let request = http::Request::get(state::PATH).body(Body::empty())?;
             let answer = channel.call(request).await?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MESSAGE_BYTES as usize).collect().await?;
             Ok::<_, Cause>((status, body.to_bytes()))
         };
-        let silent = |source| Error::Scheduler { url: self.url.clone(), source };
-        match asked.await.map_err(silent)? {
-            (StatusCode::UNAUTHORIZED, _) => Err(Error::NotAdmitted { url: self.url.clone() }),
-            (StatusCode::OK, text) => {
-                serde_json::from_slice(&text).map_err(|source| silent(source.into()))
+        match answered.await {
+            Ok((StatusCode::UNAUTHORIZED, _)) => Err(Error::NotAdmitted { url: self.url.clone() }),
+            Ok((StatusCode::PRECONDITION_FAILED, theirs)) => {
+                Err(self.other_build(String::from_utf8_lossy(&theirs).into_owned()))
             }
-            (other, _) => Err(self.refused(format!("it answers `{other}`"))),
+            Ok(answer) => Ok(answer),
+            Err(source) => Err(Error::Scheduler { url: self.url.clone(), source }),
         }
     }
 
@@ -157,7 +174,7 @@ impl Cluster {
             let recipe = encoded(&options, self.secret.clone())?;
             let handed_in = self.hand_in(&name, &plan.run_id, &recipe).await;
             let (mut scheduler, id) = match handed_in {
-                Err(refused @ (Error::Refused { .. } | Error::NotAdmitted { .. })) => {
+                Err(refused) if refused.is_about_the_job() => {
                     note_submission(tables, job, None).await?;
                     return Err(refused);
                 }
@@ -273,10 +290,8 @@ impl Cluster {
             |source| Error::Scheduler { url: self.url.clone(), source: Box::new(source) };
         let mut endpoint =
             create_grpc_client_endpoint(self.url.clone(), Some(&grpc)).map_err(unreachable)?;
-        if let Some(introduced) = introduced(self.secret.as_ref()) {
-            let wrong = |source| Error::Scheduler { url: self.url.clone(), source };
-            endpoint = introduced(endpoint).map_err(wrong)?;
-        }
+        let wrong = |source| Error::Scheduler { url: self.url.clone(), source };
+        endpoint = introduced(self.secret.as_ref())(endpoint).map_err(wrong)?;
         let channel = endpoint.connect().await.map_err(unreachable)?;
         let calls = SchedulerGrpcClient::new(channel.clone())
             .max_encoding_message_size(MESSAGE_BYTES as usize)
@@ -393,6 +408,9 @@ impl Cluster {
 
     /// What a call that failed means.
     pub(super) fn lost(&self, status: tonic::Status) -> Error {
+        if let Some(theirs) = build_of(&status) {
+            return self.other_build(theirs);
+        }
         match status.code() {
             tonic::Code::Unauthenticated => Error::NotAdmitted { url: self.url.clone() },
             tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => {
@@ -400,6 +418,10 @@ impl Cluster {
             }
             _ => Error::Scheduler { url: self.url.clone(), source: Box::new(status) },
         }
+    }
+
+    fn other_build(&self, theirs: String) -> Error {
+        Error::OtherBuild { url: self.url.clone(), theirs }
     }
 
     fn refused(&self, because: String) -> Error {
@@ -452,7 +474,9 @@ impl Inquiry {
             }
             Ok(None) => {}
             Ok(Some(_)) => (self.known, self.silent_since) = (true, None),
-            Err(error @ Error::NotAdmitted { .. }) => return Err(error),
+            Err(error @ (Error::NotAdmitted { .. } | Error::OtherBuild { .. })) => {
+                return Err(error);
+            }
             Err(error) => {
                 let since = *self.silent_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > SCHEDULER_GRACE {

@@ -23,15 +23,10 @@ use datafusion_proto::{
 use serde::{Deserialize, Serialize};
 
 use super::{secret::Secret, table::RunTable};
-use crate::{
-    CaptionExec, CaptionOptions, CaptionTable, IndexExec, IndexOptions, PIPELINE_VERSION,
-    params::RULES_VERSION,
-};
+use crate::{BUILD, CaptionExec, CaptionOptions, CaptionTable, IndexExec, IndexOptions};
 
 /// How an envelope begins.
 const MAGIC: &[u8] = b"eventide\0";
-/// Raised whenever the form of an envelope, or what its nodes mean, changes.
-const FORM: u32 = 4;
 
 /// A node of ours and who wrote it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,17 +52,13 @@ enum Node {
     Caption(CaptionOptions, Option<Vec<usize>>),
 }
 
-/// The build that this process is: two processes understand each other if these are equal.
-pub(super) fn build() -> String {
-    format!("{PIPELINE_VERSION} (plans {FORM}, rows {RULES_VERSION})")
-}
-
 fn seal(node: &Node, secret: Option<&Secret>, buffer: &mut Vec<u8>) -> Result<()> {
     let unwritten = |error: serde_json::Error| DataFusionError::External(error.into());
     let node = serde_json::to_string(node).map_err(unwritten)?;
     let proof = secret.map(|secret| secret.sign(&node));
     buffer.extend_from_slice(MAGIC);
-    serde_json::to_writer(buffer, &Envelope { build: build(), node, proof }).map_err(unwritten)
+    serde_json::to_writer(buffer, &Envelope { build: BUILD.to_owned(), node, proof })
+        .map_err(unwritten)
 }
 
 /// The node in an envelope; `None` where the bytes are none of ours.
@@ -77,10 +68,9 @@ fn open(buffer: &[u8], secret: Option<&Secret>) -> Result<Option<Node>> {
     // The build first: what it says of the node need not be understood before.
     let Envelope { build: theirs, .. }: Envelope<serde::de::IgnoredAny> =
         serde_json::from_slice(text).map_err(garbled)?;
-    let ours = build();
-    if theirs != ours {
+    if theirs != BUILD {
         return Err(plan_datafusion_err!(
-            "this process is `{ours}`, and the plan was made by `{theirs}`: use the same build of eventide for the \
+            "this process is `{BUILD}`, and the plan was made by `{theirs}`: use the same build of eventide for the \
              client, the scheduler and the executors"
         ));
     }
@@ -342,11 +332,10 @@ mod tests {
     #[test]
     fn a_plan_of_another_build_is_refused_by_name() {
         let mut buffer = MAGIC.to_vec();
-        buffer
-            .extend_from_slice(br#"{"build": "eventide-9 (plans 7, rows 1)", "node": {"New": 1}}"#);
+        buffer.extend_from_slice(br#"{"build": "9.0.0+0123456789abcdef", "node": {"New": 1}}"#);
         let error = open(&buffer, None).unwrap_err().to_string();
-        assert!(error.contains("eventide-9 (plans 7, rows 1)"), "{error}");
-        assert!(error.contains(&build()) && error.contains("same build"), "{error}");
+        assert!(error.contains("9.0.0+0123456789abcdef"), "{error}");
+        assert!(error.contains(BUILD) && error.contains("same build"), "{error}");
     }
 
     #[test]

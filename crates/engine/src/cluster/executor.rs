@@ -3,12 +3,14 @@
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},
     path::PathBuf,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -25,6 +27,10 @@ use crate::{Error, Indexers, metrics::MetricsListener};
 const KEEP_JOB_DATA: Duration = Duration::from_hours(24);
 /// How often it is looked for.
 const LOOK_FOR_JOB_DATA: Duration = Duration::from_mins(10);
+/// How long the marks of shards may take to go that are given back.
+const GIVE_BACK: Duration = Duration::from_secs(10);
+/// How long the scheduler may take to hear that an executor is gone.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// How an executor is reached, and whom it works for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,23 +69,32 @@ pub struct ExecutorAddresses {
 }
 
 /// Works until the process is told to stop, then finishes the shards in flight. Handles `SIGTERM` and
-/// Ctrl-C itself; dropping the future gives the shards in flight back unfinished.
+/// Ctrl-C itself. When `overdue` ends, the shards in flight are given back unfinished, as they are when it ends
+/// for any other reason; they cost no video an attempt.
 ///
 /// # Errors
 /// [`Error::Listen`], [`Error::SchedulerAddress`], [`Error::Scheduler`] where there is no scheduler,
-/// [`Error::NotAdmitted`] and [`Error::OpenScheduler`] where it has another secret or none, [`Error::Process`],
-/// [`Error::Unfit`] where a device must not be used.
+/// [`Error::NotAdmitted`] and [`Error::OpenScheduler`] where it has another secret or none, [`Error::OtherBuild`] where it
+/// is another build, [`Error::Process`], [`Error::Unfit`] where a device must not be used.
 pub async fn run_executor(
     options: &ExecutorOptions,
     indexers: Arc<Indexers>,
     mut ready: impl FnMut(ExecutorAddresses),
+    overdue: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    await_scheduler(options).await?;
+    let mut overdue = pin!(overdue);
+    tokio::select! {
+        found = await_scheduler(options) => found?,
+        () = &mut overdue => return Ok(()),
+    }
     let [port, data_port] = free_ports(options.listen, [options.port, options.data_port])?;
     let metrics = MetricsListener::bind(options.metrics).await?;
+    let giving_back = CancellationToken::new();
+    let engine = CancellableEngine::stopped_by(giving_back.clone());
     let config = ExecutorProcessConfig {
         port: data_port,
         grpc_port: port,
+        override_execution_engine: Some(Arc::new(engine)),
         ..process_config(options, &indexers)?
     };
     let executor_id = config.executor_id.clone();
@@ -87,18 +102,45 @@ pub async fn run_executor(
         orders: SocketAddr::new(options.listen, port),
         metrics: metrics.as_ref().map(|(_, address)| *address),
     });
-    let counting = count(metrics, Arc::clone(&indexers));
-    let unfit = tokio::select! {
-        ended = start_executor_process(Arc::new(config)) => return ended.map_err(failed("the executor")),
-        unfit = indexers.unfit() => unfit,
-        ended = counting => return ended,
+    // Not dropped before the marks are gone: its runtime is where the shards end.
+    let mut process = pin!(start_executor_process(Arc::new(config)));
+    let ended = tokio::select! {
+        ended = &mut process => ended.map_err(failed("the executor")),
+        unfit = indexers.unfit() => Err(unfit),
+        ended = count(metrics, Arc::clone(&indexers)) => ended,
+        () = overdue => {
+            tracing::warn!("the grace is over: shards in flight are given back");
+            Ok(())
+        }
     };
-    // Its shards are not answered for: a task that failed here would soon be given to this device again.
-    let cluster = Cluster::at(&options.scheduler, options.secret.clone())?;
-    if let Err(error) = cluster.leave(&executor_id, &unfit.to_string()).await {
-        tracing::warn!(error = %error, "cannot tell the scheduler; it will miss this executor");
+    giving_back.cancel();
+    marks_gone(&indexers).await;
+    leave(options, &executor_id, ended.as_ref().err()).await;
+    ended
+}
+
+/// Waits until the shards that are given back have no marks any more.
+async fn marks_gone(indexers: &Indexers) {
+    if tokio::time::timeout(GIVE_BACK, indexers.none_held()).await.is_err() {
+        tracing::warn!("marks of shards are left, as if this executor had died");
     }
-    Err(unfit)
+}
+
+/// Tells the scheduler that this executor is gone. Its shards are not answered for: a task that failed here would
+/// soon be given to it again.
+async fn leave(options: &ExecutorOptions, executor_id: &str, because: Option<&Error>) {
+    let reason = because.map_or_else(|| "it was told to stop".to_owned(), ToString::to_string);
+    let left = async {
+        let cluster = Cluster::at(&options.scheduler, options.secret.clone())?;
+        cluster.leave(executor_id, &reason).await
+    };
+    match tokio::time::timeout(LEAVE, left).await {
+        Ok(Ok(())) => tracing::info!("left the cluster"),
+        Ok(Err(error)) => {
+            tracing::warn!(error = %error, "cannot tell the scheduler; it will miss this executor");
+        }
+        Err(_) => tracing::warn!("the scheduler is silent; it will miss this executor"),
+    }
 }
 
 /// What Ballista is told of this executor, but for its ports.
@@ -125,11 +167,10 @@ fn process_config(
         grpc_max_decoding_message_size: MESSAGE_BYTES,
         grpc_max_encoding_message_size: MESSAGE_BYTES,
         executor_heartbeat_interval_seconds: options.heartbeat.as_secs().max(1),
-        override_execution_engine: Some(Arc::new(CancellableEngine::default())),
         override_config_producer: Some(Arc::new(move || session_config(&local))),
         override_logical_codec: Some(Arc::new(LogicalCodec::new(secret.clone()))),
         override_physical_codec: Some(Arc::new(PhysicalCodec::new(secret.clone()))),
-        override_create_grpc_client_endpoint: introduced(secret.as_ref()),
+        override_create_grpc_client_endpoint: Some(introduced(secret.as_ref())),
         ..ExecutorProcessConfig::default()
     })
 }

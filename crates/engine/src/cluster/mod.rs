@@ -10,6 +10,7 @@ mod captions;
 mod client;
 mod codec;
 mod executor;
+mod placing;
 mod scheduler;
 mod secret;
 mod session;

@@ -8,17 +8,23 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode, header::USER_AGENT},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use ballista_core::{
-    config::TaskSchedulingPolicy, serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer,
+    config::TaskSchedulingPolicy,
+    serde::protobuf::{
+        ExecutorHeartbeat, ExecutorStatus, executor_status::Status,
+        scheduler_grpc_server::SchedulerGrpcServer,
+    },
     utils::default_session_builder,
 };
 use ballista_scheduler::{
-    cluster::BallistaCluster, config::SchedulerConfig, scheduler_process::create_scheduler,
+    cluster::{BallistaCluster, ClusterState},
+    config::{SchedulerConfig, TaskDistributionPolicy},
+    scheduler_process::create_scheduler,
 };
 use eventide_catalog::Stores;
 use tokio::net::TcpListener;
@@ -27,17 +33,21 @@ use tonic::{codegen::InterceptedService, service::Routes};
 use super::{
     codec::{LogicalCodec, PhysicalCodec},
     failed,
-    secret::{Guard, Secret},
+    placing::LeastTriedFirst,
+    secret::{Guard, Secret, TurnedAway},
     session::{Local, MESSAGE_BYTES, session_config},
     state::{self, Server},
 };
 use crate::{
-    Error,
+    BUILD, Error,
     metrics::{MetricsListener, cluster_text},
 };
 
 /// How often the scheduler looks for executors that have gone silent.
 const LOOK_FOR_THE_DEAD: Duration = Duration::from_secs(1);
+/// How long an executor that was told to stop may work on the shards that it holds, whatever its own grace is. One
+/// that falls silent meanwhile is given up as any other.
+const LONGEST_GRACE: Duration = Duration::from_hours(24);
 /// How long the state of an ended run can be asked for.
 const KEEP_ENDED_JOBS: Duration = Duration::from_hours(1);
 
@@ -89,6 +99,8 @@ impl Scheduler {
             scheduling_policy: TaskSchedulingPolicy::PushStaged,
             executor_timeout_seconds: options.executor_timeout.as_secs(),
             expire_dead_executor_interval_seconds: LOOK_FOR_THE_DEAD.as_secs(),
+            // An executor says that it stops before it has finished what it holds.
+            executor_termination_grace_period: LONGEST_GRACE.as_secs(),
             no_executors_grace_period_seconds: options.no_executors_grace.as_secs(),
             finished_job_state_clean_up_interval_seconds: KEEP_ENDED_JOBS.as_secs(),
             grpc_server_max_decoding_message_size: MESSAGE_BYTES,
@@ -120,15 +132,17 @@ impl Scheduler {
     /// # Errors
     /// [`Error::Process`].
     pub async fn serve(self) -> Result<(), Error> {
-        self.config.validate().map_err(failed("the scheduler"))?;
-        let cluster = BallistaCluster::new_from_config(&self.config)
-            .await
-            .map_err(failed("the scheduler"))?;
-        let scheduler: Server = create_scheduler(cluster, Arc::new(self.config))
-            .await
-            .map_err(failed("the scheduler"))?;
+        let mut config = self.config;
+        let cluster =
+            BallistaCluster::new_from_config(&config).await.map_err(failed("the scheduler"))?;
+        let executors = cluster.cluster_state();
+        let policy = LeastTriedFirst::new(Arc::clone(&executors));
+        config.task_distribution = TaskDistributionPolicy::Custom(Arc::new(policy));
+        config.validate().map_err(failed("the scheduler"))?;
+        let scheduler: Server =
+            create_scheduler(cluster, Arc::new(config)).await.map_err(failed("the scheduler"))?;
         let counting = count(self.metrics, scheduler.clone(), self.guard.clone());
-        let router = router(scheduler, self.guard);
+        let router = router(scheduler, executors, self.guard);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let failed = |source| Error::Process { what: "the scheduler", source: Box::new(source) };
         tokio::select! {
@@ -156,9 +170,9 @@ async fn count(
     listener.serve(text).await
 }
 
-/// What the scheduler answers: Ballista's calls and its state to those who have the secret, and to
-/// everybody that it lives.
-fn router(scheduler: Server, guard: Guard) -> Router {
+/// What the scheduler answers: Ballista's calls and ours to those who have the secret, and to everybody
+/// that it lives.
+fn router(scheduler: Server, executors: Arc<dyn ClusterState>, guard: Guard) -> Router {
     let size = MESSAGE_BYTES as usize;
     let calls = SchedulerGrpcServer::new(scheduler.clone())
         .max_encoding_message_size(size)
@@ -166,6 +180,7 @@ fn router(scheduler: Server, guard: Guard) -> Router {
     let told = Router::new()
         .route(state::PATH, get(tell))
         .with_state((Arc::new(scheduler), guard.clone()))
+        .route(state::LEFT, post(left).with_state((executors, guard.clone())))
         .route("/healthz", get(|| async { "ok" }));
     Routes::new(InterceptedService::new(calls, guard)).into_axum_router().merge(told)
 }
@@ -175,14 +190,50 @@ async fn tell(
     State((scheduler, guard)): State<(Arc<Server>, Guard)>,
     headers: HeaderMap,
 ) -> Response {
-    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
-    if !guard.admits(agent) {
-        return StatusCode::UNAUTHORIZED.into_response();
+    if let Err(why) = guard.admit(agent_of(&headers)) {
+        return why.into_response();
     }
     match state::of(&scheduler, &guard).await {
         Ok(state) => Json(state).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// Takes in that an executor is gone.
+async fn left(
+    State((executors, guard)): State<(Arc<dyn ClusterState>, Guard)>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    reason: String,
+) -> Response {
+    if let Err(why) = guard.admit(agent_of(&headers)) {
+        return why.into_response();
+    }
+    let Some(heard) = executors.get_executor_heartbeat(&id) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    tracing::info!(executor = id, reason, "an executor has left");
+    // One that stops by itself is not told to stop.
+    let status = Some(ExecutorStatus { status: Some(Status::Terminating(reason)) });
+    let gone = ExecutorHeartbeat { timestamp: state::LONG_AGO.as_secs(), status, ..heard };
+    match executors.save_executor_heartbeat(gone).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+impl IntoResponse for TurnedAway {
+    /// The build is told only to those who have the secret.
+    fn into_response(self) -> Response {
+        match self {
+            Self::Stranger => StatusCode::UNAUTHORIZED.into_response(),
+            Self::OtherBuild => (StatusCode::PRECONDITION_FAILED, BUILD).into_response(),
+        }
+    }
+}
+
+fn agent_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok())
 }
 
 /// The address that a process of this machine reaches a listener of `ip` at.

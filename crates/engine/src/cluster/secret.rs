@@ -1,5 +1,7 @@
 //! The secret that the processes of a cluster share, and what is made of it.
 //!
+//! Callers also say which build of the program they are: what another build sends could mean something else here.
+//!
 //! The secret itself is never sent, written or shown. A caller proves that it has it by a tag in the
 //! user agent of its calls, the one header that Ballista lets others set; whoever makes a plan signs the
 //! nodes of it that are ours. Both are keyed hashes (HMAC-SHA256). They do not hide anything: what can be
@@ -16,14 +18,20 @@ use std::{
 use ballista_core::extension::EndpointOverrideFn;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use tonic::{Request, Status, service::Interceptor, transport::Endpoint};
+use tonic::{Request, Status, metadata::MetadataValue, service::Interceptor, transport::Endpoint};
 
-use crate::Error;
+use crate::{BUILD, Error};
 
 /// Characters below which a secret could be guessed.
 const LEAST_CHARACTERS: usize = 16;
-/// How the user agent of a caller with a secret begins; its tag follows.
+/// How the user agent of a caller begins; its tag follows, or [`NO_TAG`].
 const AGENT: &str = "eventide-cluster/";
+/// In the place of a tag, where there is no secret.
+const NO_TAG: &str = "open";
+/// What comes before the build of a caller in its user agent.
+const AGENT_BUILD: &str = "build/";
+/// The field by which a scheduler that refuses another build says which it is.
+const BUILD_FIELD: &str = "eventide-build";
 
 /// The secret of a cluster. Without one, whoever reaches a process may use it.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,9 +60,9 @@ impl Secret {
         unhex(proof).is_some_and(|proof| self.mac("plan", node).verify_slice(&proof).is_ok())
     }
 
-    /// The user agent of a caller that has the secret.
-    fn agent(&self) -> String {
-        format!("{AGENT}{}", hex(&self.mac("caller", "").finalize().into_bytes()))
+    /// What proves that a caller has the secret.
+    fn tag(&self) -> String {
+        hex(&self.mac("caller", "").finalize().into_bytes())
     }
 
     /// Whether a user agent is that of a caller that has the secret.
@@ -77,13 +85,33 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The end of a connection to a process of the cluster, which says who calls.
-pub(super) fn introduced(secret: Option<&Secret>) -> Option<EndpointOverrideFn> {
-    let agent = secret?.agent();
-    Some(Arc::new(move |endpoint: Endpoint| Ok(endpoint.user_agent(agent.clone())?)))
+/// The user agent of this process.
+fn agent(secret: Option<&Secret>) -> String {
+    let tag = secret.map_or_else(|| NO_TAG.to_owned(), Secret::tag);
+    format!("{AGENT}{tag} {AGENT_BUILD}{BUILD}")
 }
 
-/// Lets in whoever has the secret; everybody where there is none.
+/// The end of a connection to a process of the cluster, which says who calls.
+pub(super) fn introduced(secret: Option<&Secret>) -> EndpointOverrideFn {
+    let agent = agent(secret);
+    Arc::new(move |endpoint: Endpoint| Ok(endpoint.user_agent(agent.clone())?))
+}
+
+/// The build of the scheduler, where it refuses a call because the caller is another one.
+pub(super) fn build_of(refusal: &Status) -> Option<String> {
+    refusal.metadata().get(BUILD_FIELD)?.to_str().ok().map(str::to_owned)
+}
+
+/// Why a caller is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TurnedAway {
+    /// It has not the secret.
+    Stranger,
+    /// It is not of this build, or does not say of which it is.
+    OtherBuild,
+}
+
+/// Lets in whoever is of this build and has the secret, where there is one.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
     secret: Option<Secret>,
@@ -105,25 +133,39 @@ impl Guard {
         self.turned_away.load(Ordering::Relaxed)
     }
 
-    /// Whether a caller with this user agent is let in.
-    pub(super) fn admits(&self, agent: Option<&str>) -> bool {
-        let Some(secret) = &self.secret else { return true };
-        let admitted = agent.is_some_and(|agent| secret.admits(agent));
-        if !admitted {
-            self.turned_away.fetch_add(1, Ordering::Relaxed);
+    /// Lets a caller with this user agent in, or says why not.
+    pub(super) fn admit(&self, agent: Option<&str>) -> Result<(), TurnedAway> {
+        let agent = agent.unwrap_or_default();
+        let build = agent.split(' ').find_map(|part| part.strip_prefix(AGENT_BUILD));
+        let why = if self.secret.as_ref().is_some_and(|secret| !secret.admits(agent)) {
             tracing::warn!("turned away a caller without the token of this cluster");
-        }
-        admitted
+            TurnedAway::Stranger
+        } else if build != Some(BUILD) {
+            tracing::warn!(theirs = build, ours = BUILD, "turned away a caller of another build");
+            TurnedAway::OtherBuild
+        } else {
+            return Ok(());
+        };
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+        Err(why)
     }
 }
 
 impl Interceptor for Guard {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let agent = request.metadata().get("user-agent").and_then(|agent| agent.to_str().ok());
-        if self.admits(agent) {
-            return Ok(request);
+        match self.admit(agent) {
+            Ok(()) => Ok(request),
+            Err(TurnedAway::Stranger) => {
+                Err(Status::unauthenticated("the caller has not the token of this cluster"))
+            }
+            Err(TurnedAway::OtherBuild) => {
+                let text = format!("the caller is another build of eventide than `{BUILD}`");
+                let mut refusal = Status::failed_precondition(text);
+                refusal.metadata_mut().insert(BUILD_FIELD, MetadataValue::from_static(BUILD));
+                Err(refusal)
+            }
         }
-        Err(Status::unauthenticated("the caller has not the token of this cluster"))
     }
 }
 
@@ -156,18 +198,31 @@ mod tests {
     }
 
     #[rstest]
-    #[case::ours(Some(secret(OURS).agent()), true)]
-    #[case::as_it_is_sent(Some(format!("{} tonic/0.14.9", secret(OURS).agent())), true)]
-    #[case::another(Some(secret("another secret of a cluster").agent()), false)]
-    #[case::the_secret_itself(Some(format!("{AGENT}{OURS}")), false)]
-    #[case::no_tag(Some(AGENT.to_owned()), false)]
-    #[case::odd(Some(format!("{AGENT}abc")), false)]
-    #[case::not_hexadecimal(Some(format!("{AGENT}ää")), false)]
-    #[case::someone_else(Some("tonic/0.14.9".to_owned()), false)]
+    #[case::ours(secret(OURS).tag(), true)]
+    #[case::another(secret("another secret of a cluster").tag(), false)]
+    #[case::the_secret_itself(OURS.replace(' ', ""), false)]
+    #[case::no_tag(String::new(), false)]
+    #[case::no_secret(NO_TAG.to_owned(), false)]
+    #[case::odd("abc".to_owned(), false)]
+    #[case::not_hexadecimal("ää".to_owned(), false)]
+    fn who_has_the_secret_is_let_in(#[case] tag: String, #[case] admitted: bool) {
+        let agent = format!("{AGENT}{tag} build/{BUILD} tonic/0.14.9"); // as it is sent
+        let verdict = if admitted { Ok(()) } else { Err(TurnedAway::Stranger) };
+        assert_eq!(Guard::new(Some(secret(OURS))).admit(Some(&agent)), verdict);
+        assert_eq!(Guard::new(None).admit(Some(&agent)), Ok(()), "there is nothing to have");
+    }
+
+    #[rstest]
+    #[case::ours(Some(format!("{} tonic/0.14.9", agent(None))), true)]
+    #[case::another(Some(format!("{AGENT}open build/9.0.0+0123456789abcdef tonic/0.14.9")), false)]
+    #[case::longer(Some(format!("{}0", agent(None))), false)]
+    #[case::before_builds_were_said(Some("tonic/0.14.9".to_owned()), false)]
     #[case::nobody(None, false)]
-    fn who_has_the_secret_is_let_in(#[case] agent: Option<String>, #[case] admitted: bool) {
-        assert_eq!(Guard::new(Some(secret(OURS))).admits(agent.as_deref()), admitted);
-        assert!(Guard::new(None).admits(agent.as_deref()), "there is nothing to have");
+    fn who_is_of_this_build_is_let_in(#[case] agent: Option<String>, #[case] admitted: bool) {
+        let verdict = if admitted { Ok(()) } else { Err(TurnedAway::OtherBuild) };
+        assert_eq!(Guard::new(None).admit(agent.as_deref()), verdict);
+        let stranger = Guard::new(Some(secret(OURS))).admit(agent.as_deref());
+        assert_eq!(stranger, Err(TurnedAway::Stranger), "a stranger is not told the build");
     }
 
     #[test]
@@ -178,13 +233,13 @@ mod tests {
         assert!(!secret(OURS).signed("other", &proof));
         assert!(!secret("another secret of a cluster").signed("node", &proof));
         assert!(!secret(OURS).signed("node", ""));
-        assert!(!secret(OURS).signed("node", &secret(OURS).agent()[AGENT.len()..]));
+        assert!(!secret(OURS).signed("node", &secret(OURS).tag()));
     }
 
     #[test]
     fn what_is_made_of_a_secret_does_not_show_it() {
         let secret = secret(OURS);
-        for text in [format!("{secret:?}"), secret.sign("node"), secret.agent()] {
+        for text in [format!("{secret:?}"), secret.sign("node"), agent(Some(&secret))] {
             assert!(!text.contains(OURS) && !text.contains("horse"), "{text}");
         }
     }

@@ -29,9 +29,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{CaptionExec, IndexExec};
 
-/// Ballista's engine, whose stages stop when they are aborted.
-#[derive(Default)]
-pub(super) struct CancellableEngine(DefaultExecutionEngine);
+/// Ballista's engine, whose stages stop when they are aborted, and when the executor gives them back.
+pub(super) struct CancellableEngine {
+    engine: DefaultExecutionEngine,
+    giving_back: CancellationToken,
+}
+
+impl CancellableEngine {
+    /// An engine whose stages stop for good when `giving_back` is cancelled. They do not answer then: of an
+    /// executor that leaves, the scheduler gives the shards to others, while a failed task would count.
+    pub(super) fn stopped_by(giving_back: CancellationToken) -> Self {
+        Self { engine: DefaultExecutionEngine::default(), giving_back }
+    }
+}
 
 impl ExecutionEngine for CancellableEngine {
     fn create_query_stage_exec(
@@ -47,10 +57,10 @@ impl ExecutionEngine for CancellableEngine {
         require_ours(&plan)?;
         let stop = CancellationToken::new();
         let plan = stopped_by(plan, &stop)?;
-        let stage = self.0.create_query_stage_exec(
+        let stage = self.engine.create_query_stage_exec(
             job_id, stage_id, task_id, partitions, plan, work_dir, config,
         )?;
-        Ok(Arc::new(Stage { stage, stop }))
+        Ok(Arc::new(Stage { stage, stop, giving_back: self.giving_back.clone() }))
     }
 }
 
@@ -102,6 +112,7 @@ fn stopped_by(
 struct Stage {
     stage: Arc<dyn QueryStageExecutor>,
     stop: CancellationToken,
+    giving_back: CancellationToken,
 }
 
 impl fmt::Display for Stage {
@@ -118,7 +129,14 @@ impl QueryStageExecutor for Stage {
         context: Arc<TaskContext>,
     ) -> Result<Vec<ShuffleWritePartition>> {
         let _stop = self.stop.clone().drop_guard(); // an aborted stage drops this future
-        self.stage.execute_query_stage(task_id, context).await
+        tokio::select! {
+            biased; // what a stage says that is stopped is not to be heard
+            () = self.giving_back.cancelled() => {
+                self.stop.cancel();
+                std::future::pending().await
+            }
+            written = self.stage.execute_query_stage(task_id, context) => written,
+        }
     }
 
     fn collect_plan_metrics(&self) -> Vec<MetricsSet> {

@@ -12,10 +12,21 @@ use ballista_scheduler::{
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use serde::{Deserialize, Serialize};
 
-use super::{codec::build, secret::Guard};
+use super::secret::Guard;
+use crate::BUILD;
 
 /// Where the scheduler tells it, under its own address.
 pub(super) const PATH: &str = "/state";
+/// Where it is told that an executor is gone: a `POST` whose body is the reason.
+pub(super) const LEFT: &str = "/executors/{id}/left";
+
+/// When an executor that has left was heard last: so long ago that the scheduler misses it at its next look, within a second.
+pub(super) const LONG_AGO: Duration = Duration::ZERO;
+
+/// [`LEFT`] of one executor.
+pub(super) fn left_path(executor_id: &str) -> String {
+    LEFT.replace("{id}", executor_id)
+}
 
 /// The executors and the runs of a cluster at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,7 +144,8 @@ pub(super) async fn of(scheduler: &Server, guard: &Guard) -> Result<ClusterState
     }
     runs.sort_by(|a, b| b.age_s.cmp(&a.age_s).then_with(|| a.cluster_job.cmp(&b.cluster_job)));
     let registered = scheduler.state.executor_manager.get_executors_state().await?;
-    let executors = registered.into_iter().map(|(executor, heard, _)| ExecutorState {
+    let there = registered.into_iter().filter(|(_, heard, _)| *heard != Some(LONG_AGO));
+    let executors = there.map(|(executor, heard, _)| ExecutorState {
         address: format!("{}:{}", executor.host, executor.grpc_port),
         slots: executor.specification.vcores,
         shards: held.get(&executor.id).copied().unwrap_or(0),
@@ -144,5 +156,5 @@ pub(super) async fn of(scheduler: &Server, guard: &Guard) -> Result<ClusterState
     });
     let mut executors: Vec<_> = executors.collect();
     executors.sort_by(|a, b| a.address.cmp(&b.address));
-    Ok(ClusterState { build: build(), guarded: guard.asks(), executors, runs })
+    Ok(ClusterState { build: BUILD.to_owned(), guarded: guard.asks(), executors, runs })
 }

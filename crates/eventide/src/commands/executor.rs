@@ -114,14 +114,9 @@ pub(super) async fn run(
         tell_metrics(addresses.metrics);
         println!("executor listens at {} for {}", addresses.orders, options.scheduler);
     };
-    tokio::select! {
-        ended = run_executor(&options, Arc::new(indexers), ready) => {
-            ended.map_err(|e| Stop::of_run(&e))?;
-        }
-        () = overdue(arguments.grace, &working) => {
-            tracing::warn!("stopped; shards in flight are given back");
-        }
-    }
+    let overdue = overdue(arguments.grace, &working);
+    let ended = run_executor(&options, Arc::new(indexers), ready, overdue).await;
+    ended.map_err(|e| Stop::of_run(&e))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -70,6 +70,12 @@ async fn index_on(
     progress: &Arc<Progress>,
 ) -> Result<RunRow, Stop> {
     let tables = tables(night, stores)?;
+    // One that refuses this process says so before the plan, which takes a while; one that is away may come back.
+    if let Err(error) = cluster.state().await
+        && !error.is_transient()
+    {
+        return Err(Stop::of_run(&error));
+    }
     // Before the plan, so that what the earlier client has had done counts.
     cluster.take_over(&tables, &night.job).await.map_err(|e| Stop::of_run(&e))?;
     let planned = night.plan(stores, true).await.map_err(|e| Stop::bad_job(explained(&e)))?;
@@ -91,14 +97,17 @@ async fn stopped(
 ) -> Stop {
     let Some(cluster) = cluster else { return interrupted(progress) };
     let cancelled = async {
+        let job = &night.job;
+        eprintln!("stopping `{job}` on its cluster; Ctrl-C leaves it running there");
         cluster.cancel(&tables(night, stores)?, &night.job).await.map_err(|e| Stop::of_run(&e))
     };
     tokio::select! {
+        biased; // it listens before it says that it does
+        () = told_to_stop() => left_running(progress),
         cancelled = cancelled => match cancelled {
             Ok(_) => interrupted(progress),
             Err(stop) => stop,
         },
-        () = told_to_stop() => left_running(progress),
     }
 }
 

@@ -1,6 +1,9 @@
 //! How far a run is, for the person who waits for it: a bar at a terminal, else lines.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
 
 use eventide_catalog::Pace;
 use eventide_engine::{Counts, Progress};
@@ -43,11 +46,32 @@ pub(super) async fn shown(progress: &Progress, quiet: bool) {
 
 /// Says how far the run is, some lines now and then, for who has no terminal.
 async fn told(progress: &Progress) {
+    let mut pace = None;
     loop {
         tokio::time::sleep(TELL_EVERY).await;
         let counts = progress.counts();
-        eprintln!("{} of {} videos, {}", counts.done, counts.planned, done_so_far(&counts));
+        // What an earlier run has done is there at once, and says nothing of how long the rest takes.
+        let (since, before) = *pace.get_or_insert_with(|| (Instant::now(), counts.done));
+        let left = time_left(counts.planned, counts.done, before, since.elapsed());
+        eprintln!("{} of {} videos{left}, {}", counts.done, counts.planned, done_so_far(&counts));
         tell_paces(&progress.paces());
+    }
+}
+
+/// How long the rest of the videos may take, if they go on as those did that were done in `elapsed`: all but `before`. Nothing,
+/// where there is no telling.
+fn time_left(planned: u64, done: u64, before: u64, elapsed: Duration) -> String {
+    let (Some(done_since), Some(rest)) = (done.checked_sub(before), planned.checked_sub(done))
+    else {
+        return String::new();
+    };
+    let Some(minutes) = (elapsed.as_secs() * rest).checked_div(done_since) else {
+        return String::new();
+    };
+    let minutes = minutes.div_ceil(60);
+    match (minutes / 60, minutes % 60) {
+        (0, minutes) => format!(", about {minutes}m left"),
+        (hours, minutes) => format!(", about {hours}h {minutes}m left"),
     }
 }
 
@@ -92,6 +116,8 @@ fn pace_of(pace: &Pace) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     fn pace(number: usize) -> Pace {
@@ -115,6 +141,24 @@ mod tests {
         assert_eq!(lines.first().map(String::as_str), Some(line));
         assert_eq!(lines.last().map(String::as_str), Some("and 2 more"));
         assert_eq!(paces_shown(&paces[..8]).len(), 8);
+    }
+
+    #[rstest]
+    #[case::half_in_ten_minutes(100, 50, 0, 600, ", about 10m left")]
+    #[case::an_earlier_run_did_half(100, 60, 50, 600, ", about 40m left")]
+    #[case::hours(1000, 100, 0, 3600, ", about 9h 0m left")]
+    #[case::less_than_a_minute(100, 99, 0, 600, ", about 1m left")]
+    #[case::nothing_done_yet(100, 50, 50, 600, "")]
+    #[case::nothing_planned_yet(0, 0, 0, 60, "")]
+    #[case::all_done(100, 100, 0, 600, ", about 0m left")]
+    fn what_is_left_goes_on_as_before(
+        #[case] planned: u64,
+        #[case] done: u64,
+        #[case] before: u64,
+        #[case] elapsed: u64,
+        #[case] said: &str,
+    ) {
+        assert_eq!(time_left(planned, done, before, Duration::from_secs(elapsed)), said);
     }
 
     #[test]
