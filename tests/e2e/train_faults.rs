@@ -95,6 +95,14 @@ impl Desk {
     }
 }
 
+/// Fails unless the program said that this file could not be written, and what to do.
+fn refused(finished: &Finished, file: &str) {
+    finished.assert_code(1);
+    for said in ["cannot write `", file, "File too large", "run the same command again"] {
+        assert!(finished.stderr.contains(said), "{}", finished.stderr);
+    }
+}
+
 #[test]
 fn a_full_disk_costs_no_checkpoint_and_no_bit_of_the_weights() {
     let desk = Desk::new();
@@ -103,29 +111,18 @@ fn a_full_disk_costs_no_checkpoint_and_no_bit_of_the_weights() {
 
     // Full in the middle of a line of the history.
     let blocks = fs::metadata(desk.history()).unwrap().len() / 512 + 1;
-    let finished = desk.run_with_blocks(blocks);
-    finished.assert_code(1);
-    assert!(finished.stderr.contains("metrics.ndjson`: File too large"), "{}", finished.stderr);
-    assert!(finished.stderr.contains("run the same command again"), "{}", finished.stderr);
+    refused(&desk.run_with_blocks(blocks), "metrics.ndjson`");
     assert_eq!(fs::metadata(desk.history()).unwrap().len(), 512 * blocks);
     assert_eq!(desk.checkpoint(), checkpoint);
 
     // Full in the middle of the next checkpoint.
-    let finished = desk.run_with_blocks(128);
-    finished.assert_code(1);
-    assert!(
-        finished.stderr.contains("weights.safetensors`: File too large"),
-        "{}",
-        finished.stderr
-    );
+    refused(&desk.run_with_blocks(128), "weights.safetensors`");
     assert_eq!(desk.checkpoint(), checkpoint);
     assert_eq!(metrics(desk.path(), "told").len() as u64, 2 * EVERY);
     assert!(!desk.path().join("told").exists(), "a bundle of half a run");
 
     // Too full for the history to be written anew.
-    let finished = desk.run_with_blocks(1);
-    finished.assert_code(1);
-    assert!(finished.stderr.contains("metrics.ndjson`: File too large"), "{}", finished.stderr);
+    refused(&desk.run_with_blocks(1), "metrics.ndjson`");
     assert_eq!(metrics(desk.path(), "told").len() as u64, 2 * EVERY);
 
     desk.run().assert_code(0);

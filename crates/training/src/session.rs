@@ -161,8 +161,10 @@ impl Session {
         let steps = lessons.learner().steps();
         let best = self.forget_after(steps)?;
         // A death between the checkpoint and the best weights leaves those of an earlier step.
-        if steps > 0 && best.is_none_or(|(step, _)| step == steps) {
-            self.keep_best(lessons.learner())?;
+        let is_best = best.map_or_else(|| self.is_due(steps), |(step, _)| step == steps);
+        let learner = lessons.learner();
+        if steps > 0 && is_best && self.best().ok() != Some(learner.weights()) {
+            self.keep_best(learner)?;
         }
         Ok(best)
     }

@@ -1,6 +1,6 @@
 //! Steps of training: losses fall, a resumed run is the run that was never stopped, what cannot be learnt from is refused.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use eventide_model::{
@@ -13,7 +13,6 @@ use eventide_model::{
 use eventide_schema::{Cue, TimeSpan};
 use eventide_training::{
     Error, Style,
-    bundle::write_bundle,
     contrast::{self, Captioned, Contrast},
     data::{
         Example,
@@ -32,9 +31,12 @@ use eventide_training::{
     weights::Weights,
 };
 use half::f16;
-use ndarray::{Array2, ArrayD, IxDyn};
+use ndarray::{Array2, ArrayD, Ix3, IxDyn};
 
-use crate::support::{TOLERANCE, assert_close, golden, runtime};
+use crate::{
+    support::{self, Expected, TOLERANCE, assert_close, golden, runtime},
+    whole_model::trained_weights,
+};
 
 const BOTH: Shown = Shown { video: true, speech: true };
 
@@ -148,13 +150,14 @@ impl Trained {
             trainer.step(&samples()).unwrap();
         }
         weights.extend(trainer.learner().weights());
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("bundle");
-        let spiece = fs::read(golden("vid2seq-tiny/spiece.model")).unwrap();
-        write_bundle(&path, &manifest, &weights, &spiece, Style::Fused).unwrap();
-        let bundle = Bundle::open(&path).unwrap();
+        Self::of(manifest, &weights)
+    }
+
+    fn of(manifest: Manifest, weights: &Weights) -> Self {
+        let written = support::Bundle::write(manifest.clone(), weights, Style::Fused);
+        let bundle = Bundle::open(&written.path()).unwrap();
         let bundle = Vid2Seq::load(&bundle, &runtime(), &SessionOptions::default()).unwrap();
-        let parameters = Parameters::new(&trainer.learner().weights(), &device.autodiff());
+        let parameters = Parameters::new(weights, &Device::flex().autodiff());
         Self { manifest, parameters, bundle }
     }
 
@@ -211,33 +214,55 @@ impl Trained {
     }
 }
 
+/// Fails unless the bundle sees, thinks and writes what the network does. What they write.
+fn agreed(trained: &mut Trained, window: WindowInput, target: &[i64]) -> Vec<i64> {
+    let memory = trained.memory(&window);
+    let of_bundle = trained.bundle.encode(std::slice::from_ref(&window)).unwrap();
+    let shape = memory.rows.dims();
+    let rows = ArrayD::from_shape_vec(IxDyn(&shape), floats(memory.rows.clone())).unwrap();
+    assert_close(&rows, &of_bundle.rows.into_dyn(), TOLERANCE);
+
+    let logits = trained.bundle.teacher_forced(&window, target, &|| false).unwrap();
+    let largest = logits.iter().fold(0.0_f32, |most, logit| most.max(logit.abs()));
+    assert!((0.5..20.0).contains(&largest), "{largest} is no figure of about 1");
+    assert_close(&trained.logits(&memory, target), &logits.into_dyn(), TOLERANCE);
+
+    let decoding = Decoding { beams: 1, ..trained.manifest.decoding.clone() };
+    let found = trained.bundle.generate(&[window], &decoding, &|| false).unwrap();
+    let written = trained.written(&memory);
+    assert_eq!(found[0][0].tokens, written);
+    assert!(written.len() > 4, "next to nothing: {written:?}");
+    written
+}
+
 #[test]
 fn a_bundle_says_what_the_trained_network_says() {
     let mut trained = Trained::new(80);
-    let decoding = Decoding { beams: 1, ..trained.manifest.decoding.clone() };
-    let mut said = std::collections::BTreeSet::new();
     for sample in samples() {
-        let window = trained.window(&sample);
-        let memory = trained.memory(&window);
-        let of_bundle = trained.bundle.encode(std::slice::from_ref(&window)).unwrap();
-        let shape = memory.rows.dims();
-        let rows = ArrayD::from_shape_vec(IxDyn(&shape), floats(memory.rows.clone())).unwrap();
-        assert_close(&rows, &of_bundle.rows.into_dyn(), TOLERANCE);
-
         let (events, length) = (sample.example.events(), sample.example.duration_us());
         let target = target_ids(trained.bundle.tokenizer(), events, length, 256, None).unwrap();
-        let logits = trained.bundle.teacher_forced(&window, &target, &|| false).unwrap();
-        let largest = logits.iter().fold(0.0_f32, |most, logit| most.max(logit.abs()));
-        assert!((0.5..20.0).contains(&largest), "{largest} is no figure of about 1");
-        assert_close(&trained.logits(&memory, &target), &logits.into_dyn(), TOLERANCE);
-
-        let found = trained.bundle.generate(&[window], &decoding, &|| false).unwrap();
-        let written = trained.written(&memory);
-        assert_eq!(found[0][0].tokens, written);
-        said.insert(written);
+        let window = trained.window(&sample);
+        agreed(&mut trained, window, &target);
     }
-    assert!(said.len() > 1, "the same of every video: {said:?}");
-    assert!(said.iter().all(|tokens| tokens.len() > 4), "next to nothing: {said:?}");
+}
+
+/// The golden model has learnt to tell its inputs apart.
+#[test]
+fn a_bundle_says_what_the_network_of_the_reference_says() {
+    let (manifest, weights) = trained_weights();
+    let mut trained = Trained::of(manifest, &weights);
+    let mut said = BTreeSet::new();
+    for case in ["video_and_speech", "batch_of_3", "empty_speech", "short_video_zero_padded"] {
+        let expected = Expected::open(&format!("vid2seq-tiny/case_{case}.safetensors"));
+        let [ids, targets] = ["input_ids", "target_ids"].map(|name| expected.ids(name));
+        let videos = expected.floats("video").into_dimensionality::<Ix3>().unwrap();
+        for ((video, ids), target) in videos.outer_iter().zip(ids.rows()).zip(targets.rows()) {
+            let window =
+                WindowInput { features: Some(video.to_owned()), input_ids: Some(ids.to_vec()) };
+            said.insert(agreed(&mut trained, window, &target.to_vec()));
+        }
+    }
+    assert!(said.len() > 2, "the same of nearly every video: {said:?}");
 }
 
 #[test]
