@@ -41,4 +41,6 @@ mod stretches;
 mod synth;
 mod traces;
 mod train;
+mod train_beginnings;
+mod train_faults;
 mod trial;

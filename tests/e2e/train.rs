@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::trial::{Trial, eventide, run};
 
-const LONG: Duration = Duration::from_mins(5);
+pub(crate) const LONG: Duration = Duration::from_mins(5);
 
-const SIZES: &str = "
+pub(crate) const SIZES: &str = "
 [model.sizes]
 picture = 32
 patch = 8
@@ -27,7 +27,7 @@ time-tokens = 20
 output-tokens = 48
 ";
 
-const DRAWN: &str = "{ drawn = 6, seed = 7, shortest = 20, longest = 24 }";
+pub(crate) const DRAWN: &str = "{ drawn = 6, seed = 7, shortest = 20, longest = 24 }";
 
 /// A training file in `folder` for one stage.
 fn training_file(folder: &Path, name: &str, start: Option<&str>, tasks: &str, steps: u32) {
@@ -49,12 +49,12 @@ fn training_file(folder: &Path, name: &str, start: Option<&str>, tasks: &str, st
     fs::write(folder.join(format!("{name}.toml")), text).unwrap();
 }
 
-fn train(folder: &Path, name: &str) -> Program {
+pub(crate) fn train(folder: &Path, name: &str) -> Program {
     let file = folder.join(format!("{name}.toml"));
     eventide().arguments(["train", file.to_str().unwrap(), "--format", "json", "--log", "info"])
 }
 
-fn metrics(folder: &Path, name: &str) -> Vec<Value> {
+pub(crate) fn metrics(folder: &Path, name: &str) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("runs").join(name).join("metrics.ndjson")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

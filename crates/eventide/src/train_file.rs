@@ -20,6 +20,7 @@ pub(crate) fn load(path: &Path) -> Result<Plan, JobError> {
     here(&mut plan.data.cache);
     here(&mut plan.run.folder);
     plan.model.start.as_mut().map(here);
+    plan.model.tokenizer.as_mut().map(here);
     let source = |source: &mut Source| match source {
         Source::Drawn(_) => (),
         Source::Lake(lake) => lake.tables = anchored(&lake.tables, folder),

@@ -52,15 +52,15 @@ impl Tokenizer {
                 ),
             });
         }
-        if processor.unk_id() != text.unk_id {
-            return Err(Error::Field {
-                field: "text.unk_id",
-                problem: format!(
-                    "`{}` where the tokenizer has `{}`",
-                    text.unk_id,
-                    processor.unk_id()
-                ),
-            });
+        let special = [
+            ("text.pad_id", text.pad_id, processor.pad_id()),
+            ("text.eos_id", text.eos_id, processor.eos_id()),
+            ("text.unk_id", text.unk_id, Some(processor.unk_id())),
+        ];
+        if let Some((field, id, found)) = special.into_iter().find(|&(_, id, f)| f != Some(id)) {
+            let found = found.map_or_else(|| "none".to_owned(), |found| format!("`{found}`"));
+            let problem = format!("`{id}` where the tokenizer has {found}");
+            return Err(Error::Field { field, problem });
         }
         Ok(Self { processor, pieces, text, time_tokens })
     }

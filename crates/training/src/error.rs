@@ -219,6 +219,14 @@ pub enum Error {
         /// The norm of the gradients.
         norm: f32,
     },
+    /// What a step left behind is no longer made of numbers.
+    #[error("after step {step} {what} is not finite: lower the learning rate")]
+    Ruined {
+        /// Steps done.
+        step: u32,
+        /// What it is: a tensor, or the figure by which the model is judged.
+        what: String,
+    },
     /// What a model said cannot be scored.
     #[error("cannot score the validation set")]
     Scores {
@@ -251,6 +259,28 @@ pub enum Error {
     /// No vocabulary came of the data.
     #[error("cannot make a vocabulary")]
     NoVocabulary(#[from] crate::vocabulary::Error),
+    /// A new model cannot have this tokenizer.
+    #[error("`{}` cannot be the tokenizer of a new model", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<eventide_model::Error>,
+    },
+    /// A tokenizer is larger than the model is to be.
+    #[error(
+        "`{}` has {pieces} pieces, and `model.sizes.pieces` says at most {most}: raise it, or give another \
+         `model.tokenizer`",
+        path.display()
+    )]
+    Pieces {
+        /// The file.
+        path: PathBuf,
+        /// Its pieces.
+        pieces: u32,
+        /// The most there may be.
+        most: u32,
+    },
     /// There is nothing to learn from.
     #[error("there is no example to train on")]
     NoExamples,

@@ -1,11 +1,13 @@
 //! Parameters and their optimiser between two steps: all that a checkpoint holds.
 
-use std::{fs, ops::Range, path::Path};
+use std::{fs, io, ops::Range, path::Path};
 
 use burn::{optim::GradientsParams, tensor::Device};
 use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
 use crate::{
+    bundle::{parent, unwritable},
+    durable::{remove_folder, sync},
     error::{Error, Result},
     optimiser::Optimiser,
     parameters::Parameters,
@@ -18,6 +20,11 @@ mod files {
     pub(super) const OPTIMISER: &str = "optimiser.bpk";
     pub(super) const STEP: &str = "step";
 }
+
+/// How the names begin of what lies beside a checkpoint while it is written.
+const BESIDE: &str = ".checkpoint-";
+/// The checkpoint before, until the new one has its place.
+const BEFORE: &str = ".checkpoint-before";
 
 /// What is learnt, and how far.
 #[derive(Debug)]
@@ -90,36 +97,41 @@ impl Learner {
         Ok(norm)
     }
 
-    /// Writes all that is needed to go on to `folder`, which appears whole or not at all.
+    /// The weights as they are now, if all of them are numbers.
     ///
     /// # Errors
-    /// [`Error::Write`] and [`Error::State`]; what `folder` held before is then still there.
-    pub fn save(&self, folder: &Path) -> Result<()> {
-        let unwritable = |source| Error::Write { path: folder.to_owned(), source };
-        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or_else(|| Path::new("."));
-        fs::create_dir_all(parent).map_err(unwritable)?;
-        let partial = tempfile::Builder::new()
-            .prefix(".checkpoint-")
-            .tempdir_in(parent)
-            .map_err(unwritable)?;
-        self.weights().write(&partial.path().join(files::WEIGHTS))?;
-        self.optimiser.save(&partial.path().join(files::OPTIMISER))?;
-        fs::write(partial.path().join(files::STEP), self.step.to_string()).map_err(unwritable)?;
-        // Between the two renames the folder is not there, but the one before is.
-        let before = parent.join(".checkpoint-before");
-        match fs::rename(folder, &before) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(unwritable(error));
+    /// [`Error::Ruined`] with the first tensor that is not made of finite numbers.
+    pub fn sound_weights(&self) -> Result<Weights> {
+        let weights = self.weights();
+        let ruined =
+            weights.iter().find(|(_, weight)| !weight.values().iter().all(|v| v.is_finite()));
+        match ruined {
+            Some((name, _)) => {
+                Err(Error::Ruined { step: self.step, what: format!("the tensor `{name}`") })
             }
-            Ok(()) | Err(_) => (),
+            None => Ok(weights),
         }
-        fs::rename(partial.path(), folder).map_err(unwritable)?;
-        let _ = partial.keep();
-        match fs::remove_dir_all(before) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritable(error)),
-            Ok(()) | Err(_) => Ok(()),
+    }
+
+    /// Writes all that is needed to go on to `folder`, of which a parent holds one only. It is on the disk when this
+    /// returns. Whatever dies meanwhile, [`recover`] finds it whole, or the one before.
+    ///
+    /// # Errors
+    /// [`Error::Ruined`], [`Error::Write`]; what `folder` held before is then still there.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let weights = self.sound_weights()?;
+        let parent = parent(folder);
+        fs::create_dir_all(parent).map_err(unwritable(parent))?;
+        let partial = tempfile::Builder::new().prefix(BESIDE).tempdir_in(parent);
+        let partial = partial.map_err(unwritable(folder))?;
+        let place = |name| partial.path().join(name);
+        weights.write(&place(files::WEIGHTS))?;
+        self.optimiser.save(&place(files::OPTIMISER))?;
+        fs::write(place(files::STEP), self.step.to_string()).map_err(unwritable(folder))?;
+        for name in [files::WEIGHTS, files::OPTIMISER, files::STEP] {
+            sync(&place(name)).map_err(unwritable(folder))?;
         }
+        sync(partial.path()).and_then(|()| take_place(partial, folder)).map_err(unwritable(folder))
     }
 
     /// Goes on from what [`Learner::save`] wrote, of a run with the same settings.
@@ -142,6 +154,52 @@ impl Learner {
         self.step = step;
         Ok(())
     }
+}
+
+/// Puts a whole checkpoint in the place of `folder`. Between the two renames `folder` is not there, but the one before is,
+/// beside it.
+fn take_place(partial: tempfile::TempDir, folder: &Path) -> io::Result<()> {
+    let parent = parent(folder);
+    let before = parent.join(BEFORE);
+    if folder.exists() {
+        remove_folder(&before)?;
+        fs::rename(folder, &before)?;
+    }
+    if let Err(error) = fs::rename(partial.path(), folder) {
+        let _ = fs::rename(&before, folder);
+        return Err(error);
+    }
+    let _ = partial.keep();
+    sync(parent)?;
+    remove_folder(&before)
+}
+
+/// Whether there is a checkpoint at `folder`. The one before is put back where a death within [`Learner::save`] left
+/// it beside its place; whatever else such deaths left is removed.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn recover(folder: &Path) -> Result<bool> {
+    let parent = parent(folder);
+    let put_right = || -> io::Result<()> {
+        let before = parent.join(BEFORE);
+        if !folder.exists() && before.exists() {
+            fs::rename(&before, folder)?;
+            sync(parent)?;
+        }
+        for entry in fs::read_dir(parent)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(BESIDE) {
+                remove_folder(&entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    if !parent.exists() {
+        return Ok(false);
+    }
+    put_right().map_err(unwritable(folder))?;
+    Ok(folder.exists())
 }
 
 /// Which of `count` examples come at these places of a run: every epoch takes all of them once, in an order of its own.

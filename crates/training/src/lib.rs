@@ -36,6 +36,7 @@ pub mod whisper;
 
 mod archive;
 mod blocks;
+mod durable;
 mod error;
 mod graph;
 mod pb;

@@ -40,12 +40,17 @@ pub struct Model {
     pub id: String,
     /// The bundle to write; it must not be there yet.
     pub out: PathBuf,
-    /// The bundle to go on from. Its vision encoder and its tokenizer are taken in any case.
+    /// The bundle to go on from. Its vision encoder is taken in any case, and its tokenizer unless another is given.
     #[serde(default)]
     pub start: Option<PathBuf>,
     /// Sizes of a new model; where there is a `start`, only its vision encoder and its tokenizer are taken.
     #[serde(default)]
     pub sizes: Option<Sizes>,
+    /// A SentencePiece model, such as T5's `spiece.model`, that a new model is to have: of at most `sizes.pieces` pieces,
+    /// with the ids 0 for padding, 1 for the end and 2 for what is unknown. Without it, and without a `start`, pieces are
+    /// learnt from the training data.
+    #[serde(default)]
+    pub tokenizer: Option<PathBuf>,
     /// SPDX expression of the weights' licence.
     pub licence: String,
     /// How the weights were made, for a person.
@@ -79,7 +84,8 @@ pub struct Sizes {
     pub decoder_layers: u32,
     /// Attention heads, everywhere; they divide all widths.
     pub heads: u32,
-    /// Most pieces of a new vocabulary, which is learnt from the training data. Of no effect after a `start`.
+    /// Most pieces of the vocabulary, which is that of `tokenizer` or learnt from the training data. Of no effect where
+    /// the tokenizer of a `start` is taken.
     pub pieces: u32,
     /// Time tokens.
     pub time_tokens: u32,

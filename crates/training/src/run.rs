@@ -19,7 +19,7 @@ use eventide_model::{
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
 use crate::{
-    bundle::{Draft, write_bundle},
+    bundle::{Draft, unwritable, write_bundle},
     contrast::{self, Captioned, Contrast},
     data::{
         Example,
@@ -31,11 +31,12 @@ use crate::{
         pictures::{Look, duration_us},
         select,
     },
+    durable::remove_folder,
     error::{Error, Result},
     graph::Style,
     learner::Learner,
     optimiser::Schedule,
-    plan::{Bounds, Lesson, Plan, Source},
+    plan::{self, Bounds, Lesson, Plan, Sizes, Source},
     seeded::seeded,
     session::{Ended, Judgement, Lessons, Metric, Session},
     start::{even_patches, look_around, place_in_time, whiten},
@@ -59,8 +60,10 @@ pub struct Surroundings<'a> {
     pub runtime: &'a Runtime,
     /// Videos that are read at once.
     pub workers: NonZeroUsize,
-    /// Where is learnt.
+    /// Where the weights are and is learnt.
     pub device: Device,
+    /// Where is learnt too: the batches of a step are shared out.
+    pub more_devices: Vec<Device>,
     /// What reads the videos of tables, and what happens in them.
     pub lake: &'a LakeReader<'a>,
 }
@@ -139,6 +142,7 @@ pub fn run(
     listener: &mut Listener<'_>,
 ) -> Result<Outcome> {
     check(plan)?;
+    check_devices(plan, 1 + surroundings.more_devices.len())?;
     let training = examples(&plan.data.training, "training", surroundings, listener)?;
     let training = select::fraction(training, plan.data.share, plan.optimiser.seed);
     let validation = match &plan.data.validation {
@@ -194,6 +198,9 @@ fn check(plan: &Plan) -> Result<()> {
         () if plan.model.start.is_none() && !sees => wrong(
             "this needs a vision encoder: name a bundle that has one in `model.start`, or train one with the task `vision`",
         ),
+        () if plan.model.tokenizer.is_some() && plan.model.sizes.is_none() => wrong(
+            "`model.tokenizer` is for a new model, since the weights of `model.start` fit its own: leave it out, or give `model.sizes` too",
+        ),
         () if !(plan.objective.video || plan.objective.speech) => {
             wrong("the model is to see no pictures and hear no speech")
         }
@@ -201,9 +208,28 @@ fn check(plan: &Plan) -> Result<()> {
         () if !(0.0..=1.0).contains(&plan.optimiser.crop) => {
             wrong("`optimiser.crop` is not in 0..=1")
         }
+        () if !(plan.optimiser.learning_rate.is_finite() && plan.optimiser.learning_rate > 0.0) => {
+            wrong("`optimiser.learning-rate` is not a number above 0")
+        }
         () if plan.optimiser.batch == 0 => wrong("`optimiser.batch` is 0"),
         () => Ok(()),
     }
+}
+
+/// Each device is to have a batch of a step.
+fn check_devices(plan: &Plan, devices: usize) -> Result<()> {
+    let batches = plan.optimiser.accumulate;
+    let problem = match devices {
+        0 | 1 => return Ok(()),
+        _ if plan.objective.tasks.contains(&Lesson::Vision) => {
+            "`vision` is learnt on one device, since the pictures of a batch are told from one another".to_owned()
+        }
+        _ if devices > batches => format!(
+            "{devices} devices are more than the batches of a step: make `optimiser.accumulate` {devices}, which is {batches}"
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::Plan { problem })
 }
 
 /// The examples of a source, told of.
@@ -238,7 +264,8 @@ fn begin(plan: &Plan, training: &[Example]) -> Result<Beginning> {
     let mut beginning = match (started, &plan.model.sizes) {
         (Some(started), None) => started,
         (Some(started), Some(sizes)) => {
-            let pieces = Tokenizer::pieces_of(&started.tokenizer)?;
+            let tokenizer = given_tokenizer(&plan.model, sizes)?.unwrap_or(started.tokenizer);
+            let pieces = Tokenizer::pieces_of(&tokenizer)?;
             let mut manifest = sizes.manifest(&plan.model, pieces);
             manifest.vision = started.manifest.vision;
             manifest.temporal.dim = manifest.vision.output_dim;
@@ -246,24 +273,46 @@ fn begin(plan: &Plan, training: &[Example]) -> Result<Beginning> {
             let mut weights = fresh(&manifest, seed);
             let vision = started.weights.into_iter();
             weights.extend(vision.filter(|(name, _)| name.starts_with("vision.")));
-            Beginning { manifest, weights, tokenizer: started.tokenizer }
+            Beginning { manifest, weights, tokenizer }
         }
         (None, Some(sizes)) => {
-            let rule = sizes.manifest(&plan.model, 0).text.normalise;
-            let texts = training.iter().flat_map(|example| {
-                example.speech.iter().chain(example.references.iter().flatten())
-            });
-            let texts = texts.map(|cue| normalise(&cue.text, rule).into_owned());
-            let vocabulary = vocabulary::train(texts, sizes.pieces)?;
-            let manifest = sizes.manifest(&plan.model, vocabulary.pieces);
+            let tokenizer = match given_tokenizer(&plan.model, sizes)? {
+                Some(tokenizer) => tokenizer,
+                None => learnt_tokenizer(&plan.model, sizes, training)?,
+            };
+            let manifest = sizes.manifest(&plan.model, Tokenizer::pieces_of(&tokenizer)?);
             let weights = fresh(&manifest, seed);
-            Beginning { manifest, weights, tokenizer: vocabulary.model }
+            Beginning { manifest, weights, tokenizer }
         }
         (None, None) => return Err(Error::NoExamples),
     };
     beginning.manifest.model_id.clone_from(&plan.model.id);
     beginning.manifest.licence.clone_from(&plan.model.licence);
     Ok(beginning)
+}
+
+/// The tokenizer that the plan names for a new model of these sizes, if it names one and it fits.
+fn given_tokenizer(model: &plan::Model, sizes: &Sizes) -> Result<Option<Vec<u8>>> {
+    let Some(path) = &model.tokenizer else { return Ok(None) };
+    let wrong = |source| Error::Tokenizer { path: path.clone(), source: Box::new(source) };
+    let unread = |source| wrong(eventide_model::Error::Read { path: path.clone(), source });
+    let bytes = fs::read(path).map_err(unread)?;
+    let (pieces, most) = (Tokenizer::pieces_of(&bytes).map_err(wrong)?, sizes.pieces);
+    if pieces > most {
+        return Err(Error::Pieces { path: path.clone(), pieces, most });
+    }
+    Tokenizer::new(&bytes, &sizes.manifest(model, pieces)).map_err(wrong)?;
+    Ok(Some(bytes))
+}
+
+/// One learnt from all that is said and told in the examples.
+fn learnt_tokenizer(model: &plan::Model, sizes: &Sizes, training: &[Example]) -> Result<Vec<u8>> {
+    let rule = sizes.manifest(model, 0).text.normalise;
+    let texts = training
+        .iter()
+        .flat_map(|example| example.speech.iter().chain(example.references.iter().flatten()));
+    let texts = texts.map(|cue| normalise(&cue.text, rule).into_owned());
+    Ok(vocabulary::train(texts, sizes.pieces)?.model)
 }
 
 fn fresh(manifest: &Manifest, seed: u64) -> Weights {
@@ -493,7 +542,8 @@ fn tell(
     };
     let tokenizer = Tokenizer::new(&beginning.tokenizer, &beginning.manifest)?;
     let Beginning { manifest, weights, .. } = beginning;
-    let trainer = Trainer::new(manifest, &tokenizer, weights, settings, &surroundings.device);
+    let trainer = Trainer::new(manifest, &tokenizer, weights, settings, &surroundings.device)
+        .also_on(&surroundings.more_devices);
     let decoding = Decoding { beams: plan.run.beams, ..manifest.decoding.clone() };
     let most = plan.run.validation_videos.unwrap_or(usize::MAX);
     let validation = validation.into_iter().take(most).collect();
@@ -511,7 +561,8 @@ fn tell(
         trial,
     };
     let ended = session.run(&mut telling, listener.stepped)?;
-    Ok((ended, session.best()?))
+    let learnt = if ended.steps < session.steps { Weights::default() } else { session.best()? };
+    Ok((ended, learnt))
 }
 
 /// Examples with their features, computed now or before. Those that cannot be seen are left out.
@@ -595,20 +646,20 @@ impl Lessons for Telling<'_> {
         }
         let mut weights = self.beginning.weights.clone();
         weights.extend(self.trainer.learner().weights());
-        let unwritable = |source| Error::Write { path: self.trial.clone(), source };
-        if self.trial.exists() {
-            fs::remove_dir_all(&self.trial).map_err(unwritable)?;
-        }
+        // What a death left of an earlier one goes with the folder.
+        let remade = remove_folder(&self.trial).and_then(|()| fs::create_dir(&self.trial));
+        remade.map_err(unwritable(&self.trial))?;
+        let place = self.trial.join("bundle");
         let Beginning { manifest, tokenizer, .. } = self.beginning;
-        write_bundle(&self.trial, manifest, &weights, tokenizer, Style::Fused)?;
-        let bundle = Bundle::open(&self.trial)?;
+        write_bundle(&place, manifest, &weights, tokenizer, Style::Fused)?;
+        let bundle = Bundle::open(&place)?;
         let mut model = Vid2Seq::load(&bundle, self.runtime, &SessionOptions::default())?;
         let predict = match self.bounds {
             Bounds::Model => predict,
             Bounds::Transcript => predict_sentences,
         };
         let predicted = predict(&mut model, &self.validation, self.shown, &self.decoding)?;
-        fs::remove_dir_all(&self.trial).map_err(unwritable)?;
+        remove_folder(&self.trial).map_err(unwritable(&self.trial))?;
         Ok(Some(Judgement::Events(scores(&predicted, &self.validation)?)))
     }
 }

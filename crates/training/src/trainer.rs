@@ -111,7 +111,7 @@ pub struct Progress {
     pub norm: f32,
     /// Its learning rate.
     pub rate: f64,
-    /// Tokens that were to be written.
+    /// Tokens that were to be written; where a vision encoder learns, its pictures.
     pub tokens: u64,
 }
 
@@ -121,7 +121,10 @@ pub struct Trainer<'a> {
     manifest: &'a Manifest,
     tokenizer: &'a Tokenizer,
     settings: Settings,
+    /// Where the weights are.
     device: Device,
+    /// Where the batches of a step go in turn, the first to the device of the weights.
+    devices: Vec<Device>,
     learner: Learner,
 }
 
@@ -139,7 +142,16 @@ impl<'a> Trainer<'a> {
         let learnt = weights.iter().filter(|(name, _)| !name.starts_with("vision."));
         let learnt = learnt.map(|(name, weight)| (name.to_owned(), weight.clone())).collect();
         let learner = Learner::new(&learnt, &device, settings.beta_2, settings.clip);
-        Self { manifest, tokenizer, settings, device, learner }
+        let devices = vec![device.clone()];
+        Self { manifest, tokenizer, settings, device, devices, learner }
+    }
+
+    /// Learns on more devices: the batches of a step are shared out among all of them, and their gradients come back to
+    /// the first, in order. What is learnt is the same on any number of devices of one kind.
+    #[must_use]
+    pub fn also_on(mut self, more: &[Device]) -> Self {
+        self.devices.extend(more.iter().map(|device| device.clone().autodiff()));
+        self
     }
 
     /// What is learnt, and how far.
@@ -210,9 +222,9 @@ impl<'a> Trainer<'a> {
     }
 
     fn pass(&self) -> Pass<'_> {
-        let Self { manifest, tokenizer, settings, device, learner } = self;
+        let Self { manifest, tokenizer, settings, device, devices, learner } = self;
         let (parameters, step) = (learner.parameters(), learner.steps());
-        Pass { manifest, tokenizer, settings, device, parameters, step }
+        Pass { manifest, tokenizer, settings, device, devices, parameters, step }
     }
 }
 
@@ -243,6 +255,7 @@ struct Pass<'t> {
     tokenizer: &'t Tokenizer,
     settings: &'t Settings,
     device: &'t Device,
+    devices: &'t [Device],
     parameters: &'t Parameters,
     step: u32,
 }
@@ -258,13 +271,15 @@ impl Pass<'_> {
         let mut numbers = StdRng::seed_from_u64(seed);
         let chosen = self.chosen(samples, part)?;
         let cut = self.cut(&chosen, &mut numbers);
+        let device = &self.devices[part % self.devices.len()];
         // Gradients of tensors that two threads share are computed by one at a time.
-        let parameters = self.parameters.fork(self.device);
-        let own = Pass { parameters: &parameters, ..*self };
+        let parameters = self.parameters.fork(device);
+        let own = Pass { device, parameters: &parameters, ..*self };
         let (loss, tokens) = own.loss(&cut, self.settings.dropout, &mut numbers)?;
         #[expect(clippy::cast_precision_loss, reason = "a step has few parts")]
         let loss = loss / self.settings.accumulate.max(1) as f32;
         let (gradients, loss) = parameters.gradients(&loss);
+        let gradients = gradients.to_device(self.device, self.parameters.tensors());
         Ok((gradients, loss, tokens))
     }
 

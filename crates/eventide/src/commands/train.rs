@@ -4,6 +4,7 @@ mod lake;
 mod record;
 
 use std::{
+    collections::VecDeque,
     io::IsTerminal,
     num::NonZeroUsize,
     path::PathBuf,
@@ -12,7 +13,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -25,7 +26,7 @@ use eventide_training::{
     run::{Listener, Outcome, Surroundings, processor, run as carry_out},
     session::{Judgement, Metric, metrics},
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Stop, chain, index::told_to_stop};
@@ -42,9 +43,10 @@ pub(crate) struct TrainArguments {
     /// The training file. Examples are in `jobs/train/`.
     #[arg(value_name = "TRAIN.toml")]
     file: PathBuf,
-    /// Where is learnt: `cpu`, or `cuda:N` in a program built with the feature `cuda`.
-    #[arg(long, default_value = "cpu", value_parser = device)]
-    device: Device,
+    /// Where is learnt: `cpu`, or `cuda:N` in a program built with the feature `cuda`. Given several times, the batches
+    /// of a step (`optimiser.accumulate`) are shared out among all of them.
+    #[arg(long = "device", default_value = "cpu", value_parser = device)]
+    devices: Vec<Device>,
     /// Videos that are read at once; one a core if not given.
     #[arg(long, value_name = "N", env = "EVENTIDE_WORKERS")]
     workers: Option<NonZeroUsize>,
@@ -72,7 +74,10 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Stop> {
     let plan = train_file::load(&arguments.file).map_err(Stop::bad_job)?;
     let bad = |error: &dyn std::error::Error| Stop::bad_job(miette::miette!("{}", chain(error)));
-    let learns_on = processor(arguments.device).map_err(|error| bad(&error))?;
+    let mut learns_on = VecDeque::new();
+    for &device in &arguments.devices {
+        learns_on.push_back(processor(device).map_err(|error| bad(&error))?);
+    }
     let tools = environment::media_tools(&arguments.tools).map_err(Stop::bad_job)?;
     let library = environment::onnxruntime(&arguments.tools).map_err(Stop::bad_job)?;
     let runtime = Runtime::load(&library).map_err(|error| bad(&error))?;
@@ -86,7 +91,8 @@ pub(super) async fn run(
             media: &Media::new(tools, Limits::default()),
             runtime: &runtime,
             workers: workers.unwrap_or(NonZeroUsize::MIN),
-            device: learns_on,
+            device: learns_on.pop_front().unwrap_or_default(),
+            more_devices: learns_on.into(),
             lake: &|tables| handle.block_on(lake::examples(tables, &stores)),
         };
         let mut listener = Listener {
@@ -168,12 +174,14 @@ fn explained(error: &eventide_training::Error) -> Stop {
         | Error::Data(_)
         | Error::Lake { .. }
         | Error::NoExamples
+        | Error::Tokenizer { .. }
+        | Error::Pieces { .. }
         | Error::NoVocabulary(_) => Stop::bad_job(miette::miette!("{text}")),
         Error::Exists { .. } => Stop::bad_job(miette::miette!(
             help = "remove it, or name another place in `model.out`",
             "{text}"
         )),
-        Error::Diverged { .. } => Stop::failed(miette::miette!(
+        Error::Diverged { .. } | Error::Ruined { .. } => Stop::failed(miette::miette!(
             help = "the last checkpoint is whole; remove the folder of the run to begin anew",
             "{text}"
         )),
@@ -205,35 +213,44 @@ fn joined(what: &str, examples: usize, report: &Report) {
 /// What a person sees of a run.
 struct Shown {
     bar: ProgressBar,
-    every: u32,
-    /// Where the run keeps itself.
-    folder: PathBuf,
-    mean: Mutex<Option<f32>>,
+    plan: Plan,
+    seen: Mutex<Seen>,
 }
 
-/// How much of the mean loss is that of the last step.
+/// What is known of the steps so far: means in which the last step weighs [`NEW`], and when a line was last written.
+struct Seen {
+    loss: Option<f32>,
+    tokens_per_second: Option<f64>,
+    told: Instant,
+}
+
+/// How much of a mean is that of the last step.
 const NEW: f32 = 0.05;
+/// However seldom a model is judged, a line tells of the run after this time.
+const SILENCE: Duration = Duration::from_mins(1);
 
 impl Shown {
     fn new(plan: &Plan, visible: bool) -> Self {
         let bar = if visible { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template(
-            "{elapsed_precise} {bar:30} {pos}/{len} {prefix} {msg}, {eta} left",
-        )
-        .expect("the template is right");
+        let style =
+            ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} {prefix} {msg}")
+                .expect("the template is right");
         bar.set_style(style);
         bar.enable_steady_tick(Duration::from_secs(1));
-        let folder = plan.run.folder.clone();
-        Self { bar, every: plan.run.every.get(), folder, mean: Mutex::new(None) }
+        let seen = Seen { loss: None, tokens_per_second: None, told: Instant::now() };
+        Self { bar, plan: plan.clone(), seen: Mutex::new(seen) }
     }
 
     fn prepared(&self, progress: &Progress) {
         self.bar.set_length(progress.videos as u64);
         self.bar.set_position(progress.done as u64);
         self.bar.set_prefix("videos");
-        self.bar.set_message(format!("{} kept, {} failed", progress.cached, progress.failed));
+        let left = FormattedDuration(self.bar.eta());
+        self.bar.set_message(format!(
+            "{} kept, {} failed, {left} left",
+            progress.cached, progress.failed
+        ));
         if progress.done == progress.videos {
-            self.bar.reset_eta();
             tracing::info!(
                 videos = progress.videos,
                 kept = progress.cached,
@@ -245,28 +262,39 @@ impl Shown {
     }
 
     fn stepped(&self, metric: &Metric) {
-        let mut mean = self.mean.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let before = mean.unwrap_or(metric.progress.loss);
-        let now = before + NEW * (metric.progress.loss - before);
-        *mean = Some(now);
-        let step = metric.progress.step;
+        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Metric { progress, judgement, .. } = metric;
+        let before = seen.loss.unwrap_or(progress.loss);
+        let loss = before + NEW * (progress.loss - before);
+        let before = seen.tokens_per_second.unwrap_or(metric.tokens_per_second);
+        let pace = before + f64::from(NEW) * (metric.tokens_per_second - before);
+        (seen.loss, seen.tokens_per_second) = (Some(loss), Some(pace));
+        let left = FormattedDuration(Duration::from_secs_f64(metric.seconds_left));
+        let step = progress.step;
+        self.bar.set_length(self.plan.optimiser.steps.get().into());
         self.bar.set_prefix("steps");
         self.bar.set_position(step.into());
-        self.bar.set_message(format!("loss {now:.3}"));
-        if step.is_multiple_of(self.every) || metric.judgement.is_some() {
-            let judged = metric.judgement.map(told).unwrap_or_default();
-            tracing::info!(step, loss = now, norm = metric.progress.norm, judged, "learning");
+        self.bar.set_message(format!("loss {loss:.3}, {pace:.0} tokens/s, {left} left"));
+        let due = step.is_multiple_of(self.plan.run.every.get()) || judgement.is_some();
+        if due || seen.told.elapsed() > SILENCE {
+            let judged = judgement.map(told).unwrap_or_default();
+            let (norm, tokens_per_second) = (progress.norm, pace.round());
+            tracing::info!(step, loss, norm, tokens_per_second, %left, judged, "learning");
+            seen.told = Instant::now();
+        }
+        if due {
             self.record();
         }
     }
 
     /// Writes the learning curve and the table of figures. A run is worth more than its record.
     fn record(&self) {
-        let written = metrics(&self.folder)
+        let folder = &self.plan.run.folder;
+        let written = metrics(folder)
             .map_err(|error| chain(&error))
-            .and_then(|metrics| record::write(&self.folder, &metrics).map_err(|e| e.to_string()));
+            .and_then(|metrics| record::write(folder, &metrics).map_err(|e| e.to_string()));
         if let Err(error) = written {
-            tracing::warn!(folder = %self.folder.display(), "no learning curve: {error}");
+            tracing::warn!(folder = %folder.display(), "no learning curve: {error}");
         }
     }
 }

@@ -1,23 +1,28 @@
 //! Steps of training: losses fall, a resumed run is the run that was never stopped, what cannot be learnt from is refused.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use eventide_model::{
     Bundle, Tokenizer, Vid2Seq,
+    input::{input_ids, target_ids},
     manifest::{Decoding, Manifest},
     runtime::SessionOptions,
+    vid2seq::WindowInput,
 };
 use eventide_schema::{Cue, TimeSpan};
 use eventide_training::{
     Error, Style,
-    bundle::write_bundle,
     contrast::{self, Captioned, Contrast},
     data::{
         Example,
+        batch::{delayed, features as batched},
         cache::{Features, Rows},
     },
+    dropout::Dropout,
+    network::{Memory, Network},
     optimiser::Schedule,
+    parameters::{Parameters, floats},
     presets,
     seeded::seeded,
     synth::{Recipe, draw::Painter, looks::Split, scene::phrases},
@@ -26,9 +31,12 @@ use eventide_training::{
     weights::Weights,
 };
 use half::f16;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayD, Ix3, IxDyn};
 
-use crate::support::{golden, runtime};
+use crate::{
+    support::{self, Expected, TOLERANCE, assert_close, golden, runtime},
+    whole_model::trained_weights,
+};
 
 const BOTH: Shown = Shown { video: true, speech: true };
 
@@ -99,27 +107,162 @@ fn losses_fall() {
 
 #[test]
 fn sentences_of_the_transcript_bound_what_is_told_of_them() {
-    let (manifest, mut weights) = small();
-    let tokenizer = tokenizer(&manifest);
-    let settings = Settings { dropout: 0.0, crop: 0.0, ..settings(&[Task::Events], 80) };
-    let mut trainer = Trainer::new(&manifest, &tokenizer, &weights, settings, &Device::flex());
-    for _ in 0..80 {
-        trainer.step(&samples()).unwrap();
-    }
-    weights.extend(trainer.learner().weights());
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("bundle");
-    let spiece = fs::read(golden("vid2seq-tiny/spiece.model")).unwrap();
-    write_bundle(&path, &manifest, &weights, &spiece, Style::Fused).unwrap();
-    let bundle = Bundle::open(&path).unwrap();
-    let mut model = Vid2Seq::load(&bundle, &runtime(), &SessionOptions::default()).unwrap();
-    let decoding = Decoding { beams: 1, ..manifest.decoding.clone() };
-    let told = predict_sentences(&mut model, &samples(), BOTH, &decoding).unwrap();
+    let mut trained = Trained::new(80);
+    let decoding = Decoding { beams: 1, ..trained.manifest.decoding.clone() };
+    let told = predict_sentences(&mut trained.bundle, &samples(), BOTH, &decoding).unwrap();
     assert_eq!(told.len(), samples().len());
     let cues: Vec<&Cue> = told.iter().flatten().collect();
     assert!(!cues.is_empty());
     assert!(cues.iter().all(|cue| cue.span == TimeSpan::new(2_000_000, 4_000_000)), "{cues:?}");
     assert!(cues.iter().all(|cue| !cue.text.is_empty()), "{cues:?}");
+}
+
+#[test]
+fn more_devices_learn_the_same() {
+    let (manifest, weights) = small();
+    let tokenizer = tokenizer(&manifest);
+    let settings = Settings { accumulate: 3, ..settings(&[Task::Events, Task::Denoising], 4) };
+    let learnt = |more: &[Device]| {
+        let device = Device::flex();
+        let trainer = Trainer::new(&manifest, &tokenizer, &weights, settings.clone(), &device);
+        let mut trainer = trainer.also_on(more);
+        let losses: Vec<f32> = (0..4).map(|_| trainer.step(&samples()).unwrap().loss).collect();
+        (losses, trainer.learner().weights())
+    };
+    assert!(learnt(&[]) == learnt(&[Device::flex()]), "two devices learn something else than one");
+}
+
+/// A model that was trained for some steps, and the bundle that its weights end up in.
+struct Trained {
+    manifest: Manifest,
+    parameters: Parameters,
+    bundle: Vid2Seq,
+}
+
+impl Trained {
+    fn new(steps: u32) -> Self {
+        let (manifest, mut weights) = small();
+        let tokenizer = tokenizer(&manifest);
+        let settings = Settings { dropout: 0.0, crop: 0.0, ..settings(&[Task::Events], steps) };
+        let device = Device::flex();
+        let mut trainer = Trainer::new(&manifest, &tokenizer, &weights, settings, &device);
+        for _ in 0..steps {
+            trainer.step(&samples()).unwrap();
+        }
+        weights.extend(trainer.learner().weights());
+        Self::of(manifest, &weights)
+    }
+
+    fn of(manifest: Manifest, weights: &Weights) -> Self {
+        let written = support::Bundle::write(manifest.clone(), weights, Style::Fused);
+        let bundle = Bundle::open(&written.path()).unwrap();
+        let bundle = Vid2Seq::load(&bundle, &runtime(), &SessionOptions::default()).unwrap();
+        let parameters = Parameters::new(weights, &Device::flex().autodiff());
+        Self { manifest, parameters, bundle }
+    }
+
+    fn window(&self, sample: &Sample) -> WindowInput {
+        let example = &sample.example;
+        let ids = input_ids(self.bundle.tokenizer(), &example.speech, example.duration_us());
+        let features = sample.seen(&self.manifest.frames);
+        WindowInput { features: Some(features), input_ids: Some(ids.unwrap()) }
+    }
+
+    fn network(&self) -> Network<'_> {
+        let device = Device::flex().autodiff();
+        Network::new(&self.manifest, &self.parameters, &device, Dropout::none())
+    }
+
+    /// What the decoder of the network in training sees of a window.
+    fn memory(&self, window: &WindowInput) -> Memory {
+        let (mut network, device) = (self.network(), Device::flex().autodiff());
+        let video = batched(&[window.features.clone().unwrap()], &self.manifest);
+        let shape = video.shape().to_vec();
+        let data = TensorData::new(video.into_raw_vec_and_offset().0, shape);
+        let video = network.temporal(Tensor::from_data(data, &device));
+        let ids = window.input_ids.clone().unwrap();
+        let ids = Array2::from_shape_vec((1, ids.len()), ids).unwrap();
+        let text = network.text(&ids);
+        network.memory(Some(video), Some((text, &ids)))
+    }
+
+    /// Its logits `[tokens, vocabulary]` while it writes `tokens`.
+    fn logits(&self, memory: &Memory, tokens: &[i64]) -> ArrayD<f32> {
+        let tokens = Array2::from_shape_vec((1, tokens.len()), tokens.to_vec()).unwrap();
+        let logits = self.network().decode(&delayed(&tokens, 0), memory);
+        let shape = logits.dims();
+        ArrayD::from_shape_vec(IxDyn(&shape), floats(logits)).unwrap()
+    }
+
+    /// What it writes if it always writes the likeliest token, the end included.
+    fn written(&self, memory: &Memory) -> Vec<i64> {
+        let mut tokens = vec![0];
+        while tokens.len() <= self.manifest.decoding.max_output_tokens as usize {
+            let logits = self.logits(memory, &tokens);
+            let last = logits.index_axis(ndarray::Axis(0), tokens.len() - 1);
+            let likeliest = last.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+            let token = i64::try_from(likeliest.unwrap().0).unwrap();
+            // The last of them is not read, only what is before: it stands for the one to come.
+            *tokens.last_mut().unwrap() = token;
+            if token == 1 {
+                return tokens;
+            }
+            tokens.push(0);
+        }
+        tokens.pop();
+        tokens
+    }
+}
+
+/// Fails unless the bundle sees, thinks and writes what the network does. What they write.
+fn agreed(trained: &mut Trained, window: WindowInput, target: &[i64]) -> Vec<i64> {
+    let memory = trained.memory(&window);
+    let of_bundle = trained.bundle.encode(std::slice::from_ref(&window)).unwrap();
+    let shape = memory.rows.dims();
+    let rows = ArrayD::from_shape_vec(IxDyn(&shape), floats(memory.rows.clone())).unwrap();
+    assert_close(&rows, &of_bundle.rows.into_dyn(), TOLERANCE);
+
+    let logits = trained.bundle.teacher_forced(&window, target, &|| false).unwrap();
+    let largest = logits.iter().fold(0.0_f32, |most, logit| most.max(logit.abs()));
+    assert!((0.5..20.0).contains(&largest), "{largest} is no figure of about 1");
+    assert_close(&trained.logits(&memory, target), &logits.into_dyn(), TOLERANCE);
+
+    let decoding = Decoding { beams: 1, ..trained.manifest.decoding.clone() };
+    let found = trained.bundle.generate(&[window], &decoding, &|| false).unwrap();
+    let written = trained.written(&memory);
+    assert_eq!(found[0][0].tokens, written);
+    assert!(written.len() > 4, "next to nothing: {written:?}");
+    written
+}
+
+#[test]
+fn a_bundle_says_what_the_trained_network_says() {
+    let mut trained = Trained::new(80);
+    for sample in samples() {
+        let (events, length) = (sample.example.events(), sample.example.duration_us());
+        let target = target_ids(trained.bundle.tokenizer(), events, length, 256, None).unwrap();
+        let window = trained.window(&sample);
+        agreed(&mut trained, window, &target);
+    }
+}
+
+/// The golden model has learnt to tell its inputs apart.
+#[test]
+fn a_bundle_says_what_the_network_of_the_reference_says() {
+    let (manifest, weights) = trained_weights();
+    let mut trained = Trained::of(manifest, &weights);
+    let mut said = BTreeSet::new();
+    for case in ["video_and_speech", "batch_of_3", "empty_speech", "short_video_zero_padded"] {
+        let expected = Expected::open(&format!("vid2seq-tiny/case_{case}.safetensors"));
+        let [ids, targets] = ["input_ids", "target_ids"].map(|name| expected.ids(name));
+        let videos = expected.floats("video").into_dimensionality::<Ix3>().unwrap();
+        for ((video, ids), target) in videos.outer_iter().zip(ids.rows()).zip(targets.rows()) {
+            let window =
+                WindowInput { features: Some(video.to_owned()), input_ids: Some(ids.to_vec()) };
+            said.insert(agreed(&mut trained, window, &target.to_vec()));
+        }
+    }
+    assert!(said.len() > 2, "the same of nearly every video: {said:?}");
 }
 
 #[test]

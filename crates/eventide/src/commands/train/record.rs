@@ -51,8 +51,12 @@ pub(super) fn write(folder: &Path, metrics: &[Metric]) -> Result<(), Error> {
 
 fn keep(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let partial = path.with_extension("partial");
-    fs::write(&partial, bytes)?;
-    Ok(fs::rename(partial, path)?)
+    let placed = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, path));
+    if placed.is_err() {
+        // On a full disk it is in the way of the next checkpoint.
+        let _ = fs::remove_file(partial);
+    }
+    Ok(placed?)
 }
 
 /// A row for each step: its figures, and null where the model was not judged.
@@ -73,6 +77,8 @@ fn table(metrics: &[Metric]) -> Result<Vec<u8>, Error> {
         ("gradient_norm", number(|metric| metric.progress.norm.into()), false),
         ("learning_rate", number(|metric| metric.progress.rate), false),
         ("tokens", Arc::new(UInt64Array::from_iter_values(tokens)), false),
+        ("tokens_per_second", number(|metric| metric.tokens_per_second), false),
+        ("seconds_left", number(|metric| metric.seconds_left), false),
         ("validation_loss", judged(loss), true),
         ("validation_soda_c", judged(|judgement| score(judgement, |scores| scores.soda_c)), true),
         ("validation_cider", judged(|judgement| score(judgement, |scores| scores.cider)), true),
@@ -188,6 +194,7 @@ fn draw(
 
 #[cfg(test)]
 mod tests {
+    use arrow::{array::AsArray as _, datatypes::Float64Type};
     use eventide_training::{trainer::Progress, validation::Scores};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use rstest::rstest;
@@ -198,6 +205,8 @@ mod tests {
         let metric = |step: u32| Metric {
             progress: Progress { step, loss: 3.0, norm: 0.5, rate: 1e-3, tokens: 9 },
             seconds: f64::from(step),
+            tokens_per_second: 9.0,
+            seconds_left: f64::from(steps - step),
             judgement: judgement.filter(|_| step.is_multiple_of(5)),
         };
         (1..=steps).map(metric).collect()
@@ -230,6 +239,10 @@ mod tests {
         assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 12);
         let judged = batches[0].column_by_name("validation_f1").unwrap();
         assert_eq!(judged.null_count(), 10);
+        for (name, last) in [("tokens_per_second", 9.0), ("seconds_left", 0.0)] {
+            let column = batches[0].column_by_name(name).unwrap().as_primitive::<Float64Type>();
+            assert_eq!(column.value(11), last, "{name}");
+        }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
     }
 }
