@@ -42,5 +42,6 @@ mod synth;
 mod traces;
 mod train;
 mod train_beginnings;
+mod train_data;
 mod train_faults;
 mod trial;

@@ -42,6 +42,7 @@ mod graph;
 mod pb;
 mod pickle;
 mod quantise;
+mod sources;
 mod t5;
 mod temporal;
 mod vision;
