@@ -119,13 +119,11 @@ fn arguments(file: &Path, probe: &Probe, index: u32) -> Result<Vec<OsString>, Er
     arguments.push(child::input(file)?);
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     let (map, start) = (format!("0:{index}"), seconds(probe.start_us));
-    let mut filter = format!(
+    let end = length(probe).map_or_else(String::new, |us| format!(",atrim=end={}", seconds(us)));
+    let filter = format!(
         "asetpts=PTS-({start})/TB,aresample={SAMPLE_RATE}:async=1:first_pts=0,\
-         aformat=sample_fmts=flt:channel_layouts=mono"
+         aformat=sample_fmts=flt:channel_layouts=mono{end}"
     );
-    if let Some(length) = length(probe) {
-        filter += &format!(",atrim=end={}", seconds(length));
-    }
     add(&["-map", &map, "-af", &filter, "-f", "f32le", "pipe:1"]);
     Ok(arguments)
 }
