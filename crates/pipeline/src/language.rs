@@ -33,10 +33,13 @@ pub(crate) fn track_in<'a, T>(
     wanted: Option<&str>,
     language: impl Fn(&T) -> Option<&str>,
 ) -> Option<&'a T> {
-    let wanted = wanted.and_then(code);
-    let is_wanted = |track: &&T| language(track).and_then(code) == wanted;
-    let found = wanted.and_then(|_| tracks.clone().find(is_wanted));
-    found.or_else(|| tracks.clone().next())
+    let first = tracks.clone().next();
+    let is_in = |track: &&T, wanted| language(track).and_then(code) == Some(wanted);
+    let found = wanted.and_then(code).and_then(|wanted| {
+        let mut tracks = tracks;
+        tracks.find(|track| is_in(track, wanted))
+    });
+    found.or(first)
 }
 
 /// The language of a code with two letters or three, whatever follows it.

@@ -551,8 +551,11 @@ impl Conversation {
     }
 
     /// Keeps what the next window is told. A text that came only at a high temperature would lead astray what
-    /// follows, so after it all is forgotten.
+    /// follows, so after it all is forgotten; silence changes nothing.
     fn remember(&mut self, heard: &Heard) {
+        if heard.tokens.is_empty() {
+            return;
+        }
         if heard.temperature > MOST_HEATED {
             self.previous.clear();
             return;
@@ -899,8 +902,12 @@ mod tests {
             assert_eq!(request[0].previous.len(), told, "before a text at {temperature}");
             conversation.hear(request, vec![Heard { temperature, ..heard(1, None) }]);
         }
-        conversation.add([window(900)]);
-        assert_eq!(conversation.next(8)[0].previous, [1, 2], "what comes later is told again");
+        conversation.add([window(900), window(1000)]);
+        let request = conversation.next(8);
+        assert_eq!(request[0].previous, [1, 2], "what comes later is told again");
+        let silent = Heard { temperature: 1.0, tokens: Vec::new(), ..heard(0, None) };
+        conversation.hear(request, vec![silent]);
+        assert_eq!(conversation.next(8)[0].previous, [1, 2], "silence changes nothing");
     }
 
     #[test]
