@@ -110,6 +110,185 @@ fn words_are_read_else_heard_else_there_are_none() {
     assert_eq!(sql[0]["n"], of("spoken.mkv").len());
 }
 
+/// A track that says this at the first second, and is longer than any recording.
+fn subtitles(text: &str) -> String {
+    format!("1\n00:00:01,000 --> 00:00:02,000\n{text}\n\n2\n00:00:50,000 --> 00:00:51,000\nEnd.\n")
+}
+
+/// The film has all kinds of words: beside it, in two languages inside it, and spoken. Only its sound has no language.
+#[test]
+fn words_come_from_the_first_source_that_has_any() {
+    let trial = Trial::with_job("");
+    add_whisper(&trial);
+    let [german, french] = ["de", "fr"].map(|language| {
+        let place = trial.folder().join(format!("{language}.srt"));
+        fs::write(&place, format!("1\n00:00:01,000 --> 00:00:02,000\nWords in {language}.\n"))
+            .unwrap();
+        place.display().to_string()
+    });
+    let tracks = format!(
+        "-i {german} -i {french} -map 0 -map 1 -map 2 -map 3 -c:v mpeg4 -c:a pcm_s16le -c:s srt \
+         -metadata:s:s:0 language=ger -metadata:s:s:1 language=fre"
+    );
+    let film = add_film(&trial, "film.mkv", "beckett.wav", &tracks);
+    let beside = film.with_extension("en.vtt");
+    let (whole, broken) = ("WEBVTT\n\n00:01.000 --> 00:02.000\nBeside it.", "once upon a time");
+    // The side-car, the sources in order, the language; the source, the language, the words, what is remarked.
+    let cases = [
+        (whole, "'sidecar', 'embedded', 'asr'", "auto", ["sidecar", "en", "Beside it.", "-"]),
+        (whole, "'embedded', 'sidecar', 'asr'", "auto", ["embedded", "ger", "Words in de.", "-"]),
+        (whole, "'asr', 'sidecar'", "auto", ["asr", "en", "Try again", "-"]),
+        (
+            broken,
+            "'sidecar', 'embedded', 'asr'",
+            "auto",
+            ["embedded", "ger", "Words in de.", "damaged_subtitles"],
+        ),
+        (broken, "'sidecar', 'asr'", "auto", ["asr", "en", "Try again", "damaged_subtitles"]),
+    ];
+    for (sidecar, sources, language, expected) in cases {
+        fs::write(&beside, sidecar).unwrap();
+        let all = "\"sidecar\", \"embedded\", \"asr\"";
+        let text = job("speech", &format!("language = \"{language}\"")).replace(all, sources);
+        trial.write_job(&text);
+        indexed(&trial);
+        let video = &trial.rows("videos", "uri")[0];
+        let text = |name: &str| video[name].as_str().unwrap_or("-");
+        let [source, spoken, words, remark] = expected;
+        assert_eq!(
+            [text("transcript_source"), text("language"), text("reason_code")],
+            [source, spoken, remark],
+            "{sources}: {video:#}"
+        );
+        let events = trial.events();
+        assert!(events.contains(words), "{sources}: {events}");
+    }
+}
+
+/// Two tracks of subtitles and two of sound: the smallest Whisper knows one language, whose tracks are the second.
+#[test]
+fn the_tracks_of_the_language_that_is_asked_for_are_taken() {
+    let trial = Trial::with_job("");
+    add_whisper(&trial);
+    let place = trial.folder().join("words.srt");
+    fs::write(&place, subtitles("Words.")).unwrap();
+    let place = place.display();
+    let form = "-f lavfi -i anullsrc=d=9 -c:v mpeg4 -c:a pcm_s16le";
+    let sounds = "-map 0 -map 2 -map 1 -metadata:s:a:0 language=ger -metadata:s:a:1 language=eng";
+    add_film(&trial, "spoken.mkv", "beckett.wav", &format!("{form} {sounds}"));
+    let tracks = "-map 0 -map 2 -map 2 -c:v mpeg4 -c:s srt";
+    let languages = "-metadata:s:s:0 language=ger -metadata:s:s:1 language=eng";
+    add_film(&trial, "read.mkv", "beckett.wav", &format!("-i {place} {tracks} {languages}"));
+    let told = |language: &str| {
+        trial.write_job(&job("speech", &format!("language = \"{language}\"")));
+        indexed(&trial);
+        let videos = trial.rows("videos", "uri");
+        let text = |row: &Value, name: &str| row[name].as_str().unwrap_or("-").to_owned();
+        videos
+            .iter()
+            .map(|row| format!("{} {}", text(row, "status"), text(row, "language")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told("auto"), ["captioned ger", "empty -"], "the first tracks");
+    assert_eq!(told("en"), ["captioned eng", "captioned en"]);
+}
+
+#[test]
+fn a_sentence_is_no_longer_than_the_job_says() {
+    let trial = Trial::with_job("");
+    add_whisper(&trial);
+    add_film(&trial, "spoken.mkv", "two_cities.wav", "-c:v mpeg4 -c:a flac");
+    trial.write_job(&job("speech", "longest-sentence = \"2s\""));
+    indexed(&trial);
+    let spans = |table: &str| {
+        let rows = trial.rows(table, "start_ms").into_iter();
+        rows.map(|row| [&row["start_ms"], &row["end_ms"]].map(|ms| ms.as_i64().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    let (events, transcripts) = (spans("events"), spans("transcripts"));
+    assert!(events.len() > 15, "{events:?}");
+    assert!(events.iter().all(|[start, end]| end - start <= 2_001), "{events:?}");
+    assert_eq!(events, transcripts);
+}
+
+/// What is left of a sound is heard, and is heard again whenever the film is looked at again.
+#[test]
+fn sound_that_breaks_off_is_told_and_not_taken_as_heard() {
+    let trial = Trial::with_job("");
+    add_whisper(&trial);
+    trial.write_job(&job("speech", ""));
+    let film = add_film(&trial, "cut.mkv", "two_cities.wav", "-c:v mpeg4 -c:a flac");
+    let bytes = fs::read(&film).unwrap();
+    fs::write(&film, &bytes[..bytes.len() / 2]).unwrap();
+    let (run, said) = indexed(&trial);
+    assert_eq!((&run["captioned"], times(&said, "listened")), (&1.into(), 1), "{said}");
+    let video = &trial.rows("videos", "uri")[0];
+    assert_eq!(
+        (&video["stage"], &video["reason_code"]),
+        (&"words".into(), &"damaged_sound".into())
+    );
+    let reason = video["reason"].as_str().unwrap();
+    assert!(reason.contains("cut.mkv` is damaged: it breaks off at "), "{reason}");
+    assert!(video["speech_digest"].is_null(), "{video:#}");
+    let events = trial.events();
+    assert!(events.contains("the best of times"), "{events}");
+    assert_eq!(trial.rows("transcripts", "start_ms").len(), events.lines().count());
+
+    let text =
+        job("speech", "").replace("source = \"speech\"", "source = \"speech\"\nmax-events = 7");
+    trial.write_job(&text);
+    let (_, said) = indexed(&trial);
+    assert_eq!((times(&said, "listened"), times(&said, "heard before")), (1, 0), "{said}");
+
+    let finished =
+        trial.program(["transcribe", "night.toml", "--format", "json"]).run(LIMIT).unwrap();
+    finished.assert_code(0);
+    let because = "not all of `";
+    assert!(finished.stderr.contains(because), "{}", finished.stderr);
+    assert!(finished.stderr.contains("(words: damaged_sound)"), "{}", finished.stderr);
+    let told: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert!(told[0]["remark"].as_str().unwrap().contains("it breaks off at "), "{told:#}");
+    assert!(told.to_string().contains("the best of times"), "{told:#}");
+}
+
+/// Flags win over the job, for what is heard; where nothing is heard they are refused.
+#[test]
+fn flags_hold_for_a_job() {
+    let trial = trial();
+    let said = |flags: &[&str]| {
+        let all = ["transcribe", "night.toml", "--format", "json"].iter().chain(flags).copied();
+        let finished = trial.program(all).run(LIMIT).unwrap();
+        finished.assert_code(1); // two of the films cannot be heard
+        let told: Vec<Value> = serde_json::from_str(&finished.stdout).unwrap();
+        let of = |name: &str| told.iter().find(|row| file(row) == name).unwrap().clone();
+        assert_eq!(of("talk-1.mp4")["source"], "sidecar");
+        of("spoken.mkv")["sentences"].as_array().unwrap().clone()
+    };
+    let usual = said(&[]);
+    assert!(usual.len() >= 3, "{usual:#?}");
+    assert_eq!(said(&["--min-confidence", "1"]), [] as [Value; 0]);
+    let short =
+        said(&["--longest-sentence", "1s", "--beams", "1", "--threads", "1", "--language", "en"]);
+    assert!(short.len() > usual.len(), "{short:#?}");
+
+    let refused = |text: &str, flags: &[&str], because: &str| {
+        trial.write_job(text);
+        let all = ["transcribe", "night.toml"].iter().chain(flags).copied();
+        let finished = trial.program(all).run(LIMIT).unwrap();
+        finished.assert_code(2);
+        assert!(finished.stderr.contains(because), "{}", finished.stderr);
+    };
+    let own = job("speech", "");
+    refused(&own, &["--language", "de"], "does not know the language `de`");
+    refused(&own, &["--device", "cuda:9"], "cuda");
+    let silent = own.replace(", \"asr\"", "").replace("[speech]\nbundle = \"whisper\"", "");
+    for (flag, value) in [("--beams", "2"), ("--device", "cpu"), ("--longest-sentence", "9s")] {
+        let because =
+            format!("{flag} says how speech is heard, and the job `night.toml` hears none");
+        refused(&silent, &[flag, value], &because);
+    }
+}
+
 #[test]
 fn the_words_of_a_corpus_can_be_had_without_tables() {
     let trial = trial();

@@ -94,6 +94,32 @@ fn a_released_whisper_becomes_a_bundle_that_tells_what_it_is() {
     assert!(damaged.stderr.contains("encoder.onnx` is damaged"), "{}", damaged.stderr);
 }
 
+#[test]
+fn half_floats_hear_the_same() {
+    let trial = trial();
+    let release = trial.folder().join("release");
+    fs::create_dir(&release).unwrap();
+    whisper::release(&tools().unwrap(), whisper::Size::TinyEnglish, &release).unwrap();
+    let run = |arguments: &[&str]| {
+        let finished = trial.program(arguments.iter().copied()).run(LIMIT).unwrap();
+        finished.assert_code(0);
+        finished.stdout
+    };
+    let import = ["model", "import", "--whisper", "release", "--licence", "MIT", "--out", "half"];
+    run(&[&import[..], &["--precision", "fp16"]].concat());
+    let size = |bundle: &str| {
+        fs::metadata(trial.folder().join(bundle).join("model.safetensors")).unwrap().len()
+    };
+    assert!(size("half") * 100 < size("whisper") * 51, "{} of {}", size("half"), size("whisper"));
+    let verified = run(&["model", "verify", "half", "--format", "json"]);
+    let verified: Value = serde_json::from_str(&verified).unwrap();
+    assert_eq!(verified["golden"], true, "{verified:#}");
+    let film = add_film(&trial, "film.mkv", "beckett.wav", "-ac 1 -c:a pcm_s16le");
+    let film = film.display().to_string();
+    let said = |bundle: &str| run(&["transcribe", &film, "--model", bundle]);
+    assert_eq!(said("half"), said("whisper"));
+}
+
 /// Makes `bundle` expect another token of its golden sound, and list the file that says so.
 fn expect_another_word(trial: &Trial, expected: &Value) {
     let bundle = trial.folder().join("bundle");
@@ -208,7 +234,7 @@ fn a_film_is_captioned_with_what_is_heard_in_it() {
 }
 
 /// What is refused: the arguments, the exit code, and what is said.
-const REFUSED: [(&[&str], i32, &str); 13] = [
+const REFUSED: [(&[&str], i32, &str); 14] = [
     (&[], 2, "<FILE>..."),
     (&["corpus/gone.mp4"], 2, "gone.mp4"),
     (&["gone.toml"], 2, "gone.toml"),
@@ -217,6 +243,7 @@ const REFUSED: [(&[&str], i32, &str); 13] = [
     (&["corpus/mute.mp4", "--language", "de"], 2, "does not know the language `de`"),
     (&["corpus/mute.mp4", "--language", "German"], 2, "expected `auto` or the code"),
     (&["corpus/mute.mp4", "--min-confidence", "3"], 2, "is not from 0 to 1"),
+    (&["corpus/mute.mp4", "--longest-sentence", "10ms"], 2, "10ms is too short: 1s is the least"),
     (&["corpus/mute.mp4", "b.mp4", "--format", "srt"], 2, "--out FOLDER"),
     (&["a/x.mp4", "b/x.mp4", "--out", "said"], 2, "would be written to"),
     (&["corpus/mute.mp4"], 1, "(words: no_sound)"),

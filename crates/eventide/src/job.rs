@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub(crate) use cluster::default_patience;
 pub(crate) use language::LanguageOption;
-pub(crate) use speech::{SpeechSection, confidence};
+pub(crate) use speech::{SpeechSection, confidence, longest_sentence};
 
 /// Address space below which the media tools do not even start.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(256);

@@ -494,7 +494,7 @@ static PREFIX: LazyLock<Regex> = LazyLock::new(|| {
 
 /// `text` as one line for a person, at most 400 characters: the last lines first to stay. Of what
 /// stands before a message only the name of the part is kept, as in `h264: no frame!`.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let text = PREFIX.replace_all(text, |prefix: &Captures<'_>| {
         prefix.get(1).map_or_else(String::new, |part| format!("{}:", part.as_str()))
     });

@@ -103,12 +103,12 @@ pub enum Error {
         /// Index of the stream in the container.
         stream: u32,
     },
-    /// Sound of which nothing can be decoded.
-    #[error("cannot decode the sound of `{file}`: {detail}")]
+    /// Sound that cannot be decoded, or not all of it.
+    #[error("the sound of `{file}` is damaged: {detail}")]
     DamagedSound {
         /// The file.
         file: String,
-        /// What the decoder said.
+        /// What the decoder said, or what is lost.
         detail: String,
     },
     /// Subtitles that make no sense.

@@ -147,12 +147,13 @@ impl Media {
 
     /// Sends the sound of stream `index` of the container through `pieces`: 16 kHz, one channel, from
     /// the first picture to the last. The decoder waits while `pieces` is full, so `wall` is how long
-    /// that may take in all; the other limits are those of every call.
+    /// that may take in all; the other limits are those of every call. What is damaged or breaks off is heard
+    /// as far as it goes: the answer is the [`Error::DamagedSound`] that tells of it, `None` for a sound that is
+    /// whole as far as can be told. A loss of less than a second is not told.
     ///
     /// # Errors
     /// [`Error::NoSound`] where there is no such stream, [`Error::DamagedSound`] where nothing of it
-    /// can be decoded, and what any child may end with (see [`Media::probe`]). A stream that breaks off
-    /// is heard as far as it goes.
+    /// can be decoded, and what any child may end with (see [`Media::probe`]).
     pub async fn sound(
         &self,
         file: &Path,
@@ -160,11 +161,13 @@ impl Media {
         index: u32,
         wall: Duration,
         pieces: mpsc::Sender<Vec<f32>>,
-    ) -> Result<Measured<()>, Error> {
+    ) -> Result<Measured<Option<Error>>, Error> {
         let limits = Limits { wall, ..self.limits.clone() };
         let mut budget = Budget::new(&limits, Arc::clone(&self.spent_us));
-        sound::sound(&self.tools, &limits, &mut budget, (file, probe), index, pieces).await?;
-        Ok(budget.measured(()))
+        let sounding =
+            sound::sound(&self.tools, &limits, &mut budget, (file, probe), index, pieces);
+        let damage = sounding.await?;
+        Ok(budget.measured(damage))
     }
 
     fn budget(&self) -> Budget {

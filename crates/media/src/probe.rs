@@ -29,8 +29,8 @@ pub struct Probe {
     /// last picture, as the packets say and not as the header does. Without a video, what the
     /// container says, or 0.
     pub duration_us: i64,
-    /// First presentation time of the video on the container's clock, in microseconds. All other
-    /// times of this crate count from it. May be negative.
+    /// First presentation time of the video, or of a file that is sound alone, on the container's clock, in
+    /// microseconds. All other times of this crate count from it. May be negative.
     pub start_us: i64,
     /// How long the container has played when its first picture is shown, in microseconds: 0 but
     /// where sound comes first. A player counts the times of a side-car from the start of the
@@ -79,6 +79,9 @@ pub struct AudioStream {
     pub codec: String,
     /// Language, where the container names one.
     pub language: Option<String>,
+    /// When it ends on the clock of this crate, in microseconds, as the header says it. Sound that ends well
+    /// before that was cut off, or damaged.
+    pub claimed_end_us: Option<i64>,
 }
 
 /// A subtitle stream.
@@ -124,6 +127,14 @@ impl Probe {
         both.ok_or_else(|| self.no_video(file))
     }
 
+    /// Lets all times count from a moment of the container's clock.
+    fn start_at(&mut self, start_us: i64) {
+        self.start_us = start_us;
+        for sound in &mut self.audio {
+            sound.claimed_end_us = sound.claimed_end_us.map(|end| end.saturating_sub(start_us));
+        }
+    }
+
     fn no_video(&self, file: &Path) -> Error {
         Error::NoVideoStream { file: child::name(file), found: self.found.clone() }
     }
@@ -148,14 +159,15 @@ pub(crate) async fn probe(
     }
     let told = streams(tools, limits, budget, file).await?;
     let mut probe = describe(&told);
+    let first = told.format.start_time.as_deref().and_then(seconds_us);
     let Some((stream, base)) = told.video().and_then(|s| Some((s, s.time_base()?))) else {
+        probe.start_at(first.unwrap_or(0));
         return Ok(probe);
     };
     let pictures = pictures(tools, limits, budget, file, stream.index, base).await?;
     check_times(&pictures, limits, file)?;
     probe.duration_us = pictures.duration_us();
-    probe.start_us = base.micros(pictures.start());
-    let first = told.format.start_time.as_deref().and_then(seconds_us);
+    probe.start_at(base.micros(pictures.start()));
     probe.lead_us = first.map_or(0, |first| probe.start_us.saturating_sub(first).max(0));
     probe.claimed_us = stream.claimed_us(probe.start_us);
     if let Some(video) = &mut probe.video {
@@ -215,6 +227,8 @@ struct Stream {
     height: i64,
     #[serde(default)]
     time_base: String,
+    #[serde(default)]
+    start_time: Option<String>,
     #[serde(default)]
     duration: Option<String>,
     #[serde(default)]
@@ -293,6 +307,16 @@ impl Stream {
         let end = || self.tags.duration.as_deref().and_then(clock_us);
         length.or_else(|| Some(end()? - start_us))
     }
+
+    /// When it ends on the container's clock. Unless it `has_length` of its own, the length that is told is that of
+    /// the whole file.
+    fn claimed_end_us(&self, has_length: bool) -> Option<i64> {
+        let start = self.start_time.as_deref().and_then(seconds_us);
+        let length = self.duration.as_deref().filter(|_| has_length).and_then(seconds_us);
+        let by_length = start.zip(length).and_then(|(start, length)| start.checked_add(length));
+        let by_tag = self.tags.duration.as_deref().and_then(clock_us);
+        by_length.into_iter().chain(by_tag).min()
+    }
 }
 
 /// `12.345678` seconds in microseconds.
@@ -321,7 +345,7 @@ async fn streams(
     arguments.extend(["-v", "level+error", "-of", "json", "-show_entries"].map(OsString::from));
     arguments.push(
         "format=format_name,duration,start_time:stream=index,codec_name,codec_type,width,height,\
-         time_base,duration:stream_disposition=default,attached_pic:stream_tags=language,DURATION:\
+         time_base,start_time,duration:stream_disposition=default,attached_pic:stream_tags=language,DURATION:\
          stream_side_data=rotation"
             .into(),
     );
@@ -366,10 +390,13 @@ fn describe(told: &Told) -> Probe {
         fps: 0.0,
         rotation: stream.rotation(),
     });
+    let container = container(&told.format.names);
+    let has_lengths = container == "mp4" || video.is_none();
     let audio = told.of_kind("audio").map(|stream| AudioStream {
         index: stream.index,
         codec: stream.codec(),
         language: stream.language(),
+        claimed_end_us: stream.claimed_end_us(has_lengths),
     });
     let subtitles = told.of_kind("subtitle").map(|stream| SubtitleStream {
         index: stream.index,
@@ -382,7 +409,7 @@ fn describe(told: &Told) -> Probe {
         start_us: 0,
         lead_us: 0,
         claimed_us: None,
-        container: container(&told.format.names).to_owned(),
+        container: container.to_owned(),
         video,
         audio: audio.collect(),
         subtitles: subtitles.collect(),

@@ -9,6 +9,7 @@
 mod captioner;
 mod error;
 mod fetch;
+mod language;
 mod options;
 mod sample;
 mod speech;
@@ -28,7 +29,8 @@ pub use options::{
 pub use sample::{Sampled, features_in_place, sample};
 pub use speech::sentences;
 pub use transcriber::{
-    Listening, Recognition, Transcriber, Transcription, TranscriptionError, TranscriptionOptions,
+    Listening, Recognised, Recognition, Transcriber, Transcription, TranscriptionError,
+    TranscriptionOptions,
 };
 pub use video::{Effort, Pipeline, Watcher};
 pub use window::windows;

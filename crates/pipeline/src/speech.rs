@@ -1,7 +1,8 @@
 //! Speech as events: the sentences of the transcript with their bounds, which are the pseudo events
 //! that Vid2Seq is pre-trained on (arXiv 2302.14115, section 3.2).
 
-use eventide_schema::{Cue, Event, EventSource, TimeSpan, Transcript};
+use eventide_model::speech::sentences::ends_sentence;
+use eventide_schema::{Cue, Event, EventSource, TimeSpan, Transcript, TranscriptSource};
 
 /// Cues of one sentence are not further apart than this.
 const LONGEST_GAP_US: i64 = 1_000_000;
@@ -11,10 +12,12 @@ const LONGEST_SENTENCE_US: i64 = 30_000_000;
 /// The sentences of a transcript, in order, with bounds inside `0..duration_us`.
 ///
 /// Subtitles break a sentence over several cues; those are joined while the text so far does not end
-/// a sentence, the next cue follows within a second, and the whole stays under 30 seconds. A cue that
-/// lies outside the video is left out, one that runs over its end is cut there.
+/// a sentence, the next cue follows within a second, and the whole stays under 30 seconds. What was recognised are
+/// sentences already, as long as they may be. A cue that lies outside the video is left out, one that runs over its
+/// end is cut there.
 #[must_use]
 pub fn sentences(transcript: &Transcript, duration_us: i64) -> Vec<Cue> {
+    let are_sentences = transcript.source == TranscriptSource::Asr;
     let mut sentences: Vec<Cue> = Vec::new();
     for cue in &transcript.cues {
         let span = TimeSpan::new(cue.span.start_us.max(0), cue.span.end_us.min(duration_us));
@@ -22,7 +25,7 @@ pub fn sentences(transcript: &Transcript, duration_us: i64) -> Vec<Cue> {
             continue;
         }
         match sentences.last_mut() {
-            Some(sentence) if continues(sentence, span) => {
+            Some(sentence) if !are_sentences && continues(sentence, span) => {
                 sentence.text.push(' ');
                 sentence.text.push_str(&cue.text);
                 sentence.span.end_us = sentence.span.end_us.max(span.end_us);
@@ -35,10 +38,7 @@ pub fn sentences(transcript: &Transcript, duration_us: i64) -> Vec<Cue> {
 
 /// Whether words said during `next` belong to a sentence that is still open.
 fn continues(sentence: &Cue, next: TimeSpan) -> bool {
-    let ends = sentence
-        .text
-        .trim_end_matches(['"', '\'', ')', ']', '”', '’', '»'])
-        .ends_with(['.', '!', '?', '…', '。', '！', '？', '♪']);
+    let ends = ends_sentence(&sentence.text);
     let gap = next.start_us - sentence.span.end_us;
     let length = next.end_us - sentence.span.start_us;
     !ends && (0..=LONGEST_GAP_US).contains(&gap) && length <= LONGEST_SENTENCE_US
@@ -82,6 +82,20 @@ mod tests {
     fn of_cues(#[case] cues: &[Cue], #[case] expected: &[Cue]) {
         let transcript = Transcript { cues: cues.to_vec(), ..Transcript::default() };
         assert_eq!(sentences(&transcript, 60_000_000), expected);
+    }
+
+    #[test]
+    fn what_was_recognised_stays_as_it_is() {
+        let cues = [
+            cue(0, 900, "Add the garlic,"),
+            cue(900, 2000, "then stir."),
+            cue(2000, 9000, "Serve"),
+        ];
+        let source = TranscriptSource::Asr;
+        let transcript = Transcript { source, cues: cues.to_vec(), ..Transcript::default() };
+        assert_eq!(sentences(&transcript, 60_000_000), cues);
+        let cut = Cue { span: TimeSpan::new(2_000_000, 3_000_000), ..cues[2].clone() };
+        assert_eq!(sentences(&transcript, 3_000_000), [cues[0].clone(), cues[1].clone(), cut]);
     }
 
     #[test]

@@ -7,7 +7,10 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -75,12 +78,29 @@ impl Listening {
 }
 
 /// What is said in a sound.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Transcription {
     /// The sentences.
     pub transcript: Transcript,
     /// How long the recogniser was busy with it.
     pub device: Duration,
+    /// What is wrong with the sound where a part of it could not be had, and not heard.
+    pub damage: Option<eventide_media::Error>,
+}
+
+/// What a recogniser has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recognised {
+    /// Windows that were recognised.
+    pub windows: u64,
+    /// Runs of the network, of one window or of several of whatever videos.
+    pub runs: u64,
+}
+
+#[derive(Debug, Default)]
+struct Meter {
+    windows: AtomicU64,
+    runs: AtomicU64,
 }
 
 /// What is asked of a transcript.
@@ -167,6 +187,7 @@ pub struct Transcriber {
     asks: mpsc::Sender<Ask>,
     batch: usize,
     digest: String,
+    meter: Arc<Meter>,
 }
 
 impl Transcriber {
@@ -186,6 +207,8 @@ impl Transcriber {
         let (ready, loaded) = oneshot::channel();
         let batch = options.batch.max(1);
         let digest = bundle.digest().to_owned();
+        let meter = Arc::<Meter>::default();
+        let counted = Arc::clone(&meter);
         let load = move || {
             let mut recogniser = Recogniser::load(&bundle, &runtime, &session, options)?;
             if golden::verify(&bundle, &mut recogniser)?.is_none() {
@@ -198,7 +221,7 @@ impl Transcriber {
             .spawn(move || match load() {
                 Ok(recogniser) => {
                     let _ = ready.send(Ok(()));
-                    serve(recogniser, inbox, batch);
+                    serve(recogniser, inbox, batch, &counted);
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -206,7 +229,7 @@ impl Transcriber {
             })
             .map_err(Error::Thread)?;
         loaded.await.map_err(|_| Error::CaptionerStopped)?.map_err(Error::Model)?;
-        Ok(Self { asks, batch, digest })
+        Ok(Self { asks, batch, digest, meter })
     }
 
     /// The digest of the speech bundle.
@@ -215,8 +238,16 @@ impl Transcriber {
         &self.digest
     }
 
+    /// What it has done for all that share it.
+    #[must_use]
+    pub fn recognised(&self) -> Recognised {
+        let Meter { windows, runs } = &*self.meter;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Recognised { windows: count(windows), runs: count(runs) }
+    }
+
     /// What is said in the sound of stream `index`, in sentences whose times count from the first
-    /// picture. `listening` is told how far it is. Dropping the future cancels it.
+    /// picture and lie within the video. `listening` is told how far it is. Dropping the future cancels it.
     ///
     /// # Errors
     /// [`TranscriptionError`].
@@ -234,8 +265,9 @@ impl Transcriber {
             decoded.map_err(TranscriptionError::Sound)
         };
         let hearing = self.listen(pieces, options, listening);
-        let (_, (heard, device)) = tokio::try_join!(decoding, hearing)?;
-        Ok(Transcription { transcript: transcript(&heard, options), device })
+        let (decoded, (heard, device)) = tokio::try_join!(decoding, hearing)?;
+        let transcript = transcript(&heard, options, probe.duration_us);
+        Ok(Transcription { transcript, device, damage: decoded.value })
     }
 
     async fn listen(
@@ -293,12 +325,21 @@ impl Transcriber {
     }
 }
 
-/// Answers one ask after the other, windows that wait together in one go.
-fn serve(mut recogniser: Recogniser, mut inbox: mpsc::Receiver<Ask>, batch: usize) {
-    let mut next = None;
-    while let Some(ask) = next.take().or_else(|| inbox.blocking_recv()) {
+/// Answers one ask after the other, windows that wait together in one go. What is to be listened to goes before
+/// what is to be recognised, since it takes little time and gives more windows; but not without end.
+fn serve(mut recogniser: Recogniser, mut inbox: mpsc::Receiver<Ask>, batch: usize, meter: &Meter) {
+    let (mut windows, mut listened) = (Vec::new(), 0);
+    loop {
+        let ask = if windows.is_empty() {
+            listened = 0;
+            inbox.blocking_recv()
+        } else {
+            inbox.try_recv().ok()
+        };
+        let is_idle = ask.is_none();
         match ask {
-            Ask::Hear { listener, samples, over, reply } => {
+            Some(Ask::Hear { listener, samples, over, reply }) => {
+                listened += 1;
                 if !reply.is_closed() {
                     let started = Instant::now();
                     let heard = guarded(|| hear(&mut recogniser, *listener, &samples, over));
@@ -306,20 +347,13 @@ fn serve(mut recogniser: Recogniser, mut inbox: mpsc::Receiver<Ask>, batch: usiz
                     let _ = reply.send(heard); // a failed send means that the caller was cancelled
                 }
             }
-            Ask::Recognise { request, reply } => {
-                let mut windows = vec![(request, reply)];
-                while windows.len() < batch {
-                    match inbox.try_recv() {
-                        Ok(Ask::Recognise { request, reply }) => windows.push((request, reply)),
-                        Ok(other) => {
-                            next = Some(other);
-                            break;
-                        }
-                        Err(_) => break,
-                    }
-                }
-                recognise(&mut recogniser, windows);
-            }
+            Some(Ask::Recognise { request, reply }) => windows.push((request, reply)),
+            None if windows.is_empty() => return,
+            None => {}
+        }
+        let is_due = windows.len() >= batch || is_idle || listened >= WAITING;
+        if is_due && !windows.is_empty() {
+            recognise(&mut recogniser, std::mem::take(&mut windows), meter);
         }
     }
 }
@@ -343,11 +377,16 @@ type Wanted = (Request, Reply<Heard>);
 
 /// Answers some windows. A batch that fails is tried window by window, so that one bad window does not
 /// take its neighbours with it.
-fn recognise(recogniser: &mut Recogniser, mut windows: Vec<Wanted>) {
+fn recognise(recogniser: &mut Recogniser, mut windows: Vec<Wanted>, meter: &Meter) {
     windows.retain(|(_, reply)| !reply.is_closed());
+    if windows.is_empty() {
+        return;
+    }
     let requests: Vec<Request> = windows.iter().map(|(request, _)| request.clone()).collect();
     let all_gone = || windows.iter().all(|(_, reply)| reply.is_closed());
     let started = Instant::now();
+    meter.runs.fetch_add(1, Ordering::Relaxed);
+    meter.windows.fetch_add(windows.len() as u64, Ordering::Relaxed);
     let heard = guarded(|| recogniser.recognise(&requests, &all_gone));
     match heard {
         Ok(heard) => {
@@ -361,7 +400,7 @@ fn recognise(recogniser: &mut Recogniser, mut windows: Vec<Wanted>) {
                 let _ = reply.send(Err(error));
             }
         }
-        Err(_) => windows.into_iter().for_each(|window| recognise(recogniser, vec![window])),
+        Err(_) => windows.into_iter().for_each(|window| recognise(recogniser, vec![window], meter)),
     }
 }
 
@@ -373,14 +412,19 @@ fn guarded<T>(
         .map_err(TranscriptionError::Model)
 }
 
-/// The sentences of what was heard, those that are probable enough.
-fn transcript(heard: &[Heard], options: &TranscriptionOptions) -> Transcript {
+/// The sentences of what was heard, those that are probable enough. They end with the video, if its length is known.
+fn transcript(heard: &[Heard], options: &TranscriptionOptions, duration_us: i64) -> Transcript {
     let words: Vec<Word> = heard.iter().flat_map(|heard| heard.words.iter().cloned()).collect();
-    let spoken = heard.iter().find(|heard| !heard.words.is_empty());
+    let spoken = || heard.iter().find(|heard| !heard.words.is_empty());
+    let language = heard.iter().find(|heard| heard.is_sure()).or_else(spoken);
+    let language = language.map(|heard| heard.language.clone());
     // Whole milliseconds, which is what the tables keep: what is read there again is what was heard.
-    let start = |sample: u64| i64::try_from(sample / 16 * 1000).unwrap_or(i64::MAX);
-    let end = |sample: u64| i64::try_from(sample.div_ceil(16) * 1000).unwrap_or(i64::MAX);
-    let (cues, confidences) = sentences(&words, &options.sentences)
+    let last = if duration_us > 0 { duration_us / 1000 * 1000 } else { i64::MAX };
+    let start = |sample: u64| i64::try_from(sample / 16 * 1000).map_or(last, |us| us.min(last));
+    let end =
+        |sample: u64| i64::try_from(sample.div_ceil(16) * 1000).map_or(last, |us| us.min(last));
+    let spelt = language.as_deref().unwrap_or_default();
+    let (cues, confidences) = sentences(&words, spelt, &options.sentences)
         .into_iter()
         .filter(|sentence| sentence.confidence >= options.least_confidence)
         .map(|sentence| {
@@ -388,17 +432,13 @@ fn transcript(heard: &[Heard], options: &TranscriptionOptions) -> Transcript {
             (Cue { span, text: sentence.text }, sentence.confidence)
         })
         .unzip();
-    Transcript {
-        source: TranscriptSource::Asr,
-        language: spoken.map(|heard| heard.language.clone()),
-        cues,
-        confidences,
-    }
+    Transcript { source: TranscriptSource::Asr, language, cues, confidences }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use eventide_model::speech::Evidence;
 
     fn heard(words: &[(&str, u64, f32)]) -> Heard {
         let word = |(text, second, probability): &(&str, u64, f32)| Word {
@@ -412,6 +452,8 @@ mod tests {
             words: words.iter().map(word).collect(),
             tokens: Vec::new(),
             rest: None,
+            evidence: Evidence { log_probability: -0.2, compression: 1.0, silence: 0.0 },
+            temperature: 0.0,
         }
     }
 
@@ -423,10 +465,31 @@ mod tests {
         ];
         let options =
             TranscriptionOptions { least_confidence: 0.5, ..TranscriptionOptions::default() };
-        let transcript = transcript(&said, &options);
+        let transcript = transcript(&said, &options, 60_000_000);
         assert_eq!(transcript.language.as_deref(), Some("en"));
         let span = TimeSpan::new(1_000_000, 3_500_000);
         assert_eq!(transcript.cues, [Cue { span, text: "Add the salt.".to_owned() }]);
         assert!((transcript.confidences[0] - 0.9).abs() < 1e-6, "{transcript:?}");
+    }
+
+    #[test]
+    fn a_sentence_ends_with_the_video() {
+        let said = [heard(&[("Add", 1, 0.9), ("salt.", 2, 0.9)])];
+        let options = TranscriptionOptions::default();
+        let span = |duration_us| transcript(&said, &options, duration_us).cues[0].span;
+        assert_eq!(span(2_480_900), TimeSpan::new(1_000_000, 2_480_000));
+        assert_eq!(span(2_500_000), TimeSpan::new(1_000_000, 2_500_000));
+        assert_eq!(span(0), TimeSpan::new(1_000_000, 2_500_000), "nobody knows how long it is");
+    }
+
+    #[test]
+    fn words_that_are_believed_tell_the_language() {
+        let doubtful = Heard { language: "nn".to_owned(), ..heard(&[("Aa", 1, 0.2)]) };
+        let options = TranscriptionOptions::default();
+        let language = |said: &[Heard]| transcript(said, &options, 60_000_000).language;
+        let both = [doubtful.clone(), heard(&[("salt.", 9, 0.9)])];
+        assert_eq!(language(&both).as_deref(), Some("en"));
+        assert_eq!(language(&[doubtful]).as_deref(), Some("nn"));
+        assert_eq!(language(&[heard(&[])]), None);
     }
 }

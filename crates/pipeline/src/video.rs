@@ -20,6 +20,7 @@ use crate::{
     Scratch, Sources, TranscriptOption, Transcription, TranscriptionError,
     captioner::{Answer, Refusal, Window, panic_text},
     fetch::{Fetched, Trouble, fetch, read_sidecar},
+    language::track_in,
     sample::Sampled,
     speech,
     window::{own_part, windows},
@@ -417,13 +418,18 @@ impl Way<'_> {
         match found {
             Ok(transcript) => Ok(Some(transcript).filter(|found| !found.cues.is_empty())),
             Err(Trouble::Video(failure)) => {
-                let Failure { reason_code, reason, .. } = &failure;
-                warn!(uri = self.video.uri, reason_code, reason, "passed over");
-                self.notes.note(|draft| draft.remark = Some(failure));
+                self.pass_over(failure);
                 Ok(None)
             }
             Err(run) => Err(run),
         }
+    }
+
+    /// Remarks on what does not end the video.
+    fn pass_over(self, failure: Failure) {
+        let Failure { reason_code, reason, .. } = &failure;
+        warn!(uri = self.video.uri, reason_code, reason, "passed over");
+        self.notes.note(|draft| draft.remark = Some(failure));
     }
 
     /// The words of a side-car. Its times count from the start of the container, as players have
@@ -446,15 +452,23 @@ impl Way<'_> {
         Ok(transcript)
     }
 
+    /// The language that the job asks for, if it does.
+    fn language(&self) -> Option<&str> {
+        self.pipeline.speech.as_ref()?.options.language.as_deref()
+    }
+
+    /// The words of a subtitle stream: the first one of the language that is asked for, else the first.
     async fn embedded_words(self, fetched: &Fetched, probe: &Probe) -> Result<Transcript, Trouble> {
-        let Some(stream) = probe.subtitles.iter().find(|stream| stream.is_text) else {
-            return Ok(Transcript::default());
-        };
+        let texts = probe.subtitles.iter().filter(|stream| stream.is_text);
+        let found = track_in(texts, self.language(), |stream| stream.language.as_deref());
+        let Some(stream) = found else { return Ok(Transcript::default()) };
         let read = self.media.embedded_cues(&fetched.path, probe, stream.index).await;
         Ok(read.map_err(|e| self.media_trouble(Stage::Words, e))?.value)
     }
 
-    /// What the recogniser hears in the first sound stream; nothing where there is none.
+    /// What the recogniser hears in the first sound stream of the language that is asked for, else in the
+    /// first; nothing where there is none. Sound of which a part is lost is not taken as heard: another
+    /// decoder may have more of it.
     async fn recognised_words(
         self,
         fetched: &Fetched,
@@ -465,7 +479,9 @@ impl Way<'_> {
             info!(sentences = known.cues.len(), "heard before");
             return Ok(known.clone());
         }
-        let Some(stream) = probe.audio.first() else { return Ok(Transcript::default()) };
+        let sounds = probe.audio.iter();
+        let found = track_in(sounds, self.language(), |stream| stream.language.as_deref());
+        let Some(stream) = found else { return Ok(Transcript::default()) };
         let recognition = self.pipeline.speech.as_ref();
         let Recognition { transcriber, options, .. } =
             recognition.ok_or(Trouble::Run(Error::NoRecogniser))?;
@@ -473,11 +489,14 @@ impl Way<'_> {
         let listening = self.hearing.listening;
         let asked = transcriber.transcribe(self.media, file, stream.index, options, listening);
         let heard = asked.await.map_err(|error| self.speech_trouble(error))?;
-        let Transcription { transcript, device } = heard;
+        let Transcription { transcript, device, damage } = heard;
         self.notes.note(|draft| {
-            draft.heard = true;
+            draft.heard = damage.is_none();
             draft.costs.device_ms += millis(device);
         });
+        if let Some(damage) = damage {
+            self.pass_over(failure(Stage::Words, damage.reason_code(), chain(&damage)));
+        }
         info!(sentences = transcript.cues.len(), language = transcript.language, "listened");
         Ok(transcript)
     }

@@ -19,8 +19,8 @@ use eventide_pipeline::{
     TranscriptOption,
 };
 use eventide_query::{functions::timecode, subtitles};
-use eventide_schema::{Cue, Outcome, Status, TranscriptSource, Video, WorkItem};
-use futures::TryStreamExt;
+use eventide_schema::{Cue, Failure, Outcome, Status, TranscriptSource, Video, WorkItem};
+use futures::{StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 use miette::{IntoDiagnostic, WrapErr};
 use serde_json::{Value, json};
@@ -29,12 +29,15 @@ use tokio::time::MissedTickBehavior;
 use super::{Stop, absolute, caption::Told, explained, index::told_to_stop, model::device, ready};
 use crate::{
     arguments::{Common, ToolArguments},
-    job::{JobFile, LanguageOption, Overrides, confidence},
+    job::{JobFile, LanguageOption, Overrides, confidence, longest_sentence},
     report,
 };
 
 /// How long one file may take. A person waits, and may stop it.
 const LONGEST: Duration = Duration::from_hours(24);
+/// Files that are worked on at once: their windows share the runs of the recogniser, and their sound is decoded
+/// meanwhile.
+const AT_ONCE: usize = 4;
 
 /// Arguments of `transcribe`.
 #[derive(Debug, Args)]
@@ -47,33 +50,74 @@ pub(crate) struct TranscribeArguments {
     /// The speech bundle: a folder or an address. A job names its own.
     #[arg(long, env = "EVENTIDE_SPEECH_BUNDLE", value_name = "BUNDLE")]
     model: Option<String>,
-    /// The language that is spoken, such as `en`; found out for each file if `auto`.
-    #[arg(long, default_value = "auto", value_name = "CODE", value_parser = language)]
-    language: LanguageOption,
     /// How it is printed.
     #[arg(long, default_value = "text")]
     format: TranscriptFormat,
     /// A folder to write a file to for each FILE, instead of printing it.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Leave out sentences that are less probable than this, 0 to 1.
-    #[arg(long, default_value_t = ListeningOptions::default().min_confidence, value_name = "P", value_parser = probability)]
-    min_confidence: f32,
-    /// Texts that are followed side by side.
-    #[arg(long, default_value = "5", value_name = "N")]
-    beams: NonZeroU32,
-    /// Tell each window of 30 seconds what was said before it. Slower: windows come one by one.
-    #[arg(long)]
-    previous_text: bool,
-    /// Where the model runs: `cpu`, or `cuda:N`.
-    #[arg(long, default_value = "cpu", value_parser = device)]
-    device: Device,
-    /// Threads of one operator; 0 is one a core.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    threads: usize,
+    /// How it is heard.
+    #[command(flatten)]
+    hearing: HearingArguments,
     /// The tools that do the work.
     #[command(flatten)]
     tools: ToolArguments,
+}
+
+/// How speech is heard. What is not given is as the job has it, or as usual.
+#[derive(Debug, Args)]
+struct HearingArguments {
+    /// The language that is spoken, such as `en`; found out for each file if `auto`, as is usual.
+    #[arg(long, value_name = "CODE", value_parser = language)]
+    language: Option<LanguageOption>,
+    /// Leave out sentences that are less probable than this, 0 to 1; 0.5 is usual.
+    #[arg(long, value_name = "P", value_parser = probability)]
+    min_confidence: Option<f32>,
+    /// Texts that are followed side by side; 5 is usual.
+    #[arg(long, value_name = "N")]
+    beams: Option<NonZeroU32>,
+    /// Cut sentences that are longer than this, at a comma or a silence; `30s` is usual.
+    #[arg(long, value_name = "TIME", value_parser = sentence_length)]
+    longest_sentence: Option<Duration>,
+    /// Tell each window of 30 seconds what was said before it. Slower: windows of a file come one by one.
+    #[arg(long)]
+    previous_text: bool,
+    /// Where the model runs: `cpu`, which is usual, or `cuda:N`.
+    #[arg(long, value_parser = device)]
+    device: Option<Device>,
+    /// Threads of one operator; 0, which is usual, is one a core.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl HearingArguments {
+    /// Puts what is given in the place of what is there.
+    fn apply(&self, speech: &mut SpeechOptions) {
+        let SpeechOptions { device, threads, listening, .. } = speech;
+        *device = self.device.unwrap_or(*device);
+        *threads = self.threads.unwrap_or(*threads);
+        if let Some(LanguageOption(language)) = &self.language {
+            listening.language.clone_from(language);
+        }
+        listening.min_confidence = self.min_confidence.unwrap_or(listening.min_confidence);
+        listening.beams = self.beams.unwrap_or(listening.beams);
+        listening.longest_sentence = self.longest_sentence.unwrap_or(listening.longest_sentence);
+        listening.previous_text |= self.previous_text;
+    }
+
+    /// A flag that is given.
+    fn given(&self) -> Option<&'static str> {
+        let flags = [
+            (self.language.is_some(), "--language"),
+            (self.min_confidence.is_some(), "--min-confidence"),
+            (self.beams.is_some(), "--beams"),
+            (self.longest_sentence.is_some(), "--longest-sentence"),
+            (self.previous_text, "--previous-text"),
+            (self.device.is_some(), "--device"),
+            (self.threads.is_some(), "--threads"),
+        ];
+        flags.into_iter().find_map(|(given, flag)| given.then_some(flag))
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -115,6 +159,11 @@ fn probability(text: &str) -> Result<f32, String> {
     confidence(text.parse().map_err(|_| format!("`{text}` is no number"))?)
 }
 
+fn sentence_length(text: &str) -> Result<Duration, String> {
+    let given = humantime::parse_duration(text).map_err(|error| format!("`{text}`: {error}"))?;
+    longest_sentence(given)
+}
+
 pub(super) async fn run(
     arguments: &TranscribeArguments,
     common: &Common,
@@ -128,20 +177,30 @@ pub(super) async fn run(
     };
     let (worker, identity) = ready(&how, stores, &arguments.tools).await?;
     let bar = bar(!common.quiet && std::io::stderr().is_terminal());
+    let listenings: Vec<Listening> = videos.iter().map(|_| Listening::default()).collect();
     let work = async {
         let pipeline = how.pipeline(stores, &worker).await.map_err(|e| Stop::of_run(&e))?;
-        let mut told = Transcripts { identity, heard: Vec::new(), failures: Vec::new() };
-        for Wanted { video, place } in videos {
-            let outcome = transcribe(&pipeline, video, &bar).await?;
+        let mut told = Transcripts { identity, ..Transcripts::default() };
+        let asked =
+            videos.into_iter().zip(&listenings).map(|(Wanted { video, place }, listening)| {
+                let outcome = transcribe(&pipeline, video, listening);
+                async { Ok::<_, Stop>((outcome.await?, place)) }
+            });
+        let mut outcomes = futures::stream::iter(asked).buffered(AT_ONCE);
+        while let Some((outcome, place)) = outcomes.try_next().await? {
             told.take(arguments.format, outcome, place.as_deref())?;
         }
         Ok(told)
     };
     let told = tokio::select! {
         told = work => told?,
+        () = show(&bar, &listenings) => unreachable!("it shows for ever"),
         () = told_to_stop() => return Err(Stop::interrupted(miette::miette!("interrupted"))),
     };
     bar.finish_and_clear();
+    for remark in &told.remarks {
+        eprintln!("{remark}");
+    }
     if arguments.out.is_none() && !told.heard.is_empty() {
         report::text(&told.text(arguments.format)).map_err(Stop::failed)?;
     }
@@ -186,6 +245,17 @@ async fn task_of_job(
     let night = JobFile::load(job, &overrides).map_err(Stop::bad_job)?;
     let mut how = night.how();
     (how.model, how.captioning.source) = (None, CaptioningSource::Speech);
+    match (&mut how.speech, arguments.hearing.given()) {
+        (Some(speech), _) => arguments.hearing.apply(speech),
+        (None, Some(flag)) => {
+            return Err(Stop::bad_job(miette::miette!(
+                help = "set `corpus.transcripts = [\"sidecar\", \"embedded\", \"asr\"]`, or leave the flag out",
+                "{flag} says how speech is heard, and the job `{}` hears none: its `corpus.transcripts` does not name `asr`",
+                job.display()
+            )));
+        }
+        (None, None) => {}
+    }
     let wrong = |error: eventide_catalog::Error| Stop::bad_job(explained(&error.into()));
     let below = stores.open(&night.corpus.uri).map_err(wrong)?.uri;
     let listing = list(stores, &night.corpus).map_err(wrong)?;
@@ -238,18 +308,13 @@ fn how(arguments: &TranscribeArguments) -> Result<How, Stop> {
         let help = "give --model; `eventide model import --whisper` makes one";
         Stop::bad_job(miette::miette!(help = help, "no speech bundle is given"))
     })?;
-    let speech = SpeechOptions {
+    let mut speech = SpeechOptions {
         bundle: absolute(bundle)?,
-        device: arguments.device,
-        threads: arguments.threads,
-        listening: ListeningOptions {
-            language: arguments.language.0.clone(),
-            min_confidence: arguments.min_confidence,
-            beams: arguments.beams,
-            previous_text: arguments.previous_text,
-            ..ListeningOptions::default()
-        },
+        device: Device::Cpu,
+        threads: 0,
+        listening: ListeningOptions::default(),
     };
+    arguments.hearing.apply(&mut speech);
     Ok(How {
         transcripts: vec![TranscriptOption::Asr],
         captioning: CaptioningOptions {
@@ -271,31 +336,33 @@ fn bar(visible: bool) -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-/// What is said in a video. Shows how far it is meanwhile.
-async fn transcribe(pipeline: &Pipeline, video: Video, bar: &ProgressBar) -> Result<Outcome, Stop> {
+/// What is said in a video.
+async fn transcribe(
+    pipeline: &Pipeline,
+    video: Video,
+    listening: &Listening,
+) -> Result<Outcome, Stop> {
     let uri = video.uri.clone();
-    let name = Path::new(&uri).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let listening = Listening::default();
-    let shown = async {
-        let mut ticks = tokio::time::interval(Duration::from_millis(250));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            ticks.tick().await;
-            let (heard, length) = (listening.heard_us(), listening.length_us());
-            bar.set_length(length);
-            bar.set_position(heard);
-            bar.set_message(format!("{} of {}, {name}", clock(heard), clock(length)));
-        }
-    };
-    let item = WorkItem::new(video, 1);
-    let outcome = tokio::select! {
-        outcome = pipeline.transcribe(item, &listening) => outcome,
-        () = shown => unreachable!("it shows for ever"),
-    };
-    outcome.map_err(|error| {
+    pipeline.transcribe(WorkItem::new(video, 1), listening).await.map_err(|error| {
         let failed = eventide_engine::Error::Pipeline { video: uri, source: Box::new(error) };
         Stop::of_run(&failed)
     })
+}
+
+/// Shows how much was heard of all that was begun, for ever.
+async fn show(bar: &ProgressBar, listenings: &[Listening]) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let begun = listenings.iter().filter(|listening| listening.length_us() > 0);
+        let heard: u64 = begun.clone().map(Listening::heard_us).sum();
+        let length: u64 = begun.clone().map(Listening::length_us).sum();
+        bar.set_length(length);
+        bar.set_position(heard);
+        let (begun, all) = (begun.count(), listenings.len());
+        bar.set_message(format!("{} of {}, {begun} of {all} files", clock(heard), clock(length)));
+    }
 }
 
 /// Whole seconds as people write them.
@@ -305,10 +372,14 @@ fn clock(us: u64) -> String {
 }
 
 /// What was heard in files, and why nothing was in others.
+#[derive(Default)]
 struct Transcripts {
     identity: Option<SpeechIdentity>,
+    /// Those that are to be printed.
     heard: Vec<Outcome>,
     failures: Vec<String>,
+    /// What was passed over where something was heard.
+    remarks: Vec<String>,
 }
 
 impl Transcripts {
@@ -323,6 +394,13 @@ impl Transcripts {
             self.failures.push(failure);
             return Ok(());
         }
+        self.remarks.extend(outcome.failure.as_ref().map(|remark| {
+            let Failure { stage, reason_code, reason } = remark;
+            let uri = &outcome.video.uri;
+            format!(
+                "not all of `{uri}` could be read ({stage}: {reason_code})\n  because: {reason}"
+            )
+        }));
         if let Some(place) = place {
             let text = match format {
                 TranscriptFormat::Json => format!("{:#}", self.json(&outcome)),
@@ -332,8 +410,9 @@ impl Transcripts {
                 .into_diagnostic()
                 .wrap_err_with(|| format!("cannot write `{}`", place.display()))
                 .map_err(Stop::failed)?;
+        } else {
+            self.heard.push(outcome);
         }
-        self.heard.push(outcome);
         Ok(())
     }
 
@@ -370,6 +449,7 @@ impl Transcripts {
             "language": transcript.language,
             "model_id": identity.map(|identity| &identity.model_id),
             "model_digest": identity.map(|identity| &identity.model_digest),
+            "remark": outcome.failure.as_ref().map(|remark| &remark.reason),
             "sentences": sentences.collect::<Vec<_>>(),
         })
     }

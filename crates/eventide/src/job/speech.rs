@@ -22,7 +22,8 @@ pub(crate) struct SpeechSection {
     pub(crate) device: DeviceOption,
     /// Threads of one operator; 0 is one a core.
     pub(crate) threads: usize,
-    /// The language that is spoken, such as `en`; found out for each video if `auto`.
+    /// The language that is spoken, such as `en`; found out for each video if `auto`. Of several tracks of sound or
+    /// subtitles the first one in this language is taken.
     pub(crate) language: LanguageOption,
     /// Sentences that are less probable than this are left out, 0 to 1.
     pub(crate) min_confidence: f32,
@@ -77,13 +78,9 @@ impl SpeechSection {
                 "0 keeps all that is heard",
             )
         })?;
-        if self.longest_sentence < LEAST_SENTENCE {
-            let given = self.longest_sentence;
-            return Err(BrokenRule::new(
-                format!("`speech.longest-sentence` of {given:?} is too short"),
-                "30s is usual",
-            ));
-        }
+        let longest_sentence = longest_sentence(self.longest_sentence).map_err(|problem| {
+            BrokenRule::new(format!("`speech.longest-sentence`: {problem}"), "30s is usual")
+        })?;
         let bundle = overrides
             .speech_bundle
             .map(|bundle| anchored(bundle, Path::new(".")))
@@ -103,7 +100,7 @@ impl SpeechSection {
                 min_confidence,
                 beams: self.beams,
                 previous_text: self.previous_text,
-                longest_sentence: self.longest_sentence,
+                longest_sentence,
             },
         }))
     }
@@ -113,4 +110,10 @@ impl SpeechSection {
 pub(crate) fn confidence(given: f32) -> Result<f32, String> {
     let is_fine = (0.0..=1.0).contains(&given);
     is_fine.then_some(given).ok_or_else(|| format!("`{given}` is not from 0 to 1"))
+}
+
+/// A length that the longest sentence may have, if it can be one.
+pub(crate) fn longest_sentence(given: Duration) -> Result<Duration, String> {
+    let is_fine = given >= LEAST_SENTENCE;
+    is_fine.then_some(given).ok_or_else(|| format!("{given:?} is too short: 1s is the least"))
 }

@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod golden;
+mod judge;
 pub mod manifest;
 pub mod mel;
 pub mod network;
@@ -17,6 +18,7 @@ pub mod voice;
 mod words;
 
 pub use bundle::SpeechBundle;
+pub use judge::Evidence;
 pub use manifest::{SpeechManifest, SpeechTokens, Whisper};
 pub use network::Network;
 pub use recogniser::{Conversation, Heard, Recogniser, RecognitionOptions, Request, Word};

@@ -9,12 +9,14 @@ use crate::{
     error::{Error, Result},
     runtime::{Runtime, Session, SessionOptions, Tensor},
     speech::{
-        Listener, Network, SpeechBundle, SpeechManifest, SpeechWindow, Vocabulary,
+        Evidence, Listener, Network, SpeechBundle, SpeechManifest, SpeechWindow, Vocabulary,
+        judge::{Settled, fall_back, no_temperature},
         manifest::{TIME_STEP_MS, files},
         mel::{LogMel, SAMPLE_RATE},
         network::{Cross, Past},
         rules::Rules,
         search::{Said, SearchOptions, Speaker, search},
+        sentences::ends_sentence,
         words::{Group, path, words},
     },
     vid2seq::{matrix, stop_if},
@@ -25,6 +27,12 @@ const STEP: usize = SAMPLE_RATE / 1000 * TIME_STEP_MS as usize;
 /// Samples that a text must cover, two fifths of a second, for what is behind it to be heard again: so that a window
 /// is heard a limited number of times.
 const LEAST_SAID: usize = SAMPLE_RATE * 2 / 5;
+/// Above this temperature a text is drawn so freely that what follows is better not told of it.
+const MOST_HEATED: f32 = 0.5;
+/// The least mean probability of words that tell the language of a sound.
+const LEAST_SURE: f32 = 0.5;
+/// Tokens of what was said before that are kept: no Whisper reads more.
+const REMEMBERED: usize = 448;
 /// Languages that are written without spaces between words.
 const UNSPACED: [&str; 7] = ["zh", "yue", "ja", "th", "lo", "my", "km"];
 
@@ -85,6 +93,22 @@ pub struct Heard {
     pub tokens: Vec<i64>,
     /// The part of the window that was not heard to its end.
     pub rest: Option<SpeechWindow>,
+    /// What speaks for the text.
+    pub evidence: Evidence,
+    /// The last temperature that was tried for it: the highest one where no text was credible.
+    pub temperature: f32,
+}
+
+impl Heard {
+    /// Whether its words can be believed to be said, and in its language: they came easily, and are more
+    /// probable than not. What is heard in music mostly is not.
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        let sum: f32 = self.words.iter().map(|word| word.probability).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a window has few words")]
+        let mean = sum / self.words.len().max(1) as f32;
+        mean >= LEAST_SURE && self.temperature <= MOST_HEATED
+    }
 }
 
 /// A word.
@@ -108,12 +132,10 @@ pub struct Recogniser {
     options: RecognitionOptions,
 }
 
-/// A text for a window, and what speaks for it.
+/// A text for a window, and the language that it is in.
 #[derive(Debug, Clone)]
 struct Attempt {
     said: Said,
-    silence: f32,
-    compression: f32,
     language: (String, f32),
 }
 
@@ -142,8 +164,7 @@ impl Recogniser {
         options: RecognitionOptions,
     ) -> Result<Self> {
         if options.temperatures.is_empty() {
-            let range = "one or more temperatures".to_owned();
-            return Err(Error::Decoding { setting: "temperatures", value: 0.0, range });
+            return Err(no_temperature());
         }
         let path = bundle.path(files::TOKENIZER);
         let json = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
@@ -212,8 +233,8 @@ impl Recogniser {
     }
 
     /// All that is said in a sound, window by window: what is left of a window is heard again, and with
-    /// `connected` each window knows what was said before it. The language is that of the first window
-    /// unless it is given.
+    /// `connected` each window knows what was said before it. The language is that of the first window whose
+    /// words can be believed, unless it is given.
     ///
     /// # Errors
     /// As [`Recogniser::recognise`].
@@ -253,87 +274,50 @@ impl Recogniser {
         }
         stop_if(should_stop)?;
         let cross = self.network.encode(&pictures)?;
-        let attempts = self.attempts(&cross, &pictures, requests, should_stop)?;
-        let spoken: Vec<usize> =
-            (0..requests.len()).filter(|place| !self.is_silent(&attempts[*place])).collect();
-        let mut timed = self.times(&cross, &pictures, requests, &attempts, &spoken)?.into_iter();
+        let settled = self.settle(&cross, &pictures, requests, should_stop)?;
+        let spoken: Vec<usize> = (0..requests.len())
+            .filter(|place| !self.options.is_silent(settled[*place].evidence))
+            .collect();
+        let mut timed = self.times(&cross, &pictures, requests, &settled, &spoken)?.into_iter();
         let mut heard = Vec::with_capacity(requests.len());
-        for (place, (request, attempt)) in requests.iter().zip(attempts).enumerate() {
+        for (place, (request, settled)) in requests.iter().zip(settled).enumerate() {
             let is_spoken = spoken.contains(&place);
             let words = if is_spoken { timed.next().unwrap_or_default() } else { Vec::new() };
-            let tokens = if is_spoken { attempt.said.tokens } else { Vec::new() };
+            let Settled { text, evidence, temperature } = settled;
+            let tokens = if is_spoken { text.said.tokens } else { Vec::new() };
             let rest = self.rest(&request.window, &tokens);
-            let (language, language_probability) = attempt.language;
-            heard.push(Heard { language, language_probability, words, tokens, rest });
+            let (language, language_probability) = text.language;
+            heard.push(Heard {
+                language,
+                language_probability,
+                words,
+                tokens,
+                rest,
+                evidence,
+                temperature,
+            });
         }
         Ok(heard)
     }
 
     /// The most credible text of each window.
-    fn attempts(
+    fn settle(
         &mut self,
         cross: &Cross,
         pictures: &Array3<f32>,
         requests: &[Request],
         should_stop: &dyn Fn() -> bool,
-    ) -> Result<Vec<Attempt>> {
-        let mut best: Vec<Option<Attempt>> = vec![None; requests.len()];
-        let mut open: Vec<usize> = (0..requests.len()).collect();
-        for temperature in self.options.temperatures.clone() {
+    ) -> Result<Vec<Settled<Attempt>>> {
+        let options = self.options.clone();
+        fall_back(requests.len(), &options, |temperature, open| {
             let chosen: Vec<&Request> = open.iter().map(|place| &requests[*place]).collect();
-            let attempts = if open.len() == requests.len() {
-                self.attempt(cross, pictures, &chosen, temperature, should_stop)?
-            } else {
-                let some = self.network.select(cross, pictures, &open)?;
-                let pictures = pictures.select(Axis(0), &open);
-                self.attempt(&some, &pictures, &chosen, temperature, should_stop)?
-            };
-            let mut doubted = Vec::new();
-            for (place, attempt) in open.into_iter().zip(attempts) {
-                if !self.is_credible(&attempt) {
-                    doubted.push(place);
-                }
-                let is_better =
-                    best[place].as_ref().is_none_or(|best| self.is_better(&attempt, best));
-                if is_better || self.is_credible(&attempt) {
-                    best[place] = Some(attempt);
-                }
+            if open.len() == requests.len() {
+                return self.attempt(cross, pictures, &chosen, temperature, should_stop);
             }
-            open = doubted;
-            if open.is_empty() {
-                break;
-            }
-        }
-        let missing = || Error::Decoding {
-            setting: "temperatures",
-            value: 0.0,
-            range: "one or more temperatures".to_owned(),
-        };
-        best.into_iter().map(|attempt| attempt.ok_or_else(missing)).collect()
-    }
-
-    /// Whether no other temperature needs to be tried: the text neither repeats itself nor is unlikely,
-    /// or there is none.
-    fn is_credible(&self, attempt: &Attempt) -> bool {
-        let likely = attempt.said.average() >= self.options.least_log_probability;
-        let repeats = attempt.compression > self.options.most_compression;
-        (likely && !repeats) || self.is_silent(attempt)
-    }
-
-    fn is_silent(&self, attempt: &Attempt) -> bool {
-        let unlikely = attempt.said.average() < self.options.least_log_probability;
-        attempt.silence > self.options.most_silence && unlikely
-    }
-
-    /// Of texts that are not credible: one that does not repeat itself before one that does, and the
-    /// likelier before the other.
-    fn is_better(&self, attempt: &Attempt, than: &Attempt) -> bool {
-        let repeats = |attempt: &Attempt| attempt.compression > self.options.most_compression;
-        match (repeats(attempt), repeats(than)) {
-            (true, false) => false,
-            (false, true) => true,
-            _ => attempt.said.average() > than.said.average(),
-        }
+            let some = self.network.select(cross, pictures, open)?;
+            let pictures = pictures.select(Axis(0), open);
+            self.attempt(&some, &pictures, &chosen, temperature, should_stop)
+        })
     }
 
     /// A text for each window at one temperature.
@@ -344,7 +328,7 @@ impl Recogniser {
         requests: &[&Request],
         temperature: f32,
         should_stop: &dyn Fn() -> bool,
-    ) -> Result<Vec<Attempt>> {
+    ) -> Result<Vec<(Attempt, Evidence)>> {
         stop_if(should_stop)?;
         let Opened { past, first, room, silences, languages } = self.open(cross, requests)?;
         let width = if temperature > 0.0 { self.options.draws } else { self.options.beams };
@@ -365,7 +349,8 @@ impl Recogniser {
         let found = search(&mut speaker, &first.view(), rules, options)?;
         let judge = |((said, silence), language): ((Said, f32), (String, f32))| {
             let compression = compression(&self.vocabulary.text(&said.tokens));
-            Attempt { said, silence, compression, language }
+            let evidence = Evidence { log_probability: said.average(), compression, silence };
+            (Attempt { said, language }, evidence)
         };
         Ok(found.into_iter().zip(silences).zip(languages).map(judge).collect())
     }
@@ -426,7 +411,7 @@ impl Recogniser {
         cross: &Cross,
         pictures: &Array3<f32>,
         requests: &[Request],
-        attempts: &[Attempt],
+        settled: &[Settled<Attempt>],
         spoken: &[usize],
     ) -> Result<Vec<Vec<Word>>> {
         if spoken.is_empty() {
@@ -434,7 +419,7 @@ impl Recogniser {
         }
         let end = i64::from(self.manifest.tokens.end);
         let reads: Vec<Vec<i64>> =
-            spoken.iter().map(|place| self.aligned_tokens(&attempts[*place])).collect();
+            spoken.iter().map(|place| self.aligned_tokens(&settled[*place].text)).collect();
         let longest = reads.iter().map(Vec::len).max().unwrap_or_default();
         let all = Array2::from_shape_fn((reads.len(), longest), |(row, column)| {
             reads[row].get(column).copied().unwrap_or(end)
@@ -445,7 +430,7 @@ impl Recogniser {
             let some = self.network.select(cross, pictures, spoken)?;
             self.network.align(&some, &all)?
         };
-        let windows = spoken.iter().map(|place| (&requests[*place].window, &attempts[*place]));
+        let windows = spoken.iter().map(|place| (&requests[*place].window, &settled[*place].text));
         let timed = windows.zip(&reads).zip(scores.outer_iter());
         Ok(timed
             .map(|(((window, attempt), read), scores)| {
@@ -535,8 +520,8 @@ impl Conversation {
         self.waiting.len()
     }
 
-    /// Takes up to `most` windows to be recognised. Where the language is to be found out, the first
-    /// comes alone: the others are in the language of that one.
+    /// Takes up to `most` windows to be recognised. Where the language is to be found out, they come one by one
+    /// until words can be believed: the others are in the language of those.
     pub fn next(&mut self, most: usize) -> Vec<Request> {
         let alone = self.connected || self.language.is_none();
         let count = self.waiting.len().min(if alone { 1 } else { most });
@@ -551,11 +536,11 @@ impl Conversation {
     /// Takes what was heard of the windows that [`Conversation::next`] gave out.
     pub fn hear(&mut self, requests: Vec<Request>, heard: Vec<Heard>) {
         for (request, mut heard) in requests.into_iter().zip(heard) {
-            if self.language.is_none() && !heard.words.is_empty() {
+            if self.language.is_none() && heard.is_sure() {
                 self.language = Some(heard.language.clone());
             }
             if self.connected {
-                self.previous.extend(&heard.tokens);
+                self.remember(&heard);
             }
             if let Some(rest) = heard.rest.take() {
                 let place = self.waiting.partition_point(|window| window.start < rest.start);
@@ -563,6 +548,20 @@ impl Conversation {
             }
             self.heard.push((request.window.start, heard));
         }
+    }
+
+    /// Keeps what the next window is told. A text that came only at a high temperature would lead astray what
+    /// follows, so after it all is forgotten; silence changes nothing.
+    fn remember(&mut self, heard: &Heard) {
+        if heard.tokens.is_empty() {
+            return;
+        }
+        if heard.temperature > MOST_HEATED {
+            self.previous.clear();
+            return;
+        }
+        self.previous.extend(&heard.tokens);
+        self.previous.drain(..self.previous.len().saturating_sub(REMEMBERED));
     }
 
     /// All that was heard, in order.
@@ -628,26 +627,20 @@ fn cross_pauses(window: &SpeechWindow, words: &mut [Word]) {
         if let Some(first) = next.checked_sub(1)
             && next < words.len()
             && words[first].span.start + SQUEEZED >= before.end
-            && !ends_sentence(&words[first])
-            && first.checked_sub(1).is_none_or(|last| ends_sentence(&words[last]))
+            && !ends_sentence(&words[first].text)
+            && first.checked_sub(1).is_none_or(|last| ends_sentence(&words[last].text))
         {
             words[first].span = after.start..words[next].span.start.max(after.start);
         }
         let next = words.partition_point(|word| word.span.start < before.end);
         if let Some(last) = next.checked_sub(1)
             && words.get(next).is_some_and(|word| word.span.end <= after.start + SQUEEZED)
-            && ends_sentence(&words[next])
-            && !ends_sentence(&words[last])
+            && ends_sentence(&words[next].text)
+            && !ends_sentence(&words[last].text)
         {
             words[next].span = words[last].span.end.min(before.end)..before.end;
         }
     }
-}
-
-fn ends_sentence(word: &Word) -> bool {
-    word.text
-        .trim_end_matches(['"', '\'', ')', '”', '’'])
-        .ends_with(['.', '!', '?', '…', '。', '！', '？'])
 }
 
 /// Lets the words beside a pause reach to it: what the alignment heads look at is often late at a
@@ -770,6 +763,7 @@ impl Speaker for Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
     #[test]
     fn what_repeats_can_be_compressed() {
@@ -858,6 +852,8 @@ mod tests {
             words: vec![word; words],
             tokens: vec![1, 2],
             rest,
+            evidence: Evidence { log_probability: -0.2, compression: 1.0, silence: 0.0 },
+            temperature: 0.0,
         }
     }
 
@@ -875,6 +871,54 @@ mod tests {
         let starts: Vec<u64> = others.iter().map(|request| request.window.start).collect();
         assert_eq!(starts, [150, 200, 300], "what is left comes where it belongs");
         assert!(others.iter().all(|request| request.language.as_deref() == Some("de")));
+    }
+
+    /// What is heard in music in another language, and hardly.
+    #[rstest]
+    #[case::improbable(|heard: &mut Heard| heard.words[0].probability = 0.4)]
+    #[case::drawn(|heard: &mut Heard| heard.temperature = 0.6)]
+    fn words_that_are_not_believed_tell_no_language(#[case] spoil: fn(&mut Heard)) {
+        let mut conversation = Conversation::new(None, false);
+        conversation.add([window(0), window(100), window(200), window(300)]);
+        let mut doubtful = Heard { language: "nn".to_owned(), ..heard(1, None) };
+        spoil(&mut doubtful);
+        assert!(!doubtful.is_sure());
+        let first = conversation.next(8);
+        conversation.hear(first, vec![doubtful]);
+        let second = conversation.next(8);
+        assert_eq!((second.len(), &second[0].language), (1, &None));
+        conversation.hear(second, vec![heard(1, None)]);
+        let others = conversation.next(8);
+        assert_eq!(others.len(), 2);
+        assert!(others.iter().all(|request| request.language.as_deref() == Some("de")));
+    }
+
+    #[test]
+    fn what_was_said_is_forgotten_after_a_text_that_was_drawn() {
+        let mut conversation = Conversation::new(Some("de".to_owned()), true);
+        conversation.add((0..4).map(|place| window(100 * place)));
+        for (temperature, told) in [(0.0, 0), (0.4, 2), (0.6, 4), (0.0, 0)] {
+            let request = conversation.next(8);
+            assert_eq!(request[0].previous.len(), told, "before a text at {temperature}");
+            conversation.hear(request, vec![Heard { temperature, ..heard(1, None) }]);
+        }
+        conversation.add([window(900), window(1000)]);
+        let request = conversation.next(8);
+        assert_eq!(request[0].previous, [1, 2], "what comes later is told again");
+        let silent = Heard { temperature: 1.0, tokens: Vec::new(), ..heard(0, None) };
+        conversation.hear(request, vec![silent]);
+        assert_eq!(conversation.next(8)[0].previous, [1, 2], "silence changes nothing");
+    }
+
+    #[test]
+    fn what_is_told_has_an_end() {
+        let mut conversation = Conversation::new(Some("de".to_owned()), true);
+        conversation.add((0..400).map(|place| window(100 * place)));
+        for _ in 0..400 {
+            let request = conversation.next(8);
+            assert!(request[0].previous.len() <= REMEMBERED);
+            conversation.hear(request, vec![heard(1, None)]);
+        }
     }
 
     #[test]

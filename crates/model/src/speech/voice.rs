@@ -71,6 +71,15 @@ impl SpeechWindow {
             voiced,
         })
     }
+
+    /// The window without what lies behind a sample of the sound.
+    fn until(mut self, end: u64) -> Self {
+        let length = usize::try_from(end.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        self.samples.truncate(length);
+        self.voiced.retain(|span| span.start < length);
+        self.voiced.iter_mut().for_each(|span| span.end = span.end.min(length));
+        self
+    }
 }
 
 /// The detector's memory of one sound, and what of the sound is not yet in a window.
@@ -120,10 +129,21 @@ impl Listener {
     /// # Errors
     /// As [`Listener::hear`].
     pub fn finish(mut self, detector: &mut Session) -> Result<Vec<SpeechWindow>> {
-        let frames = self.samples.len().div_ceil(FRAME);
-        self.samples.resize(frames * FRAME, 0.0);
-        self.detect(detector, frames)?;
-        Ok(self.windows(true))
+        let length = self.fill();
+        self.detect(detector, self.samples.len() / FRAME)?;
+        Ok(self.last_windows(length))
+    }
+
+    /// Fills the last frame with silence. The answer is how many samples the sound has.
+    fn fill(&mut self) -> u64 {
+        let length = self.start * FRAME + self.samples.len();
+        self.samples.resize(self.samples.len().next_multiple_of(FRAME), 0.0);
+        length as u64
+    }
+
+    /// The windows that are left, which end where the sound does.
+    fn last_windows(&mut self, length: u64) -> Vec<SpeechWindow> {
+        self.windows(true).into_iter().map(|window| window.until(length)).collect()
     }
 
     /// Asks the detector about all frames up to `frames` that it has not heard.
@@ -339,6 +359,21 @@ mod tests {
             end = start + length;
         }
         assert_eq!(end, 4006);
+    }
+
+    /// A voice that is cut off in the middle of a frame.
+    #[rstest]
+    #[case::in_a_frame(1)]
+    #[case::at_its_end(FRAME)]
+    fn the_last_window_ends_with_the_sound(#[case] more: usize) {
+        let length = 200 * FRAME + more;
+        let mut listener = Listener { samples: vec![0.1; length], ..Listener::default() };
+        assert_eq!(listener.fill(), length as u64);
+        listener.voices = vec![0.9; 201];
+        let windows = listener.last_windows(length as u64);
+        let [window] = &windows[..] else { panic!("{windows:?}") };
+        assert_eq!((window.start, window.samples.len()), (0, length));
+        assert_eq!(window.voiced, [0..length]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use eventide_model::{
     runtime::{Runtime, SessionOptions},
     speech::{
-        Conversation, Heard, Recogniser, RecognitionOptions, SpeechBundle, Word,
+        Conversation, Evidence, Heard, Listener, Recogniser, RecognitionOptions, Request,
+        SpeechBundle, SpeechWindow, Word,
         sentences::{SentenceOptions, sentences},
     },
 };
@@ -60,7 +61,7 @@ fn base_hears_every_word_and_when() {
     assert_eq!(errors(&text, TWO_CITIES), 0, "{text}");
     let ordered = words.windows(2).all(|pair| pair[0].span.start <= pair[1].span.start);
     assert!(ordered && words.iter().all(|word| word.span.start <= word.span.end));
-    let sentences = sentences(&words, &SentenceOptions::default());
+    let sentences = sentences(&words, "en", &SentenceOptions::default());
     let first = sentences.iter().find(|sentence| sentence.text.contains("best of times")).unwrap();
     let second = sentences
         .iter()
@@ -81,7 +82,7 @@ fn a_narrator_is_heard_when_he_speaks() {
     for name in ["bunny", "earth"] {
         let (sound, spoken) = narration(name);
         let heard = recogniser.transcribe(&sound, None, false, &|| false).unwrap();
-        let found = sentences(&words(&heard), &SentenceOptions::default());
+        let found = sentences(&words(&heard), "en", &SentenceOptions::default());
         assert_eq!(found.len(), spoken.len(), "{found:#?}");
         for (found, spoken) in found.iter().zip(&spoken) {
             let text = spoken["text"].as_str().unwrap();
@@ -134,7 +135,7 @@ fn music_says_nothing() {
     let loudest = sound.iter().fold(0.0_f32, |loudest, sample| loudest.max(sample.abs()));
     assert!(loudest > 0.1, "there is music");
     let heard = recogniser.transcribe(&sound, None, false, &|| false).unwrap();
-    let mut found = sentences(&words(&heard), &SentenceOptions::default());
+    let mut found = sentences(&words(&heard), "en", &SentenceOptions::default());
     found.retain(|sentence| sentence.confidence >= LEAST_CONFIDENCE);
     assert!(found.is_empty(), "{found:#?}");
 }
@@ -155,9 +156,17 @@ fn what_was_said_before_can_be_told() {
 fn windows_are_heard_alike_in_any_company(#[case] size: whisper::Size) {
     let options = RecognitionOptions { batch: 3, ..RecognitionOptions::default() };
     let (_folder, mut recogniser) = recogniser(size, options);
+    let requests = requests(&mut recogniser);
+    let together = recogniser.recognise(&requests, &|| false).unwrap();
+    assert!(together.iter().all(|heard| !heard.words.is_empty()));
+    check_alone(&mut recogniser, &requests, &together);
+}
+
+/// The three windows of two recordings.
+fn requests(recogniser: &mut Recogniser) -> Vec<Request> {
     let mut windows = Vec::new();
     for name in ["beckett.wav", "two_cities.wav"] {
-        let mut listener = eventide_model::speech::Listener::default();
+        let mut listener = Listener::default();
         windows.extend(recogniser.hear(&mut listener, &recording(name)).unwrap());
         windows.extend(recogniser.finish(listener).unwrap());
     }
@@ -165,19 +174,113 @@ fn windows_are_heard_alike_in_any_company(#[case] size: whisper::Size) {
     conversation.add(windows);
     let requests = conversation.next(8);
     assert_eq!(requests.len(), 3);
-    let together = recogniser.recognise(&requests, &|| false).unwrap();
-    for (request, expected) in requests.iter().zip(&together) {
+    requests
+}
+
+/// Fails unless each window alone says what it said in company.
+fn check_alone(recogniser: &mut Recogniser, requests: &[Request], together: &[Heard]) {
+    let told = |heard: &Heard| {
+        let words = heard.words.iter().map(|word| (word.text.clone(), word.span.clone()));
+        (heard.tokens.clone(), words.collect::<Vec<_>>(), heard.temperature)
+    };
+    for (request, expected) in requests.iter().zip(together) {
         let alone = recogniser.recognise(std::slice::from_ref(request), &|| false).unwrap();
-        let texts = |heard: &Heard| {
-            heard
-                .words
-                .iter()
-                .map(|word| (word.text.clone(), word.span.clone()))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(texts(&alone[0]), texts(expected));
-        assert!(!expected.words.is_empty());
+        assert_eq!(told(&alone[0]), told(expected));
     }
+}
+
+/// A temperature above 0 is tried for whatever is less likely than the likeliest window.
+#[test]
+fn windows_that_are_doubted_are_tried_again_and_no_others() {
+    let options = RecognitionOptions {
+        batch: 3,
+        temperatures: vec![0.0],
+        most_compression: f32::INFINITY,
+        most_silence: 1.0,
+        ..RecognitionOptions::default()
+    };
+    let (_folder, mut recogniser) = recogniser(whisper::Size::TinyEnglish, options.clone());
+    let requests = requests(&mut recogniser);
+    let easily = recogniser.recognise(&requests, &|| false).unwrap();
+    let mut likely: Vec<f32> = easily.iter().map(|heard| heard.evidence.log_probability).collect();
+    likely.sort_by(f32::total_cmp);
+    let [_, second, best] = likely[..] else { panic!("{likely:?}") };
+    // One window passes, the others never do.
+    let gate = f32::midpoint(second, best);
+    let temperatures = vec![0.0, 0.4, 1.0];
+    let strict = RecognitionOptions { least_log_probability: gate, temperatures, ..options };
+    let (_folder, mut recogniser) = self::recogniser(whisper::Size::TinyEnglish, strict);
+    let together = recogniser.recognise(&requests, &|| false).unwrap();
+    for (easily, together) in easily.iter().zip(&together) {
+        let passes = easily.evidence.log_probability >= gate;
+        let last_tried = if passes { 0.0 } else { 1.0 };
+        let off = (together.temperature - last_tried).abs();
+        assert!(off < 1e-6, "{} for {:?}", together.temperature, together.evidence);
+        // The best of all attempts, which the first of them is one of.
+        assert!(together.evidence.log_probability >= easily.evidence.log_probability);
+        assert!(!passes || together == easily);
+        assert!(!together.words.is_empty());
+    }
+    check_alone(&mut recogniser, &requests, &together);
+}
+
+/// Noise makes Whisper say something: the gate for silence holds it back.
+#[test]
+fn what_seems_silent_and_is_unlikely_says_nothing() {
+    let options = RecognitionOptions { temperatures: vec![0.0], ..RecognitionOptions::default() };
+    let samples = noise(10);
+    let voiced = std::iter::once(0..samples.len()).collect();
+    let window = SpeechWindow { start: 0, samples, voiced };
+    let request = Request { window, language: Some("en".to_owned()), previous: Vec::new() };
+    let heard = |options: RecognitionOptions| {
+        let (_folder, mut recogniser) = recogniser(whisper::Size::TinyEnglish, options);
+        recogniser.recognise(std::slice::from_ref(&request), &|| false).unwrap().remove(0)
+    };
+    let open = heard(RecognitionOptions { most_silence: 1.0, ..options.clone() });
+    let Evidence { log_probability, silence, .. } = open.evidence;
+    assert!(!open.words.is_empty(), "{open:?}");
+    let least_log_probability = log_probability + 0.1;
+    let gated = |most_silence| {
+        heard(RecognitionOptions { most_silence, least_log_probability, ..options.clone() })
+    };
+    let closed = gated(silence - 0.05);
+    assert_eq!((closed.words.len(), closed.tokens.len()), (0, 0), "{closed:?}");
+    assert_eq!(closed.evidence, open.evidence);
+    assert_eq!(gated(silence + 0.05).words, open.words, "it does not seem silent enough");
+}
+
+/// Windows that know what was said before, each as much as it does.
+#[test]
+fn prompts_of_different_lengths_share_a_run() {
+    let options = RecognitionOptions { batch: 3, ..RecognitionOptions::default() };
+    let (_folder, mut recogniser) = recogniser(whisper::Size::TinyEnglish, options);
+    let mut requests = requests(&mut recogniser);
+    let said = recogniser.recognise(&requests, &|| false).unwrap();
+    requests[1].previous = said[0].tokens.clone();
+    requests[2].previous = [said[0].tokens.clone(), said[1].tokens.clone()].concat();
+    let lengths: Vec<usize> = requests.iter().map(|request| request.previous.len()).collect();
+    assert!(lengths.is_sorted_by(|one, other| one < other), "{lengths:?}");
+    let together = recogniser.recognise(&requests, &|| false).unwrap();
+    check_alone(&mut recogniser, &requests, &together);
+}
+
+#[test]
+fn base_hears_the_same_words_without_beams() {
+    let options = RecognitionOptions { beams: 1, ..RecognitionOptions::default() };
+    let (_folder, mut recogniser) = recogniser(whisper::Size::Base, options);
+    let heard = recogniser.transcribe(&recording("two_cities.wav"), Some("en"), false, &|| false);
+    let text: String = words(&heard.unwrap()).iter().map(|word| word.text.clone()).collect();
+    assert!(errors(&text, TWO_CITIES) <= 1, "{text}");
+}
+
+/// So many seconds of noise.
+fn noise(seconds: usize) -> Vec<f32> {
+    let mut noise = 1_u64;
+    let sample = |_| {
+        noise = eventide_testkit::scrambled(noise);
+        f32::from(u16::try_from(noise >> 48).unwrap()) / 65_536.0 - 0.5
+    };
+    (0..seconds * 16_000).map(sample).collect()
 }
 
 #[test]
@@ -185,13 +288,6 @@ fn what_is_no_speech_says_nothing() {
     let (_folder, mut recogniser) =
         recogniser(whisper::Size::TinyEnglish, RecognitionOptions::default());
     let second = |second: usize| second * 16_000;
-    let mut noise = 1_u64;
-    let noise: Vec<f32> = (0..second(20))
-        .map(|_| {
-            noise = eventide_testkit::scrambled(noise);
-            f32::from(u16::try_from(noise >> 48).unwrap()) / 65_536.0 - 0.5
-        })
-        .collect();
     let tones = [220.0_f32, 277.2, 329.6];
     let chord: Vec<f32> = (0..second(20))
         .map(|i| {
@@ -199,10 +295,11 @@ fn what_is_no_speech_says_nothing() {
             tones.iter().map(|tone| (tone * at * std::f32::consts::TAU).sin()).sum::<f32>() * 0.2
         })
         .collect();
-    for (name, sound) in [("silence", vec![0.0; second(70)]), ("noise", noise), ("a chord", chord)]
+    for (name, sound) in
+        [("silence", vec![0.0; second(70)]), ("noise", noise(20)), ("a chord", chord)]
     {
         // Not even a window: what the voice detector leaves out costs nothing.
-        let mut listener = eventide_model::speech::Listener::default();
+        let mut listener = Listener::default();
         let mut windows = recogniser.hear(&mut listener, &sound).unwrap();
         windows.extend(recogniser.finish(listener).unwrap());
         assert_eq!(windows, [], "{name}");
