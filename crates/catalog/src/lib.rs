@@ -10,6 +10,7 @@ mod bundle;
 mod commit;
 mod corpus;
 mod error;
+mod feedback;
 mod history;
 #[cfg(test)]
 mod nights;

@@ -154,7 +154,7 @@ impl Tables {
     /// Refuses while the newest version of a table is a part of a night.
     async fn require_published(&self, table: Table, newest: u64) -> Result<()> {
         let published = match (table, self.snapshot().await?) {
-            (Table::Runs, _) => Some(newest),
+            (Table::Runs | Table::Feedback, _) => Some(newest),
             (_, None) => None,
             (Table::Events, Some(snapshot)) => Some(snapshot.events_version),
             (Table::Videos, Some(snapshot)) => Some(snapshot.videos_version),
@@ -262,6 +262,7 @@ fn order(table: Table) -> &'static [&'static str] {
         Table::Videos => &["video_id"],
         Table::Transcripts => &["video_id", "start_ms"],
         Table::Runs => &["run_id"],
+        Table::Feedback => &["video_id", "event_id", "at"],
     }
 }
 

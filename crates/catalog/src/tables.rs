@@ -1,4 +1,4 @@
-//! The four Delta tables of a folder: where they are, what is published, what is known.
+//! The Delta tables of a folder: where they are, what is published, what is known.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use deltalake_core::{
     protocol::SaveMode,
 };
 use eventide_schema::tables::{
-    RunRow, events_schema, runs_schema, transcripts_schema, videos_schema,
+    RunRow, events_schema, feedback_schema, runs_schema, transcripts_schema, videos_schema,
 };
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStoreExt, path::Path, prefix::PrefixStore};
@@ -38,6 +38,8 @@ pub enum Table {
     Transcripts,
     /// One row for each run.
     Runs,
+    /// What people say about events. Part of no night, and not there before somebody has said something.
+    Feedback,
 }
 
 impl Table {
@@ -49,6 +51,7 @@ impl Table {
             Self::Videos => "videos",
             Self::Transcripts => "transcripts",
             Self::Runs => "runs",
+            Self::Feedback => "feedback",
         }
     }
 
@@ -60,6 +63,7 @@ impl Table {
             Self::Videos => videos_schema(),
             Self::Transcripts => transcripts_schema(),
             Self::Runs => runs_schema(),
+            Self::Feedback => feedback_schema(),
         }
     }
 }
@@ -280,7 +284,7 @@ impl Tables {
         self.create_of(table, known.cloned().collect()).await
     }
 
-    async fn create_table(&self, table: Table) -> Result<()> {
+    pub(crate) async fn create_table(&self, table: Table) -> Result<()> {
         let columns = self.columns(table)?;
         self.create_of(table, columns.fields().cloned().collect()).await
     }

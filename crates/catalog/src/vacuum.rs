@@ -106,7 +106,8 @@ impl Tables {
     /// What was written before a moment and is needed by nobody.
     pub(crate) async fn orphans_before(&self, before: DateTime<Utc>) -> Result<Vec<Orphan>> {
         let mut old = Vec::new();
-        for table in [Table::Events, Table::Videos, Table::Transcripts, Table::Runs] {
+        let nights = [Table::Events, Table::Videos, Table::Transcripts, Table::Runs];
+        for table in nights.into_iter().chain([Table::Feedback]) {
             old.push((table, self.old_parts(table, before).await?));
         }
         let pending = self.pending_work().await?;

@@ -55,6 +55,12 @@ pub enum Error {
         /// Characters that it must have.
         least: usize,
     },
+    /// A name that no header can have.
+    #[error("no header can be called `{name}`")]
+    HeaderName {
+        /// What was given.
+        name: String,
+    },
     /// Statements or pages cannot be served.
     #[error("cannot serve")]
     Serve {
@@ -269,6 +275,7 @@ impl Error {
                 Some("`SELECT run_id, finished_at FROM runs` says which there are")
             }
             Self::WeakToken { .. } => Some("make one by `openssl rand -hex 32`"),
+            Self::HeaderName { .. } => Some("a name such as `x-forwarded-user` will do"),
             Self::NeedsFile { .. } => Some("name it: --out FILE, or `\\o FILE` in the shell"),
             Self::ChangesGone { .. } => Some("export everything: --full"),
             Self::NewerThanTables { .. } => Some(

@@ -8,7 +8,7 @@
 //! * [`AsOf`]: which night that is.
 //! * [`flight`]: the same for others, over Flight SQL.
 //! * [`SearchIndex`]: full-text search over the events, also as `search(...)` and `matches(...)` in SQL.
-//! * [`serve`]: the page, and the HTTP API behind it.
+//! * [`Page`]: the page to find and watch events, and the HTTP API behind it.
 //! * [`functions`]: what `timecode`, `overlaps` and their like do.
 //! * [`write_results`], [`write_file`]: results as table, CSV, JSON or Parquet.
 //! * [`export()`](export::export): the night's difference for search engines and players.
@@ -34,7 +34,10 @@ mod table;
 mod testing;
 
 pub use error::{Cause, Error};
-pub use http::{Guard, Locate, Served, serve};
+pub use http::{
+    Guard, Locate, Moment, Page, Pictures, Record, RecordError, Reference, References, Served,
+    open_api,
+};
 pub use output::{Format, Written, write_file, write_results};
 pub use search::{Filters, Hits, MOST_HITS, SearchIndex, hits_schema};
 pub use session::{Options, Session};

@@ -23,7 +23,7 @@ use deltalake_core::{
     delta_datafusion::{DeltaCdfTableProvider, DeltaScanNext},
     logstore::{LogStoreRef, StorageConfig, default_logstore},
 };
-use eventide_schema::tables::{events_schema, transcripts_schema, videos_schema};
+use eventide_schema::tables::{events_schema, feedback_schema, transcripts_schema, videos_schema};
 use object_store::{ObjectStore, path::Path, prefix::PrefixStore};
 use serde::Deserialize;
 use url::Url;
@@ -137,6 +137,7 @@ pub(crate) async fn register(
     let current = Current { into, store, url };
     Ok(vec![
         current.add("events", "a captioned span of a video", events, events_schema()).await?,
+        current.feedback().await?,
         runs,
         current
             .add("transcripts", "a sentence that is said", transcripts, transcripts_schema())
@@ -270,6 +271,15 @@ struct Current<'a> {
 }
 
 impl Current<'_> {
+    /// What people say is part of no night: it is the newest that is there, if any.
+    async fn feedback(&self) -> Result<Table> {
+        let (name, rows_are) = ("feedback", "what a person says about an event");
+        match open(self.store, self.url, name, None).await? {
+            Some(table) => self.into.add(table, name, rows_are).await,
+            None => self.add(name, rows_are, None, feedback_schema()).await,
+        }
+    }
+
     /// Adds a table at a version; an empty one where no version was ever published.
     async fn add(
         &self,

@@ -4,6 +4,7 @@
 //! Plain data only: no I/O, no async, no clock. What makes or moves these values lives elsewhere.
 
 mod event;
+mod feedback;
 mod outcome;
 mod shard;
 mod span;
@@ -12,6 +13,7 @@ mod transcript;
 mod video;
 
 pub use event::{Event, EventSource, event_id};
+pub use feedback::{Feedback, Verdict};
 pub use outcome::{Costs, Failure, MediaFacts, Outcome, Provenance, Stage, Status};
 pub use shard::{Heard, Shard, Stretch, WorkItem};
 pub use span::TimeSpan;

@@ -16,7 +16,7 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Cue, Event, Outcome, Provenance, TranscriptSource, event_id};
+use crate::{Cue, Event, Feedback, Outcome, Provenance, TranscriptSource, event_id};
 
 fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
@@ -120,6 +120,25 @@ pub fn transcripts_schema() -> SchemaRef {
         text("speech_digest", true),
         text("run_id", false),
         moment("indexed_at"),
+    ]))
+}
+
+/// Columns of `feedback`: what people say about events. Rows are only ever added; the last about an event counts.
+#[must_use]
+pub fn feedback_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        text("event_id", false),
+        text("video_id", false),
+        text("uri", false),
+        text("source_version", false),
+        text("run_id", false),
+        text("model_digest", false),
+        text("verdict", false),
+        text("caption", true),
+        long("start_ms", true),
+        long("end_ms", true),
+        text("who", false),
+        moment("at"),
     ]))
 }
 
@@ -503,6 +522,33 @@ pub fn videos_batch(outcomes: &[Outcome], by: &Provenance) -> Result<RecordBatch
         moments(std::iter::repeat_n(by.indexed_at_ms, n)),
     ];
     RecordBatch::try_new(videos_schema(), columns)
+}
+
+/// Rows of `feedback`.
+///
+/// # Errors
+/// Only if a column does not fit the schema, which would be a fault of this file.
+pub fn feedback_batch(rows: &[Feedback]) -> Result<RecordBatch, ArrowError> {
+    let text = |of: fn(&Feedback) -> &str| strings(rows.iter().map(of));
+    let moment = |of: fn(&Feedback) -> Option<i64>| -> ArrayRef {
+        Arc::new(rows.iter().map(of).collect::<Int64Array>())
+    };
+    let captions = rows.iter().map(|row| row.caption.as_deref()).collect::<StringArray>();
+    let columns: Vec<ArrayRef> = vec![
+        text(|row| &row.event_id),
+        text(|row| &row.video_id),
+        text(|row| &row.uri),
+        text(|row| &row.source_version),
+        text(|row| &row.run_id),
+        text(|row| &row.model_digest),
+        text(|row| row.verdict.as_str()),
+        Arc::new(captions),
+        moment(|row| row.start_ms),
+        moment(|row| row.end_ms),
+        text(|row| &row.who),
+        moments(rows.iter().map(|row| row.at_ms)),
+    ];
+    RecordBatch::try_new(feedback_schema(), columns)
 }
 
 /// The row of `runs` for one run.

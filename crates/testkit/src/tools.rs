@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result};
+use crate::program::Program;
 
 /// The folder of the tools. Every accessor fails where its tool is missing, and says how to get it.
 #[derive(Debug, Clone)]
@@ -120,6 +121,21 @@ impl Tools {
     /// [`Error::MissingTool`].
     pub fn python(&self) -> Result<PathBuf> {
         self.find("python")
+    }
+
+    /// A script of Node.js with Playwright and axe-core at hand, which drives the machine's Chromium. It finds them by
+    /// the variables `PLAYWRIGHT`, `AXE` and `CHROMIUM`.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`].
+    pub fn browser_script(&self, script: &Path) -> Result<Program> {
+        let node = self.find("playwright/node")?;
+        let variables = [
+            ("PLAYWRIGHT", self.find("playwright/playwright-core")?),
+            ("AXE", self.find("axe.min.js")?),
+            ("CHROMIUM", self.find("chromium")?),
+        ];
+        Ok(Program::new(node).arguments([script]).environment(variables))
     }
 
     /// Runs `ffmpeg` with these arguments, which overwrite what is there.

@@ -33,6 +33,8 @@ use miette::{IntoDiagnostic, WrapErr};
 
 pub(crate) use arguments::EvalArguments;
 pub(crate) use document::EvalReport;
+pub(super) use read::references;
+pub(super) use tables::stem;
 
 use self::{
     arguments::{Entries, Variant},

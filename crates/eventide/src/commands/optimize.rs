@@ -39,7 +39,8 @@ pub(super) async fn run(arguments: &OptimizeArguments, stores: &Stores) -> Resul
         ..OptimizeOptions::default()
     };
     let mut done = Vec::new();
-    for table in [Table::Events, Table::Videos, Table::Transcripts, Table::Runs] {
+    let nights = [Table::Events, Table::Videos, Table::Transcripts, Table::Runs];
+    for table in nights.into_iter().chain([Table::Feedback]) {
         let optimized = tables.optimize(table, &options).await;
         done.extend(optimized.map_err(|error| Stop::of_run(&error.into()))?);
     }

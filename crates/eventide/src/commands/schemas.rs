@@ -5,7 +5,9 @@ use std::{fs, path::Path, process::ExitCode};
 use arrow::datatypes::Schema;
 use eventide_model::manifest::Manifest;
 use eventide_model::speech::SpeechManifest;
-use eventide_schema::tables::{events_schema, runs_schema, transcripts_schema, videos_schema};
+use eventide_schema::tables::{
+    events_schema, feedback_schema, runs_schema, transcripts_schema, videos_schema,
+};
 use eventide_training::plan::Plan;
 use miette::{IntoDiagnostic, WrapErr};
 use schemars::schema_for;
@@ -46,6 +48,8 @@ fn ours() -> Vec<(&'static str, Value)> {
             columns("transcripts", &["video_id", "sentence_index"], &transcripts_schema()),
         ),
         ("runs.json", columns("runs", &["run_id", "part"], &runs_schema())),
+        ("feedback.json", columns("feedback", &[], &feedback_schema())),
+        ("openapi.json", eventide_query::open_api()),
         ("job.schema.json", schema_for!(JobFile).to_value()),
         ("eval.schema.json", schema_for!(EvalReport).to_value()),
         ("train.schema.json", schema_for!(Plan).to_value()),

@@ -1,15 +1,20 @@
 //! `eventide serve`: a page to find and watch events, and the HTTP API behind it.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+mod pictures;
+
+use std::{net::SocketAddr, pin::pin, process::ExitCode, sync::Arc};
 
 use clap::Args;
-use eventide_catalog::Stores;
-use eventide_query::{Guard, Options, Served, serve};
+use eventide_catalog::{Stores, Tables};
+use eventide_query::{
+    Guard, Options, Page, Pictures, Record, RecordError, Reference, References, Served,
+};
+use futures::FutureExt;
 use miette::{IntoDiagnostic, WrapErr};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Mutex};
 
-use super::{Stop, absolute, index::told_to_stop, sql};
-use crate::environment;
+use super::{Stop, absolute, eval, index::told_to_stop, sql};
+use crate::{arguments::ToolArguments, environment};
 
 /// What the environment has to do with it.
 const ENVIRONMENT: &str = "Environment:
@@ -20,7 +25,7 @@ const ENVIRONMENT: &str = "Environment:
 #[derive(Debug, Args)]
 #[command(after_help = ENVIRONMENT)]
 pub(crate) struct ServeArguments {
-    /// Where the tables are.
+    /// Where the tables are. There need not be any yet.
     #[arg(long, env = "EVENTIDE_TABLES", value_name = "URI")]
     tables: String,
     /// Where it listens. Other addresses than this machine's own need `EVENTIDE_SERVE_TOKEN`, or --auth-header.
@@ -30,6 +35,15 @@ pub(crate) struct ServeArguments {
     /// may reach the address.
     #[arg(long, value_name = "NAME")]
     auth_header: Option<String>,
+    /// References to show beside the events: JSON files as `eventide eval` reads them, one an annotator, whose
+    /// videos are called as their files are, without folder and extension.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    references: Vec<String>,
+    #[command(flatten)]
+    tools: ToolArguments,
+    /// Lets people say on the page whether events are right: writes the table `feedback`.
+    #[arg(long)]
+    feedback: bool,
 }
 
 /// Serves until it is told to stop.
@@ -45,7 +59,9 @@ pub(super) async fn run(
             arguments.listen
         )));
     }
-    let opened = stores.open(&absolute(&arguments.tables)?);
+    let uri = absolute(&arguments.tables)?;
+    let record = arguments.feedback.then(|| recorder(stores, &uri)).transpose()?;
+    let opened = stores.open(&uri);
     let location =
         opened.map_err(|error| Stop::bad_job(miette::miette!("{}", super::chain(&error))))?;
     let videos = Arc::clone(stores);
@@ -58,15 +74,73 @@ pub(super) async fn run(
             let place = videos.open(uri).ok()?;
             Some((place.store, place.prefix))
         }),
+        pictures: pictures_of(arguments, stores),
+        references: references(&arguments.references, stores).await?,
+        record,
         guard,
     };
     let wrong = || format!("cannot listen at `{}`", arguments.listen);
     let listener = TcpListener::bind(arguments.listen).await.into_diagnostic();
     let listener = listener.wrap_err_with(wrong).map_err(Stop::bad_job)?;
     let address = listener.local_addr().into_diagnostic().map_err(Stop::bad_job)?;
+    let mut stop = pin!(told_to_stop());
+    let page = tokio::select! {
+        page = Page::open(served) => page.map_err(sql::stop)?,
+        () = &mut stop => return Ok(ExitCode::SUCCESS),
+    };
     println!("page at http://{address}/");
-    serve(listener, served, told_to_stop()).await.map_err(sql::stop)?;
+    page.serve(listener, stop).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What annotators say about a video, if there are any.
+async fn references(places: &[String], stores: &Stores) -> Result<Option<References>, Stop> {
+    if places.is_empty() {
+        return Ok(None);
+    }
+    let annotators = eval::references(places, stores).await?;
+    Ok(Some(Arc::new(move |uri: &str| {
+        let events = (1..).zip(&annotators).flat_map(|(annotator, annotations)| {
+            let events = annotations.get(eval::stem(uri)).unwrap_or_default();
+            events.iter().map(move |event| Reference {
+                annotator,
+                start_ms: milliseconds(event.span.start),
+                end_ms: milliseconds(event.span.end),
+                caption: event.caption.clone(),
+            })
+        });
+        events.collect()
+    })))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a float past the range becomes its end")]
+fn milliseconds(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
+}
+
+/// Pictures of events, where there is FFmpeg to make them.
+fn pictures_of(arguments: &ServeArguments, stores: &Arc<Stores>) -> Option<Pictures> {
+    let tools = environment::media_tools(&arguments.tools);
+    let tools = tools.inspect_err(|error| tracing::info!(%error, "the page has no pictures"));
+    let made =
+        pictures::pictures(tools.ok()?, stores, environment::cache_folder().join("pictures"));
+    made.inspect_err(|error| tracing::warn!(%error, "the page has no pictures")).ok()
+}
+
+/// Writes what people say, a row at a time.
+fn recorder(stores: &Stores, uri: &str) -> Result<Record, Stop> {
+    let tables = Tables::open(stores, uri);
+    let tables =
+        tables.map_err(|error| Stop::bad_job(miette::miette!("{}", super::chain(&error))))?;
+    let tables = Arc::new(Mutex::new(tables));
+    Ok(Arc::new(move |row| {
+        let tables = Arc::clone(&tables);
+        let written = async move {
+            let written = tables.lock().await.add_feedback(&[row]).await;
+            written.map_err(|error| RecordError::from(super::chain(&error)))
+        };
+        written.boxed()
+    }))
 }
 
 fn guard(arguments: &ServeArguments) -> Result<Guard, Stop> {
@@ -74,11 +148,5 @@ fn guard(arguments: &ServeArguments) -> Result<Guard, Stop> {
         .into_diagnostic()
         .wrap_err("cannot read the file that `EVENTIDE_SERVE_TOKEN_FILE` names")
         .map_err(Stop::bad_job)?;
-    let token = token.map(|token| token.trim().to_owned());
-    if token.as_ref().is_some_and(String::is_empty) {
-        return Err(Stop::bad_job(miette::miette!(
-            "there is no token in the file that `EVENTIDE_SERVE_TOKEN_FILE` names"
-        )));
-    }
-    Ok(Guard { token, header: arguments.auth_header.clone() })
+    Guard::new(token.as_deref(), arguments.auth_header.as_deref()).map_err(sql::stop)
 }

@@ -186,6 +186,7 @@ pub(super) fn stop(error: Error) -> Stop {
         | Error::NotYet { .. }
         | Error::UnknownRun { .. }
         | Error::WeakToken { .. }
+        | Error::HeaderName { .. }
         | Error::NewerThanTables { .. }
         | Error::ChangesGone { .. }
         | Error::SearchAddress { .. } => Stop::bad_job(report),

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -16,27 +16,39 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::Site;
+use crate::{Error, Result, flight::Token};
 
 /// How long a link to a video lasts.
 const LINK_LASTS: Duration = Duration::from_hours(2);
 
-/// What a request must show. Neither is for a machine of one's own: then only local names of the host do.
-#[derive(Clone, Default)]
+/// Letters of a name that are kept.
+const MOST_LETTERS: usize = 200;
+
+/// What a request must show. Nothing is for a machine of one's own: then only local names of the host do.
+#[derive(Debug, Clone, Default)]
 pub struct Guard {
     /// Given as `Authorization: Bearer TOKEN`.
-    pub token: Option<String>,
+    token: Option<Token>,
     /// The name of a header that a proxy sets, such as `x-forwarded-user`, once it knows who asks.
-    pub header: Option<String>,
-}
-
-impl std::fmt::Debug for Guard {
-    /// Without the token.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guard").field("header", &self.header).finish_non_exhaustive()
-    }
+    header: Option<HeaderName>,
 }
 
 impl Guard {
+    /// A guard that asks for all that is given.
+    ///
+    /// # Errors
+    /// [`Error::WeakToken`]; [`Error::HeaderName`] where no header can have this name.
+    pub fn new(token: Option<&str>, header: Option<&str>) -> Result<Self> {
+        let named = |name: &str| {
+            let wrong = || Error::HeaderName { name: name.to_owned() };
+            HeaderName::try_from(name).map_err(|_| wrong())
+        };
+        Ok(Self {
+            token: token.map(Token::new).transpose()?,
+            header: header.map(named).transpose()?,
+        })
+    }
+
     /// Whether anybody who reaches the address is answered.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -44,11 +56,19 @@ impl Guard {
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {
-        self.has_header(headers) && self.token.as_deref().is_none_or(|token| bears(headers, token))
+        self.has_header(headers) && self.token.as_ref().is_none_or(|token| bears(headers, token))
+    }
+
+    /// The name that the proxy gives, else what they have shown.
+    fn who(&self, headers: &HeaderMap) -> Who {
+        let named = self.header.as_ref().and_then(|name| headers.get(name));
+        let name = named.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let unnamed = if self.token.is_some() { "token" } else { "local" };
+        Who(name.map_or(unnamed.to_owned(), |name| name.chars().take(MOST_LETTERS).collect()))
     }
 
     fn has_header(&self, headers: &HeaderMap) -> bool {
-        let has = |name: &String| headers.get(name).is_some_and(|value| !value.is_empty());
+        let has = |name: &HeaderName| headers.get(name).is_some_and(|value| !value.is_empty());
         self.header.as_ref().is_none_or(has)
     }
 
@@ -71,7 +91,7 @@ impl Guard {
     pub(super) fn link(&self, video_id: &str) -> String {
         let Some(token) = &self.token else { return String::new() };
         let expires = seconds_now() + LINK_LASTS.as_secs();
-        format!("?expires={expires}&signature={}", signature(token, video_id, expires))
+        format!("?expires={expires}&signature={}", signature(token.text(), video_id, expires))
     }
 
     /// Whether a video may be played by this link.
@@ -84,7 +104,7 @@ impl Guard {
     ) -> bool {
         let Some(token) = &self.token else { return self.has_header(headers) };
         let (Some(expires), Some(signed)) = (expires, signed) else { return false };
-        let right = signature(token, video_id, expires);
+        let right = signature(token.text(), video_id, expires);
         expires >= seconds_now() && bool::from(right.as_bytes().ct_eq(signed.as_bytes()))
     }
 }
@@ -107,17 +127,28 @@ fn signature(token: &str, video_id: &str, expires: u64) -> String {
     HEXLOWER.encode(&outer)
 }
 
-fn bears(headers: &HeaderMap, token: &str) -> bool {
+fn bears(headers: &HeaderMap, token: &Token) -> bool {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some(given) = given.and_then(|value| value.strip_prefix("Bearer ")) else { return false };
-    // Digests are of one length, whatever was given.
-    let (given, right) = (Sha256::digest(given.trim()), Sha256::digest(token));
-    given.ct_eq(&right).into()
+    given
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .is_some_and(|given| token.is(given.trim()))
 }
 
-/// Lets who may ask pass.
-pub(super) async fn admit(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
-    if !site.served.guard.admits(request.headers()) {
+/// Who asks, as far as it is known.
+#[derive(Debug, Clone)]
+pub(super) struct Who(pub(super) String);
+
+/// Lets who may ask pass, with their name.
+pub(super) async fn admit(
+    State(site): State<Arc<Site>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let guard = &site.served.guard;
+    if guard.admits(request.headers()) {
+        let who = guard.who(request.headers());
+        request.extensions_mut().insert(who);
+    } else {
         let error = axum::Json(serde_json::json!({ "error": "a token is needed" }));
         let how = [(header::WWW_AUTHENTICATE, "Bearer")];
         return (StatusCode::UNAUTHORIZED, how, error).into_response();
@@ -129,6 +160,8 @@ pub(super) async fn admit(State(site): State<Arc<Site>>, request: Request, next:
 mod tests {
     use super::*;
 
+    const TOKEN: &str = "0123456789abcdef";
+
     fn headers(name: &'static str, value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
@@ -137,24 +170,39 @@ mod tests {
 
     #[test]
     fn only_the_token_is_let_in() {
-        let guard = Guard { token: Some("secret".to_owned()), header: None };
-        assert!(guard.admits(&headers("authorization", "Bearer secret")));
-        assert!(!guard.admits(&headers("authorization", "Bearer secre")));
-        assert!(!guard.admits(&headers("authorization", "secret")));
+        let guard = Guard::new(Some(TOKEN), None).unwrap();
+        assert!(guard.admits(&headers("authorization", &format!("Bearer {TOKEN}"))));
+        assert!(!guard.admits(&headers("authorization", "Bearer 0123456789abcde")));
+        assert!(!guard.admits(&headers("authorization", TOKEN)));
         assert!(!guard.admits(&HeaderMap::new()));
     }
 
     #[test]
+    fn only_who_the_proxy_knows_is_let_in() {
+        let guard = Guard::new(None, Some("X-Forwarded-User")).unwrap();
+        assert!(guard.admits(&headers("x-forwarded-user", "ada")));
+        assert!(
+            !guard.admits(&headers("x-forwarded-user", "")) && !guard.admits(&HeaderMap::new())
+        );
+    }
+
+    #[test]
+    fn weak_tokens_and_impossible_headers_are_refused() {
+        assert!(matches!(Guard::new(Some("short"), None), Err(Error::WeakToken { .. })));
+        assert!(matches!(Guard::new(None, Some("for warded")), Err(Error::HeaderName { .. })));
+    }
+
+    #[test]
     fn a_link_is_for_one_video_and_for_hours() {
-        let guard = Guard { token: Some("secret".to_owned()), header: None };
+        let guard = Guard::new(Some(TOKEN), None).unwrap();
         let soon = seconds_now() + 60;
-        let signed = signature("secret", "a", soon);
+        let signed = signature(TOKEN, "a", soon);
         let admits = |video: &str, expires| {
             guard.admits_link(&HeaderMap::new(), video, expires, Some(&signed))
         };
         assert!(admits("a", Some(soon)));
         assert!(!admits("b", Some(soon)) && !admits("a", Some(soon + 1)) && !admits("a", None));
-        let old = signature("secret", "a", 1);
+        let old = signature(TOKEN, "a", 1);
         assert!(!guard.admits_link(&HeaderMap::new(), "a", Some(1), Some(&old)));
     }
 

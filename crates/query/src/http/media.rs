@@ -8,10 +8,12 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures::StreamExt;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Site, api};
+use super::{Site, api, come_again};
 
 /// The proof that a link carries.
 #[derive(Debug, Deserialize)]
@@ -40,7 +42,8 @@ pub(super) async fn media(
     let Some((store, path)) = (site.served.locate)(&uri) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    match ranged(&store, &path, &headers).await {
+    let Ok(place) = Arc::clone(&site.videos).try_acquire_owned() else { return come_again() };
+    match ranged(&store, &path, &headers, place).await {
         Ok(response) => response,
         Err(object_store::Error::NotFound { .. }) => StatusCode::NOT_FOUND.into_response(),
         Err(object_store::Error::Precondition { .. }) => {
@@ -57,6 +60,7 @@ async fn ranged(
     store: &Arc<dyn ObjectStore>,
     path: &object_store::path::Path,
     headers: &HeaderMap,
+    place: OwnedSemaphorePermit,
 ) -> object_store::Result<Response> {
     let found = store.head(path).await?;
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
@@ -94,7 +98,9 @@ async fn ranged(
         let part = format!("bytes {start}-{}/{}", end - 1, found.size);
         response = response.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, part);
     }
-    let body = Body::from_stream(bytes.into_stream());
+    // The place is held until the last byte is sent, or whoever asked has gone.
+    let body = bytes.into_stream().scan(place, |_, part| std::future::ready(Some(part)));
+    let body = Body::from_stream(body);
     Ok(response.body(body).unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response()))
 }
 

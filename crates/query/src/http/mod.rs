@@ -1,52 +1,68 @@
 //! The page to find and watch events, and the HTTP API behind it. Answers only: nothing here writes.
 //!
-//! `api` turns questions into rows, `media` passes ranges of a video on, `guard` says who may ask and how much.
-//! Names in answers are those of the tables. A new run is seen within seconds.
+//! `api` turns questions into rows, `feedback` hands on what people say, `media` passes ranges of a video on, `guard` says who may ask and how much,
+//! `nights` looks for new runs, `connections` bounds what a client may hold. Names in answers are those of the
+//! tables. A new run is seen within seconds.
 
+mod answers;
 mod api;
+mod connections;
+mod feedback;
 mod guard;
 mod media;
+mod nights;
+mod openapi;
+mod page;
+mod pictures;
 
-use std::{
-    future::Future,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use object_store::ObjectStore;
-use tokio::{
-    net::TcpListener,
-    sync::{Mutex, Semaphore},
-};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use tower_http::{
     limit::RequestBodyLimitLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer,
 };
 
+pub use api::{Reference, References};
+pub use feedback::{Record, RecordError};
 pub use guard::Guard;
+pub use openapi::open_api;
+pub use pictures::{Moment, Pictures};
 
-use crate::{Error, Options, Result, SearchIndex, Session, error::CauseFrom};
+use crate::{Options, Result};
+use nights::Nights;
 
-/// How old what is shown may be before it is looked whether a run was published.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// Time that an answer of the API may take to begin.
+/// Time that an answer of the API may take.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Bytes of a request's body: none is read.
+/// Bytes of a request's body.
 const MOST_BODY: usize = 16 << 10;
 /// Requests that are answered at once. More are told to come again.
 const MOST_REQUESTS: usize = 64;
+/// Videos that are read at once, each until its last byte is sent. More are told to come again.
+const MOST_VIDEOS: usize = 32;
 
 /// What the page may load: only what this process serves.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
     media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// What every answer says of itself: other sites may neither show nor embed it.
+fn safety() -> [(HeaderName, &'static str); 5] {
+    [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ]
+}
 
 /// Finds the store and the path of the address of a video. `None` where it cannot be opened.
 pub type Locate =
@@ -55,9 +71,9 @@ pub type Locate =
 /// What is served.
 #[derive(Clone)]
 pub struct Served {
-    /// The store of the tables, as of [`Session::open`].
+    /// The store of the tables, as of [`Session::open`](crate::Session::open).
     pub store: Arc<dyn ObjectStore>,
-    /// Where the tables are.
+    /// Where the tables are. There need not be any yet.
     pub uri: String,
     /// What queries may use.
     pub options: Options,
@@ -65,6 +81,12 @@ pub struct Served {
     pub search_folder: PathBuf,
     /// Opens the addresses that the table `videos` holds.
     pub locate: Locate,
+    /// Makes pictures of events. `None` where there are to be none.
+    pub pictures: Option<Pictures>,
+    /// What annotators say about a video. `None` where there are no references.
+    pub references: Option<References>,
+    /// Writes what people say about events. `None` where nobody may say anything.
+    pub record: Option<Record>,
     /// Who may ask.
     pub guard: Guard,
 }
@@ -75,75 +97,49 @@ impl std::fmt::Debug for Served {
     }
 }
 
-/// The tables of one night with their index.
-#[derive(Debug)]
-pub(crate) struct Night {
-    session: Session,
-    index: SearchIndex,
-}
-
 /// What all requests share.
 pub(crate) struct Site {
     served: Served,
-    night: Mutex<(Arc<Night>, Instant)>,
-    places: Semaphore,
+    nights: Nights,
+    requests: Semaphore,
+    videos: Arc<Semaphore>,
+    waiting: Semaphore,
 }
 
-impl Site {
-    async fn new(served: Served) -> Result<Self> {
-        let night = Arc::new(open(&served).await?);
-        let places = Semaphore::new(MOST_REQUESTS);
-        Ok(Self { served, night: Mutex::new((night, Instant::now())), places })
-    }
+/// The page with the newest night, ready to be served.
+pub struct Page {
+    site: Arc<Site>,
+}
 
-    /// The newest published night, as of some seconds ago. One that cannot be opened leaves the one before.
-    async fn night(&self) -> Arc<Night> {
-        let mut held = self.night.lock().await;
-        if held.1.elapsed() >= LOOK_EVERY {
-            match self.newer(&held.0).await {
-                Ok(Some(night)) => held.0 = Arc::new(night),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(error = error.with_causes(), "cannot look for a newer run");
-                }
-            }
-            held.1 = Instant::now();
-        }
-        Arc::clone(&held.0)
-    }
-
-    async fn newer(&self, held: &Night) -> Result<Option<Night>> {
-        let Served { store, uri, options, search_folder, .. } = &self.served;
-        let session = Session::open(Arc::clone(store), uri, options).await?;
-        let versions = |session: &Session| {
-            session.tables().iter().map(|table| table.version).collect::<Vec<_>>()
-        };
-        if versions(&session) == versions(&held.session) {
-            return Ok(None);
-        }
-        let index = session.search_index(search_folder).await?;
-        Ok(Some(Night { session, index }))
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Page").field("served", &self.site.served).finish()
     }
 }
 
-async fn open(served: &Served) -> Result<Night> {
-    let session = Session::open(Arc::clone(&served.store), &served.uri, &served.options).await?;
-    let index = session.search_index(&served.search_folder).await?;
-    Ok(Night { session, index })
-}
+impl Page {
+    /// Opens the newest night and brings the search index to it, which may take minutes the first time. Where
+    /// nothing was published yet, the page waits for it.
+    ///
+    /// # Errors
+    /// As [`Session::open`](crate::Session::open) and
+    /// [`Session::search_index`](crate::Session::search_index), but for tables that are not there yet.
+    pub async fn open(served: Served) -> Result<Self> {
+        let nights = Nights::open(&served).await?;
+        let requests = Semaphore::new(MOST_REQUESTS);
+        let videos = Arc::new(Semaphore::new(MOST_VIDEOS));
+        let waiting = Semaphore::new(pictures::MOST_WAITING);
+        Ok(Self { site: Arc::new(Site { served, nights, requests, videos, waiting }) })
+    }
 
-/// Serves the page at `listener` until `stop` is ready; answers under way are finished.
-///
-/// # Errors
-/// As [`Session::open`] and [`Session::search_index`] when the tables cannot be opened; [`Error::Serve`].
-pub async fn serve(
-    listener: TcpListener,
-    served: Served,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<()> {
-    let site = Arc::new(Site::new(served).await?);
-    let failed = |source: std::io::Error| Error::Serve { source: source.cause() };
-    axum::serve(listener, routes(site)).with_graceful_shutdown(stop).await.map_err(failed)
+    /// Answers at `listener` until `stop` is ready. Answers under way are finished, or cut off after ten
+    /// seconds. Newer nights are looked for meanwhile.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let site = Arc::clone(&self.site);
+        let mut background = JoinSet::new();
+        background.spawn(async move { site.nights.follow(&site.served).await });
+        connections::serve(listener, routes(self.site), stop).await;
+    }
 }
 
 fn routes(site: Arc<Site>) -> Router {
@@ -151,34 +147,16 @@ fn routes(site: Arc<Site>) -> Router {
     let api = api::routes()
         .layer(middleware::from_fn_with_state(Arc::clone(&site), guard::admit))
         .layer(late);
-    let header =
-        |name, value| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
-    Router::new()
+    let routes = Router::new()
         .nest("/api/v1", api)
         .route("/media/{video_id}", get(media::media))
-        .merge(page())
+        .merge(page::files())
         .layer(middleware::from_fn_with_state(Arc::clone(&site), places))
-        .layer(RequestBodyLimitLayer::new(MOST_BODY))
-        .layer(header(header::CONTENT_SECURITY_POLICY, POLICY))
-        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(header(header::REFERRER_POLICY, "no-referrer"))
-        .layer(header(header::X_FRAME_OPTIONS, "DENY"))
-        .with_state(site)
-}
-
-/// The files of the page.
-fn page() -> Router<Arc<Site>> {
-    let file = |kind: &'static str, text: &'static str| {
-        get(move || async move {
-            ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
-        })
-    };
-    let script = "text/javascript; charset=utf-8";
-    Router::new()
-        .route("/", file("text/html; charset=utf-8", include_str!("../../assets/index.html")))
-        .route("/app.css", file("text/css; charset=utf-8", include_str!("../../assets/app.css")))
-        .route("/app.js", file(script, include_str!("../../assets/app.js")))
-        .route("/preact.js", file(script, include_str!("../../assets/vendor/preact-htm.js")))
+        .layer(RequestBodyLimitLayer::new(MOST_BODY));
+    let safe = safety().into_iter().fold(routes, |routes, (name, value)| {
+        routes.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)))
+    });
+    safe.with_state(site)
 }
 
 /// Refuses what there is no room for, and what another site had a browser ask.
@@ -190,8 +168,11 @@ async fn places(
     if !site.served.guard.knows_host(request.headers()) {
         return (StatusCode::MISDIRECTED_REQUEST, "this host is not known here").into_response();
     }
-    let Ok(_place) = site.places.try_acquire() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
-    };
+    let Ok(_place) = site.requests.try_acquire() else { return come_again() };
     next.run(request).await
+}
+
+/// There is no room now.
+fn come_again() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
 }

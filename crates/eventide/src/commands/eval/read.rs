@@ -53,6 +53,19 @@ pub(super) async fn inputs(arguments: &EvalArguments, stores: &Stores) -> Result
     Ok(Inputs { predictions, references, other })
 }
 
+/// Events of references by the names of their videos, those of each place for themselves.
+pub(in crate::commands) async fn references(
+    places: &[String],
+    stores: &Stores,
+) -> Result<Vec<Annotations>, Stop> {
+    let reader = Reader { stores, ids: Ids::Stem };
+    let mut all = Vec::new();
+    for place in places {
+        all.push(reader.read(place, Side::References).await?.annotations);
+    }
+    Ok(all)
+}
+
 struct Reader<'a> {
     stores: &'a Stores,
     ids: Ids,

@@ -99,7 +99,7 @@ impl Names {
 }
 
 /// The name of a file without its folder and its extension.
-fn stem(uri: &str) -> &str {
+pub(in crate::commands) fn stem(uri: &str) -> &str {
     let file = uri.rsplit('/').next().unwrap_or(uri);
     file.rsplit_once('.').map_or(file, |(stem, _)| if stem.is_empty() { file } else { stem })
 }
