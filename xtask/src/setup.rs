@@ -70,11 +70,19 @@ const JAVA: Required = Required {
     instead: Some((parts::JAVA, "java-runtime/bin/java")),
 };
 
+/// A search engine into which exported files are loaded.
+const GROONGA: Required = Required {
+    program: "groonga",
+    package: "groonga-bin",
+    works: || children::find("groonga").is_some(),
+    instead: None,
+};
+
 /// Prepares the machine and this checkout.
 pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
     let lock = workspace.lock()?;
     create_folder(&workspace.tools().join("t5"))?;
-    install_missing()?;
+    install_missing(scope)?;
     for required in REQUIRED {
         link_program(workspace, &required)?;
     }
@@ -84,11 +92,17 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
     if scope == Scope::Test {
         link_part(workspace, &parts::SEAWEEDFS, "weed", "weed")?;
         link_part(workspace, &parts::SEARCH_ENGINE, "noida-db", "noida-db")?;
+        link_part(workspace, &parts::TEXT_ENCODER, ".", "minilm")?;
         link_program(workspace, &JAVA)?;
         link_part(workspace, &parts::METEOR, "meteor", "meteor")?;
         link_python(workspace, &parts::READERS, "python")?;
         link_python(workspace, &parts::MANIFESTS, "python-manifests")?;
         link_python(workspace, &parts::SEARCH_CLIENT, "python-search")?;
+        link_python(workspace, &parts::SEARCH_ENGINES, "python-engines")?;
+        let groonga = children::find(GROONGA.program);
+        if let Some(groonga) = groonga.filter(|found| !found.starts_with(workspace.tools())) {
+            link(workspace, &groonga, GROONGA.program)?;
+        }
         link_speech(workspace, &SPEECH_TESTS)?;
     }
     drop(lock);
@@ -96,8 +110,10 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
 }
 
 /// Installs what is missing with apt, where that is possible, and refuses where nothing else would do.
-fn install_missing() -> Result<()> {
-    let missing: Vec<&Required> = REQUIRED.iter().filter(|required| !(required.works)()).collect();
+fn install_missing(scope: Scope) -> Result<()> {
+    let for_tests = (scope == Scope::Test).then_some(&GROONGA);
+    let missing: Vec<&Required> =
+        REQUIRED.iter().chain(for_tests).filter(|required| !(required.works)()).collect();
     if missing.is_empty() {
         return Ok(());
     }

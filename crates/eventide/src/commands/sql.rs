@@ -188,6 +188,8 @@ pub(super) fn stop(error: Error) -> Stop {
         | Error::WeakToken { .. }
         | Error::NewerThanTables { .. }
         | Error::ChangesGone { .. }
+        | Error::OtherTables { .. }
+        | Error::NoVectors { .. }
         | Error::SearchAddress { .. } => Stop::bad_job(report),
         _ => Stop::failed(report),
     }

@@ -24,6 +24,8 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tonic::Status;
 
+use crate::Error;
+
 /// Batches that are computed before the client takes them.
 const AHEAD: usize = 2;
 
@@ -188,6 +190,11 @@ pub(super) fn failed(error: &DataFusionError) -> Status {
         DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => {
             Status::invalid_argument(text)
         }
+        DataFusionError::External(error)
+            if matches!(error.downcast_ref(), Some(Error::SearchQuery { .. })) =>
+        {
+            Status::invalid_argument(text)
+        }
         _ => Status::internal(text),
     }
 }
@@ -200,7 +207,10 @@ mod tests {
     use super::*;
 
     /// A statement that gives one row and then nothing, without an end.
-    fn begun(running: &Arc<Running>, id: Id) -> impl Stream<Item = Result<FlightData, Status>> + Send {
+    fn begun(
+        running: &Arc<Running>,
+        id: Id,
+    ) -> impl Stream<Item = Result<FlightData, Status>> + Send {
         let column: datafusion::arrow::array::ArrayRef = Arc::new(Int64Array::from(vec![1]));
         let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
         let schema = batch.schema();
@@ -225,7 +235,10 @@ mod tests {
             (begun(&running, [1; 16]), begun(&running, [1; 16]), begun(&running, [2; 16]));
         let mut first = Box::pin(first);
         assert!(first.next().await.unwrap().is_ok(), "the schema");
-        assert!(first.next().await.unwrap().is_ok(), "the row, though the ticket was fetched again");
+        assert!(
+            first.next().await.unwrap().is_ok(),
+            "the row, though the ticket was fetched again"
+        );
         assert!(running.cancel(&[1; 16]));
         for rows in [end(first).await, end(second).await] {
             assert_eq!(rows.code(), tonic::Code::Cancelled);

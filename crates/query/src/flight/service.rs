@@ -153,7 +153,9 @@ fn refused(error: &Error) -> Status {
         Error::NoTables { .. } | Error::NotYet { .. } | Error::UnknownRun { .. } => {
             Status::not_found(text)
         }
-        Error::Plan { .. } | Error::WhichNight { .. } => Status::invalid_argument(text),
+        Error::Plan { .. } | Error::WhichNight { .. } | Error::SearchQuery { .. } => {
+            Status::invalid_argument(text)
+        }
         Error::ReadOnly { .. } | Error::WritesElsewhere { .. } => Status::permission_denied(text),
         Error::OpenTable { .. } => Status::unavailable(text),
         Error::Run { source } => match source.inner().downcast_ref::<DataFusionError>() {
