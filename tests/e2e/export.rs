@@ -93,7 +93,8 @@ fn files(folder: &Path) -> Vec<(String, String)> {
         let path = entry.unwrap().path();
         (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap())
     };
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(entry).collect();
+    let is_file = |entry: &std::io::Result<fs::DirEntry>| entry.as_ref().unwrap().path().is_file();
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().filter(is_file).map(entry).collect();
     files.sort();
     files
 }
@@ -263,10 +264,12 @@ engine.indices.refresh(index='events')
 print(engine.count(index='events')['count'])
 ";
     assert_eq!(engine.asked(count, &[]), json!(1000));
-    let left = fs::read_dir(trial.folder().join("exports/receipts/elasticsearch")).unwrap();
-    let series = left.map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    let names: Vec<_> = files(&series[0]).into_iter().map(|(name, _)| name).collect();
-    assert_eq!((series.len(), names.len()), (1, 1), "no sign of progress is left: {names:?}");
+    let receipts = trial.folder().join("exports/receipts/elasticsearch");
+    let series = receipts.join(receipt["series"].as_str().unwrap());
+    assert_eq!(files(&series).len(), 1, "the receipt");
+    let version = &receipt["to_version"];
+    let progress = files(&series.join(format!("full-{version}.progress")));
+    assert!(progress.is_empty(), "no sign of progress is left: {progress:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,8 +24,6 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tonic::Status;
 
-use crate::Error;
-
 /// Batches that are computed before the client takes them.
 const AHEAD: usize = 2;
 
@@ -188,11 +186,6 @@ pub(super) fn failed(error: &DataFusionError) -> Status {
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Status::unavailable(text),
         // What is wrong with a value of a row, such as a time code that is none.
         DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => {
-            Status::invalid_argument(text)
-        }
-        DataFusionError::External(error)
-            if matches!(error.downcast_ref(), Some(Error::SearchQuery { .. })) =>
-        {
             Status::invalid_argument(text)
         }
         _ => Status::internal(text),

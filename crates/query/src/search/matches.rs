@@ -12,7 +12,6 @@ use datafusion::{
         datatypes::DataType,
     },
     common::{Result, exec_err},
-    error::DataFusionError,
     execution::memory_pool::{MemoryConsumer, MemoryPool},
     logical_expr::{
         ColumnarValue, DocSection, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature,
@@ -22,7 +21,7 @@ use datafusion::{
 };
 use tantivy::{Index, TantivyDocument, collector::DocSetCollector, schema::Schema};
 
-use super::{document, language};
+use super::{document, language, within_statement};
 
 /// The field of the text, and bytes that an index of one batch may gather.
 const TEXT: &str = "text";
@@ -99,8 +98,7 @@ impl ScalarUDFImpl for Matches {
             cast(&text.to_array(if is_constant { 1 } else { args.number_rows })?, &DataType::Utf8)?;
         let memory = MemoryConsumer::new("matches").register(&self.pool);
         memory.try_grow(MEMORY + 2 * texts.get_array_memory_size())?; // until the batch is answered
-        let answers = answers(texts.as_string::<i32>(), words)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let answers = answers(texts.as_string::<i32>(), words).map_err(within_statement)?;
         if is_constant {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&answers, 0)?));
         }

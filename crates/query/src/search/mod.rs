@@ -19,7 +19,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use datafusion::arrow::{array::RecordBatch, datatypes::SchemaRef};
+use datafusion::{
+    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    error::DataFusionError,
+};
 use tantivy::{
     DocAddress, Index, IndexReader, ReloadPolicy, TantivyDocument, Term,
     collector::{Count, TopDocs},
@@ -224,6 +227,14 @@ fn range(least: Bound<Term>, most: Bound<Term>) -> Box<dyn Query> {
 /// A condition that makes no hit better than another.
 fn unscored(query: Box<dyn Query>) -> Box<dyn Query> {
     Box::new(tantivy::query::BoostQuery::new(query, 0.0))
+}
+
+/// An error within a statement. What is wrong with words is told whole, as with anything that a person wrote.
+fn within_statement(error: Error) -> DataFusionError {
+    match error {
+        Error::SearchQuery { .. } => DataFusionError::Execution(error.with_causes()),
+        other => DataFusionError::External(Box::new(other)),
+    }
 }
 
 /// What is wrong with the index in `folder`.

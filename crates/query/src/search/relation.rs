@@ -8,7 +8,6 @@ use datafusion::{
     catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider},
     common::{Result, ScalarValue, exec_datafusion_err, plan_datafusion_err},
     datasource::TableType,
-    error::DataFusionError,
     execution::{
         SendableRecordBatchStream, TaskContext,
         memory_pool::{MemoryConsumer, MemoryReservation},
@@ -22,7 +21,7 @@ use datafusion::{
 };
 use tantivy::DocAddress;
 
-use super::{SearchIndex, hits_schema, kept::Kept};
+use super::{SearchIndex, hits_schema, kept::Kept, within_statement};
 
 /// Rows that are read at a time, and how often so before somebody asks for them.
 const ROWS: usize = 1024;
@@ -99,16 +98,20 @@ impl TableProvider for Hits {
         _: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let index = self.kept.get().await.map_err(external)?;
+        let index = self.kept.get().await.map_err(within_statement)?;
         let memory = MemoryConsumer::new("search").register(&state.runtime_env().memory_pool);
         let words = self.words.clone();
         // A limit comes as far as this only where no row is left out behind it.
         let most = [self.limit, limit].into_iter().flatten().min();
         let found = move || -> Result<Best> {
-            let count = index.count(&words).map_err(external)?.min(most.unwrap_or(usize::MAX));
+            let count =
+                index.count(&words).map_err(within_statement)?.min(most.unwrap_or(usize::MAX));
             memory.try_grow(count * HIT_BYTES)?;
-            let places =
-                if count > 0 { index.best(&words, count).map_err(external)? } else { vec![] };
+            let places = if count > 0 {
+                index.best(&words, count).map_err(within_statement)?
+            } else {
+                vec![]
+            };
             Ok(Best { index, places: places.into(), schema: hits_schema(), _memory: memory })
         };
         let found = tokio::task::spawn_blocking(found).await;
@@ -119,10 +122,6 @@ impl TableProvider for Hits {
             StreamingTableExec::try_new(hits_schema(), partitions, projection, [], false, limit)?;
         Ok(Arc::new(rows))
     }
-}
-
-fn external(error: crate::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }
 
 /// Where the hits are, the best first. Their rows are read as they are asked for.
@@ -151,7 +150,7 @@ impl PartitionStream for Best {
         let (index, places) = (self.index.clone(), Arc::clone(&self.places));
         channel.spawn_blocking(move || {
             for places in places.chunks(ROWS) {
-                let rows = index.rows(places).map_err(external)?;
+                let rows = index.rows(places).map_err(within_statement)?;
                 if sender.blocking_send(Ok(rows)).is_err() {
                     break; // nobody reads on
                 }
