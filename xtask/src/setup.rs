@@ -78,11 +78,19 @@ static BROWSER: Required = Required {
     instead: None,
 };
 
+/// A search engine into which exported files are loaded.
+static GROONGA: Required = Required {
+    program: "groonga",
+    package: "groonga-bin",
+    works: || children::find("groonga").is_some(),
+    instead: None,
+};
+
 impl Scope {
     /// The programs that the machine should have.
     fn required(self) -> impl Iterator<Item = &'static Required> {
-        let browser = (self == Self::Test).then_some(&BROWSER);
-        REQUIRED.iter().chain(browser)
+        let for_tests = [&BROWSER, &GROONGA].into_iter().filter(move |_| self == Self::Test);
+        REQUIRED.iter().chain(for_tests)
     }
 }
 
@@ -105,11 +113,17 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope) -> Result<()> {
         }
         link_part(workspace, &parts::PLAYWRIGHT, "playwright", "playwright")?;
         link_part(workspace, &parts::AXE, "axe.min.js", "axe.min.js")?;
+        link_part(workspace, &parts::TEXT_ENCODER, ".", "minilm")?;
         link_program(workspace, &JAVA)?;
         link_part(workspace, &parts::METEOR, "meteor", "meteor")?;
         link_python(workspace, &parts::READERS, "python")?;
         link_python(workspace, &parts::MANIFESTS, "python-manifests")?;
         link_python(workspace, &parts::SEARCH_CLIENT, "python-search")?;
+        link_python(workspace, &parts::SEARCH_ENGINES, "python-engines")?;
+        let groonga = children::find(GROONGA.program);
+        if let Some(groonga) = groonga.filter(|found| !found.starts_with(workspace.tools())) {
+            link(workspace, &groonga, GROONGA.program)?;
+        }
         link_speech(workspace, &SPEECH_TESTS)?;
     }
     drop(lock);

@@ -44,6 +44,12 @@ pub enum Error {
         /// Why it cannot be.
         problem: String,
     },
+    /// The tokenizer of a sentence bundle is none, or its vectors are not what they should be.
+    #[error("sentences cannot become vectors: {problem}")]
+    WordPieces {
+        /// Why not.
+        problem: String,
+    },
     /// A file that every bundle has is not in the manifest's list.
     #[error("the bundle does not list `{name}`")]
     Unlisted {
@@ -208,6 +214,7 @@ impl Error {
             | Self::Damaged { .. }
             | Self::Tokenizer { .. }
             | Self::Vocabulary { .. }
+            | Self::WordPieces { .. }
             | Self::Decoding { .. }
             | Self::Shape { .. }
             | Self::GoldenFile { .. }

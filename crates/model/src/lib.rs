@@ -12,6 +12,7 @@ pub mod input;
 pub mod manifest;
 pub mod parse;
 pub mod runtime;
+pub mod sentence;
 pub mod speech;
 #[cfg(test)]
 mod testing;

@@ -233,6 +233,24 @@ pub enum Error {
         /// What it says.
         source: Cause,
     },
+    /// Documents of this target have no place for vectors.
+    #[error("{target} takes no vectors")]
+    NoVectors {
+        /// The target.
+        target: crate::export::Target,
+    },
+    /// Captions cannot become vectors.
+    #[error("captions cannot become vectors")]
+    Embed {
+        /// What the model says.
+        source: Cause,
+    },
+    /// An index holds the events of other tables.
+    #[error("the index `{index}` holds the events of other tables")]
+    OtherTables {
+        /// The index.
+        index: String,
+    },
     /// A search engine refused documents.
     #[error("the search engine refused {count} documents: {because}")]
     Rejected {
@@ -287,6 +305,9 @@ impl Error {
             Self::SearchEngine { .. } => {
                 Some("run the same command again: what has arrived does no harm twice")
             }
+            Self::OtherTables { .. } => Some(
+                "give another --index, or delete this one: the versions of other tables, or of tables that were made anew, mean nothing to it",
+            ),
             Self::Rejected { .. } => Some(
                 "the index must know the fields of `schemas/search`; the same command sends what is missing",
             ),

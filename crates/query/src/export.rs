@@ -1,29 +1,33 @@
 //! Exports: the night's difference, or everything, for search engines and players.
 //!
-//! `documents` says which rows and in what order, `encode` writes them as a format has them, `folder` and
-//! `bulk` bring them to where they go, `sidecars` writes a file a video, `receipt` is the memory of it all, and
-//! `mappings` says what the engines should know of the fields. The same versions of the tables give the same
+//! `documents` says which rows and in what order, `embeddings` adds vectors, `encode` writes them as a format has them, `folder` and
+//! `bulk` bring them to where they go, `stale` finds what a search engine has and the tables have not, `sidecars` writes
+//! a file a video, `receipt` is the memory of it all, and `mappings` says what the engines should know of the fields. The same versions of the tables give the same
 //! bytes, so an export that was cut off is run again, and what had arrived is not sent twice.
 
 mod bulk;
 mod documents;
+mod embeddings;
 mod encode;
 mod folder;
 pub mod mappings;
 mod receipt;
 mod sidecars;
+mod stale;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
 use url::Url;
 
 pub use bulk::SearchEngine;
+pub use embeddings::{Embed, Embedder, can_have_vectors};
 pub use receipt::{PartReceipt, Receipt};
 
 use crate::{Error, Options, Result, Session, error::CauseFrom};
 use documents::Rows;
-use receipt::Receipts;
+use receipt::{Receipts, Series};
 
 /// What an export writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +161,10 @@ pub struct ExportOptions {
     /// Where a reader of a document is sent: text with `{uri}`, `{video_id}`, `{event_id}`, and `{start}` and
     /// `{end}` in seconds.
     pub link: String,
+    /// The address of a picture, likewise; documents have none without it.
+    pub thumbnail: Option<String>,
+    /// Who makes vectors of captions; documents have none without.
+    pub embedder: Option<Embedder>,
     /// Bytes of a part, about; the body of one request. 5 to 15 MB suit the engines.
     pub part_bytes: usize,
 }
@@ -212,22 +220,29 @@ impl Place {
         put.map(drop).map_err(|source| self.error("write", relative, source))
     }
 
-    /// The bytes of something; `None` where it is not there.
-    async fn get(&self, relative: &str) -> Result<Option<Vec<u8>>> {
-        let wrong = |source| self.error("read", relative, source);
-        match self.store.get(&self.path(relative)).await {
-            Ok(found) => Ok(Some(found.bytes().await.map_err(wrong)?.to_vec())),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(wrong(source)),
-        }
-    }
-
     async fn exists(&self, relative: &str) -> Result<bool> {
         match self.store.head(&self.path(relative)).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(source) => Err(self.error("read", relative, source)),
         }
+    }
+
+    /// Everything below something.
+    async fn list(&self, relative: &str) -> Result<Vec<ObjectMeta>> {
+        let found = self.store.list(Some(&self.path(relative))).try_collect().await;
+        found.map_err(|source| self.error("list", relative, source))
+    }
+
+    /// Removes objects, which may have gone already.
+    async fn remove_all(&self, objects: impl IntoIterator<Item = Path>) -> Result<()> {
+        for object in objects {
+            match self.store.delete(&object).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(source) => return Err(self.error("remove", object.as_ref(), source)),
+            }
+        }
+        Ok(())
     }
 
     /// Removes something, which may have gone already.
@@ -280,27 +295,43 @@ impl<'a> Destination<'a> {
             Self::Engine(_, place) => place,
         }
     }
+
+    fn url(self) -> Option<&'a str> {
+        match self {
+            Self::Folder(_) => None,
+            Self::Engine(engine, _) => Some(engine.url()),
+        }
+    }
 }
 
 /// Exports from the tables at `tables`, and tells `told` after each part.
 ///
+/// Receipts say where an export goes on: those of the same tables, target, index, address and templates. Anything else
+/// is another export, which begins with everything. An export of everything also removes what has gone, from search
+/// engines and among files of videos.
+///
 /// # Errors
 /// Those of [`Session::open`]; [`Error::ChangesGone`] where the tables have forgotten what changed;
-/// [`Error::NewerThanTables`]; [`Error::Place`] and [`Error::Receipt`] of the folder; [`Error::Engine`] and its
-/// like of the search engine, and [`Error::Rejected`] where it refused documents. After an error the same
-/// export can be run again.
+/// [`Error::NewerThanTables`]; [`Error::NoVectors`], [`Error::Embed`]; [`Error::Place`] and [`Error::Receipt`] of the folder; [`Error::SearchEngine`] of the
+/// search engine, [`Error::OtherTables`] where its index holds others, and [`Error::Rejected`] where it refused
+/// documents. After an error the same export can be run again.
 pub async fn export(
     tables: &Place,
     options: &ExportOptions,
     destination: Destination<'_>,
     told: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Exported> {
+    if options.embedder.is_some() && !can_have_vectors(options.target) {
+        return Err(Error::NoVectors { target: options.target });
+    }
     let store = Arc::clone(&tables.store);
     let session = Session::open(store, &tables.uri, &Options::default()).await?;
-    let receipts = destination.folder().map(|place| Receipts::new(place, options.target));
-    let Some(to) = session.version(options.target.table()) else {
+    let table = session.tables().iter().find(|table| table.name == options.target.table());
+    let Some((table, to)) = table.and_then(|table| Some((table, table.version?))) else {
         return Ok(Exported::NothingPublished);
     };
+    let series = Series::of(options, &tables.uri, table.id.as_deref(), destination.url());
+    let receipts = destination.folder().map(|place| Receipts::new(place, &series));
     let from = match (options.since, &receipts) {
         (Since::Full, _) | (Since::LastReceipt, None) => None,
         (Since::Version(version), _) => Some(version),
@@ -312,7 +343,7 @@ pub async fn export(
         _ => {}
     }
     let rows = Rows { session: &session, from, to };
-    let mut receipt = Receipt::begin(options, &tables.uri, from, to);
+    let mut receipt = Receipt::begin(&series, from, to);
     match destination {
         Destination::Folder(place) if options.target.is_sidecar() => {
             sidecars::write(&rows, options, place, &mut receipt, told).await?;

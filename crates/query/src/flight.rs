@@ -12,7 +12,7 @@ mod service;
 mod tickets;
 mod token;
 
-use std::{future::Future, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{future::Future, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use object_store::ObjectStore;
@@ -54,10 +54,13 @@ pub struct ServeOptions {
     pub statement_time: Duration,
     /// How old the newest published versions may be that a statement sees.
     pub refresh: Duration,
+    /// The folder that search indexes are kept below; without one there is no `search(...)`.
+    pub search_folder: Option<PathBuf>,
 }
 
 impl Default for ServeOptions {
-    /// 16 statements at a time, each for up to an hour; a new night is seen after 2 seconds. No token, no certificate.
+    /// 16 statements at a time, each for up to an hour; a new night is seen after 2 seconds. No token, no certificate, no
+    /// search.
     fn default() -> Self {
         Self {
             session: Options::default(),
@@ -67,6 +70,7 @@ impl Default for ServeOptions {
             queue: Duration::from_secs(30),
             statement_time: Duration::from_hours(1),
             refresh: Duration::from_secs(2),
+            search_folder: None,
         }
     }
 }
@@ -99,7 +103,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let wrong = |source: tonic::transport::Error| Error::Serve { source: source.cause() };
-    let nights = Nights::of(store, uri, &options.session, options.refresh)?;
+    let nights = Nights::of(store, uri, options)?;
     let token = options.token.clone().map(Arc::new);
     let service = FlightServiceServer::new(Service::new(nights, options)?);
     let admit = move |request: Request<()>| match &token {

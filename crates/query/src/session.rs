@@ -3,10 +3,10 @@
 //! `snapshot` decides which versions of the tables these are; `output` writes what a query gives.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use datafusion::{
@@ -32,7 +32,7 @@ use crate::{
     error::CauseFrom,
     functions,
     permission::Permission,
-    search::{Matches, Search, SearchIndex, Source},
+    search::{self, Kept, Matches, Search, SearchIndex, Source},
     snapshot::{self, Lake, Table},
 };
 
@@ -76,6 +76,8 @@ pub struct Session {
     lake: Lake,
     /// How many earlier nights statements have named.
     earlier: AtomicU64,
+    /// The index that statements may ask, where there is one.
+    kept: OnceLock<Arc<Kept>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -127,7 +129,8 @@ impl Session {
             Permission { published: place(url.clone())?, writable: None, views: false };
         let lake = Lake { store, url };
         let tables = snapshot::register(&context, SCHEMA, &lake, as_of).await?;
-        Ok(Self { context, tables, permission, lake, earlier: AtomicU64::new(0) })
+        let (earlier, kept) = (AtomicU64::new(0), OnceLock::new());
+        Ok(Self { context, tables, permission, lake, earlier, kept })
     }
 
     /// The full-text index of `events`, kept below `folder`: built if it is not there, else brought to the
@@ -139,10 +142,41 @@ impl Session {
         self.events().index(folder).await
     }
 
-    /// Lets statements ask `search('words')`, by an index that is kept below `folder`.
+    /// Lets statements ask `search('words')`, by an index that is kept below `folder`, and has it answer
+    /// `matches(caption, 'words')` where it can.
     pub fn enable_search(&self, folder: PathBuf) {
-        let search = Search { source: self.events(), folder, index: Arc::default() };
-        self.context.register_udtf("search", Arc::new(search));
+        let kept = self.kept.get_or_init(|| Kept::new(self.events(), folder));
+        self.context.register_udtf("search", Arc::new(Search(Arc::clone(kept))));
+    }
+
+    /// The plan with what the index can answer in place of `matches(...)`. Without an index, or where it cannot be
+    /// used, the plan stays as it is.
+    async fn by_index(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let wrong = |source: DataFusionError| Error::Plan { source: source.cause() };
+        let Some(kept) = self.kept.get() else { return Ok(plan) };
+        let questions = search::questions(&plan).map_err(wrong)?;
+        if questions.is_empty() {
+            return Ok(plan);
+        }
+        let index = match kept.get().await {
+            Ok(index) => index,
+            Err(error) => {
+                let error = error.with_causes();
+                tracing::warn!(error, "every text is looked at, as there is no search index");
+                return Ok(plan);
+            }
+        };
+        let pool = Arc::clone(&self.context.runtime_env().memory_pool);
+        let ask = move || {
+            let answer = |question: search::Question| {
+                let found = index.matching(question.clone(), &pool)?;
+                Ok((question, Arc::new(found)))
+            };
+            questions.into_iter().map(answer).collect::<Result<BTreeMap<_, _>>>()
+        };
+        let answers = tokio::task::spawn_blocking(ask).await;
+        let answers = answers.map_err(|source| Error::Run { source: source.cause() })??;
+        search::answered(plan, &answers).map_err(wrong)
     }
 
     /// The events as the index reads them.
@@ -207,13 +241,9 @@ impl Session {
     /// The rows of a plan, computed as they are asked for.
     pub(crate) async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
         let wrong = |source: DataFusionError| Error::Plan { source: source.cause() };
+        let plan = self.by_index(plan).await?;
         let frame = self.context.execute_logical_plan(plan).await.map_err(wrong)?;
         frame.execute_stream().await.map_err(|source| Error::Run { source: source.cause() })
-    }
-
-    /// The version of a table that is read. `None` where no run has published a row of it.
-    pub(crate) fn version(&self, table: &str) -> Option<u64> {
-        self.tables.iter().find(|known| known.name == table).and_then(|known| known.version)
     }
 
     /// Adds what changed in a table from one version to another, both included, as the table `changes`: its
@@ -236,13 +266,14 @@ impl Session {
         self.tables.iter().find(|known| known.name == table).map(|known| &known.columns)
     }
 
-    /// The names of all functions: scalar, aggregate, window. Sorted.
+    /// The names of all functions: scalar, aggregate, window, and those that stand for tables. Sorted.
     #[must_use]
     pub fn function_names(&self) -> BTreeSet<String> {
         let state = self.context.state();
         let names = state.scalar_functions().keys();
         let names = names.chain(state.aggregate_functions().keys());
-        names.chain(state.window_functions().keys()).cloned().collect()
+        let names = names.chain(state.window_functions().keys());
+        names.chain(state.table_functions().keys()).cloned().collect()
     }
 
     /// What is written about a function, where something is.
@@ -252,7 +283,8 @@ impl Session {
         let scalar = state.scalar_functions().get(name).and_then(|f| f.documentation());
         let aggregate = || state.aggregate_functions().get(name).and_then(|f| f.documentation());
         let window = || state.window_functions().get(name).and_then(|f| f.documentation());
-        scalar.or_else(aggregate).or_else(window).cloned()
+        let search = || (name == "search").then(Search::documentation);
+        scalar.or_else(aggregate).or_else(window).cloned().or_else(search)
     }
 }
 
@@ -307,7 +339,8 @@ fn engine(options: &Options, runtime: Arc<RuntimeEnv>) -> SessionContext {
     for function in functions::all() {
         context.register_udf(ScalarUDF::new_from_impl(function));
     }
-    context.register_udf(ScalarUDF::new_from_impl(Matches::new()));
+    let pool = Arc::clone(&context.runtime_env().memory_pool);
+    context.register_udf(ScalarUDF::new_from_impl(Matches::new(pool)));
     context
 }
 

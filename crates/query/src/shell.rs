@@ -30,11 +30,13 @@ use crate::{
 /// Statements that the history keeps.
 const HISTORY: usize = 10_000;
 const PROMPT: &str = "eventide> ";
+/// Functions for words, where a session has them.
+const WORD_FUNCTIONS: [&str; 2] = ["matches", "search"];
 
 /// The commands: name, argument, what it does.
 pub(crate) const COMMANDS: &[(&str, &str, &str)] = &[
     ("\\d", "[TABLE]", "list the tables, or the columns of one"),
-    ("\\df", "[WORD]", "list the time functions, or all functions with WORD in their name"),
+    ("\\df", "[WORD]", "list the functions for times and words, or all with WORD in their name"),
     ("\\format", "[FORMAT]", "print results as table, csv, json or ndjson"),
     ("\\help", "", "list the commands"),
     ("\\limit", "[ROWS]", "how many rows a table shows"),
@@ -343,7 +345,10 @@ impl<R: Write + Send, N: Write + Send> Shell<R, N> {
     fn list_functions(&mut self, word: &str) -> Result<()> {
         let word = word.to_lowercase();
         let names: Vec<String> = if word.is_empty() {
-            functions::all().map(|function| function.name().to_owned()).collect()
+            let all = self.session.function_names();
+            let of_words = WORD_FUNCTIONS.iter().filter(|name| all.contains(**name));
+            let of_times = functions::all().map(|function| function.name().to_owned());
+            of_times.chain(of_words.map(|name| (*name).to_owned())).collect()
         } else {
             self.session.function_names().into_iter().filter(|name| name.contains(&word)).collect()
         };

@@ -40,6 +40,8 @@ pub struct Table {
     pub name: &'static str,
     /// The Delta version that is read. `None` where no run has published a row of it.
     pub version: Option<u64>,
+    /// The identity of the Delta table: one that is made anew at the same place has another.
+    pub id: Option<String>,
     /// What a row of it is.
     pub rows_are: &'static str,
     /// Its columns.
@@ -291,7 +293,7 @@ impl Current<'_> {
         let Some(version) = version else {
             let empty = Arc::new(EmptyTable::new(Arc::clone(&columns)));
             self.into.name(name, empty)?;
-            return Ok(Table { name, version: None, rows_are, columns });
+            return Ok(Table { name, version: None, id: None, rows_are, columns });
         };
         let wrong = |source: crate::error::Cause| Error::OpenTable {
             uri: format!("{}{name}", self.url),
@@ -431,7 +433,8 @@ impl Schema<'_> {
             |source: DeltaTableError| Error::OpenTable { uri: uri.clone(), source: source.cause() };
         let state = self.context.state();
         table.update_datafusion_session(&state).map_err(failed)?;
-        let snapshot = table.snapshot().map_err(failed)?.snapshot().clone();
+        let known = table.snapshot().map_err(failed)?;
+        let (id, snapshot) = (known.metadata().id().to_owned(), known.snapshot().clone());
         let provider = DeltaScanNext::builder()
             .with_eager_snapshot(snapshot)
             .with_session(Arc::new(state))
@@ -439,7 +442,7 @@ impl Schema<'_> {
             .map_err(|source| Error::OpenTable { uri: uri.clone(), source: source.cause() })?;
         let columns = provider.schema();
         self.name(name, provider)?;
-        Ok(Table { name, version: table.version(), rows_are, columns })
+        Ok(Table { name, version: table.version(), id: Some(id), rows_are, columns })
     }
 
     fn name(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {

@@ -29,11 +29,32 @@ impl Lake {
     /// One night: two events of one video, one video that failed.
     pub(crate) async fn with_a_night() -> Self {
         let lake = Self::new();
+        lake.add_a_night().await;
+        lake
+    }
+
+    /// Publishes that night.
+    pub(crate) async fn add_a_night(&self) {
+        let lake = self;
         let outcomes = [captioned(&["a man pours \"water\", slowly", "two\nlines"]), failed()];
         let events = lake.append("events", events_batch(&outcomes, &provenance()).unwrap()).await;
         let videos = lake.append("videos", videos_batch(&outcomes, &provenance()).unwrap()).await;
         lake.publish("run-1", Some(events), Some(videos)).await;
-        lake
+    }
+
+    /// Publishes a second night, in which the first of the two events makes way for another.
+    pub(crate) async fn add_a_second_night(&self) {
+        self.remove("events", "caption LIKE 'a man%'").await;
+        let version = self.append("events", more_events()).await;
+        self.publish("run-2", Some(version), None).await;
+    }
+
+    /// Removes the tables, and publishes that night in new ones.
+    pub(crate) async fn make_anew(&self) {
+        for table in ["events", "videos", "runs"] {
+            std::fs::remove_dir_all(self.file(table)).unwrap();
+        }
+        self.add_a_night().await;
     }
 
     /// Where the tables are.
@@ -127,6 +148,11 @@ impl Lake {
 /// More events, for a night that is still being published.
 pub(crate) fn more_events() -> RecordBatch {
     events_batch(&[captioned(&["half of a night"])], &provenance()).unwrap()
+}
+
+/// So many events of one video, all with this caption.
+pub(crate) fn events_like(caption: &str, count: usize) -> RecordBatch {
+    events_batch(&[captioned(&vec![caption; count])], &provenance()).unwrap()
 }
 
 fn work(uri: &str) -> WorkItem {

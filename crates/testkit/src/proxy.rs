@@ -46,23 +46,35 @@ impl FaultProxy {
     /// # Errors
     /// [`Error::File`] where there is no port.
     pub fn before(server: &S3Server) -> Result<Self> {
+        let mut proxy = Self::before_http(server.address())?;
+        proxy.environment = server.environment();
+        for (name, value) in &mut proxy.environment {
+            if *name == "AWS_ENDPOINT" {
+                *value = format!("http://{}", proxy.address);
+            }
+        }
+        Ok(proxy)
+    }
+
+    /// The same before any server of HTTP. Of paths, the rules see what is behind the first part.
+    ///
+    /// # Errors
+    /// [`Error::File`] where there is no port.
+    pub fn before_http(upstream: SocketAddr) -> Result<Self> {
         let failed = || Error::file("listen on", Path::new("loopback"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed())?;
         let address = listener.local_addr().map_err(failed())?;
-        let shared = Arc::new(Shared {
-            upstream: server.address(),
-            rules: Mutex::default(),
-            closed: AtomicBool::new(false),
-        });
-        let mut environment = server.environment();
-        for (name, value) in &mut environment {
-            if *name == "AWS_ENDPOINT" {
-                *value = format!("http://{address}");
-            }
-        }
+        let shared =
+            Arc::new(Shared { upstream, rules: Mutex::default(), closed: AtomicBool::new(false) });
         let door = Arc::clone(&shared);
         thread::spawn(move || door.listen(&listener));
-        Ok(Self { address, environment, shared })
+        Ok(Self { address, environment: Vec::new(), shared })
+    }
+
+    /// Where the door is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// The environment variables by which a program finds the server through this door.

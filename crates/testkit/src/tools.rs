@@ -186,6 +186,14 @@ impl Tools {
         self.find("noida-db")
     }
 
+    /// The folder of a text encoder, MiniLM, as sentence-transformers has it.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`].
+    pub fn text_encoder(&self) -> Result<PathBuf> {
+        self.find("minilm")
+    }
+
     /// Runs Python code with the official client of Elasticsearch, and gives what it prints.
     ///
     /// # Errors
@@ -196,6 +204,29 @@ impl Tools {
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<String> {
         output(Command::new(self.find("python-search")?).args(["-c", code]).args(arguments))
+    }
+
+    /// Runs Python code with `duckdb`, its full-text search and `tantivy` at hand, and gives what it prints.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`], [`Error::Start`], or [`Error::Failed`] with what it said.
+    pub fn run_search_engines<A: AsRef<OsStr>>(
+        &self,
+        code: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<String> {
+        let code = format!("{code}{LEAVE_AT_ONCE}");
+        output(Command::new(self.find("python-engines")?).args(["-c", &code]).args(arguments))
+    }
+
+    /// Has Groonga run the commands in a file on a new database below a folder, and gives its answers, one a line.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`], [`Error::Start`], or [`Error::Failed`] with what it said.
+    pub fn run_groonga(&self, folder: &Path, commands: &Path) -> Result<String> {
+        let mut command = Command::new(self.find("groonga")?);
+        command.arg("--log-path").arg(folder.join("groonga.log")).arg("--file").arg(commands);
+        output(command.arg("-n").arg(folder.join("groonga.db")))
     }
 
     fn find(&self, name: &str) -> Result<PathBuf> {

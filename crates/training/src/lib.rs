@@ -24,6 +24,7 @@ pub mod relative;
 pub mod released;
 pub mod run;
 pub mod seeded;
+pub mod sentence;
 pub mod session;
 pub mod start;
 pub mod synth;

@@ -3,20 +3,29 @@
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytesize::ByteSize;
 use clap::{ArgGroup, Args};
 use eventide_catalog::Stores;
-use eventide_query::export::{
-    Destination, ExportOptions, Exported, Place, Progress, Receipt, SearchEngine, Since, Target,
-    export,
+use eventide_query::{
+    Error,
+    export::{
+        Destination, Embed, Embedder, ExportOptions, Exported, Place, Progress, Receipt,
+        SearchEngine, Since, Target, can_have_vectors, export,
+    },
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use miette::{IntoDiagnostic, WrapErr};
 use serde_json::json;
 
-use super::{Stop, absolute, index::told_to_stop, sql};
+use super::{
+    Stop, absolute,
+    index::told_to_stop,
+    model::{DeviceArguments, open_text_encoder},
+    sql,
+};
 use crate::{
     arguments::{Common, Format},
     environment, report,
@@ -45,7 +54,8 @@ pub(crate) struct ExportArguments {
     /// given, since the newest receipt in --out; everything where there is none.
     #[arg(long, value_name = "VERSION", conflicts_with = "full")]
     since: Option<u64>,
-    /// Everything that is there now.
+    /// Everything that is there now. What has gone is removed from the index of --url, and of --out where each video
+    /// has a file. Other files hold all there is: load them into an index of their own.
     #[arg(long)]
     full: bool,
     /// Name of the index; for Vespa, of the namespace.
@@ -55,6 +65,16 @@ pub(crate) struct ExportArguments {
     /// seconds stand for what they name.
     #[arg(long, value_name = "TEMPLATE", default_value = ExportOptions::MEDIA_FRAGMENT)]
     link: String,
+    /// The address of a picture of each document or video, likewise. Google's pages of videos want one.
+    #[arg(long, value_name = "TEMPLATE")]
+    thumbnail: Option<String>,
+    /// The bundle of a text encoder, as `eventide model import --text-encoder` makes it: each document gets the vector of
+    /// its caption, by which engines find what means alike.
+    #[arg(long, value_name = "BUNDLE")]
+    embeddings: Option<String>,
+    /// What runs it.
+    #[command(flatten)]
+    device: DeviceArguments,
     /// Size of a file or request, about.
     #[arg(long, value_name = "SIZE", default_value = "10MiB", value_parser = part_size)]
     part_size: ByteSize,
@@ -69,14 +89,16 @@ Examples:
       every night: what has changed since the last time, deletes included
   eventide export --tables lake --to opensearch --full --out exports
       files for `_bulk`: curl -H 'content-type: application/x-ndjson' --data-binary @FILE URL/_bulk
-  eventide export --tables lake --to json-ld --out s3://site/key-moments --link 'https://site/{video_id}?t={start}'
+  eventide export --tables lake --to json-ld --out s3://site/key-moments --link 'https://site/{video_id}?t={start}' \\
+      --thumbnail 'https://site/{video_id}.jpg'
 
 Environment:
   EVENTIDE_SEARCH_AUTHORIZATION  the header `Authorization` for --url, such as `ApiKey ...` or `Basic ...`
   EVENTIDE_SEARCH_AUTHORIZATION_FILE  a file that holds it instead
 
 Indexes are made with the mappings that `schemas/search` has. Run an export that was cut off again: it goes on
-where it was. Twice is harmless, and an older export never wins over a newer one.";
+where it was. Twice is harmless, and an older export never wins over a newer one. With another --index, --url,
+--link, --thumbnail or --embeddings it is another export, which begins with everything. An index holds the events of one lake.";
 
 /// Sizes that a part may have.
 const SMALLEST_PART: ByteSize = ByteSize::kib(4);
@@ -124,7 +146,7 @@ pub(super) async fn run(
             return Err(Stop::bad_job(miette::miette!("give --out, --url, or both")));
         }
     };
-    let options = options(arguments);
+    let options = options(arguments, embedder(arguments, stores).await?);
     let bar = bar(common);
     let mut told = |progress: Progress| bar.set_message(said(progress));
     let exported = tokio::select! {
@@ -157,7 +179,23 @@ fn engine(arguments: &ExportArguments) -> Result<Option<SearchEngine>, Stop> {
     SearchEngine::at(url, authorization.as_deref()).map(Some).map_err(sql::stop)
 }
 
-fn options(arguments: &ExportArguments) -> ExportOptions {
+/// Who makes vectors of captions, if that is asked for.
+async fn embedder(arguments: &ExportArguments, stores: &Stores) -> Result<Option<Embedder>, Stop> {
+    let Some(uri) = &arguments.embeddings else { return Ok(None) };
+    if !can_have_vectors(arguments.to) {
+        return Err(sql::stop(Error::NoVectors { target: arguments.to }));
+    }
+    let (bundle, encoder) = open_text_encoder(uri, stores, &arguments.device).await?;
+    let (model, dimensions) = (bundle.digest().to_owned(), encoder.width());
+    let encoder = Mutex::new(encoder);
+    let embed: Embed = Arc::new(move |texts: &[&str]| {
+        let mut encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(encoder.encode(texts)?.into_iter().collect())
+    });
+    Ok(Some(Embedder { model, dimensions, embed }))
+}
+
+fn options(arguments: &ExportArguments, embedder: Option<Embedder>) -> ExportOptions {
     let since = match (arguments.full, arguments.since) {
         (true, _) => Since::Full,
         (false, Some(version)) => Since::Version(version),
@@ -168,6 +206,8 @@ fn options(arguments: &ExportArguments) -> ExportOptions {
         since,
         index: arguments.index.clone(),
         link: arguments.link.clone(),
+        thumbnail: arguments.thumbnail.clone(),
+        embedder,
         part_bytes: usize::try_from(arguments.part_size.as_u64()).unwrap_or(usize::MAX),
     }
 }

@@ -116,5 +116,6 @@ fn options(arguments: &FlightArguments) -> Result<ServeOptions, Stop> {
         queue: arguments.queue,
         statement_time: arguments.statement_time,
         refresh: arguments.refresh,
+        search_folder: Some(environment::cache_folder().join("search")),
     })
 }

@@ -1,5 +1,6 @@
 //! `eventide model`: bundles are made, looked at, checked and tried.
 
+mod embed;
 mod import;
 mod inspect;
 mod quantize;
@@ -17,6 +18,7 @@ use eventide_model::{
     Bundle, Vid2Seq,
     manifest::{Precision, files},
     runtime::{Device, Runtime, SessionOptions},
+    sentence::{self, SentenceBundle, SentenceEncoder},
     speech,
 };
 use miette::{IntoDiagnostic, WrapErr};
@@ -32,7 +34,7 @@ use crate::{
 /// What is done with a model.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
-    /// Make a bundle of a released checkpoint: Vid2Seq with its CLIP model and its tokenizer, or Whisper.
+    /// Make a bundle of a released checkpoint: Vid2Seq with its CLIP model and its tokenizer, Whisper, or a text encoder.
     Import(import::ImportArguments),
     /// Make a smaller bundle of a bundle, and say how far it is from it.
     Quantize(quantize::QuantizeArguments),
@@ -42,6 +44,8 @@ pub(crate) enum ModelCommand {
     Verify(verify::VerifyArguments),
     /// Run the bare network on tensors: features or frames, and token ids.
     Run(run::RunArguments),
+    /// Print the vectors of texts, such as a search engine is asked for the nearest captions with.
+    Embed(embed::EmbedArguments),
 }
 
 /// A bundle, and how what is found is printed.
@@ -56,7 +60,7 @@ pub(crate) struct BundleArguments {
 }
 
 /// What runs a bundle.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct DeviceArguments {
     /// Where it runs: `cpu`, or `cuda:N`.
     #[arg(long, default_value = "cpu", value_parser = device)]
@@ -86,6 +90,7 @@ pub(super) async fn run(command: &ModelCommand, stores: &Stores) -> Result<ExitC
         ModelCommand::Inspect(arguments) => inspect::run(arguments, stores).await,
         ModelCommand::Verify(arguments) => verify::run(arguments, stores).await,
         ModelCommand::Run(arguments) => run::run(arguments, stores).await,
+        ModelCommand::Embed(arguments) => embed::run(arguments, stores).await,
     }
 }
 
@@ -96,42 +101,62 @@ enum Kind {
     Captioner,
     /// A model that recognises speech.
     Recogniser,
+    /// A model that makes vectors of sentences.
+    TextEncoder,
 }
 
 impl Kind {
     /// What lies in a folder; a captioner where that cannot be told.
     async fn of(bundle: &Location) -> Self {
         let captioner = bundle.store.head(&bundle.child(files::MANIFEST)).await;
-        let recogniser = bundle.child(speech::manifest::files::MANIFEST);
-        let is_none = matches!(captioner, Err(object_store::Error::NotFound { .. }));
-        if is_none && bundle.store.head(&recogniser).await.is_ok() {
-            Self::Recogniser
-        } else {
-            Self::Captioner
+        if matches!(captioner, Err(object_store::Error::NotFound { .. })) {
+            for kind in [Self::Recogniser, Self::TextEncoder] {
+                if bundle.store.head(&bundle.child(kind.manifest())).await.is_ok() {
+                    return kind;
+                }
+            }
+        }
+        Self::Captioner
+    }
+
+    /// The name of its manifest.
+    fn manifest(self) -> &'static str {
+        match self {
+            Self::Captioner => files::MANIFEST,
+            Self::Recogniser => speech::manifest::files::MANIFEST,
+            Self::TextEncoder => sentence::manifest::files::MANIFEST,
         }
     }
 }
 
+/// The text encoder of a bundle at a place, and the bundle.
+pub(crate) async fn open_text_encoder(
+    uri: &str,
+    stores: &Stores,
+    device: &DeviceArguments,
+) -> Result<(SentenceBundle, SentenceEncoder), Stop> {
+    let folder = fetch(uri, stores, sentence::manifest::files::MANIFEST).await?;
+    let bundle = SentenceBundle::open(&folder).map_err(|error| unusable(&error))?;
+    let runtime = load_runtime(&device.tools)?;
+    let options = SessionOptions { device: device.device, threads: device.threads };
+    let encoder = SentenceEncoder::load(&bundle, &runtime, &options);
+    encoder.map(|encoder| (bundle, encoder)).map_err(|error| unusable(&error))
+}
+
 /// The bundle at a place, brought to this machine; every file of it was checked.
 async fn open(arguments: &BundleArguments, stores: &Stores) -> Result<Bundle, Stop> {
-    let folder = fetch(arguments, stores, files::MANIFEST).await?;
+    let folder = fetch(&arguments.bundle, stores, files::MANIFEST).await?;
     Bundle::open(&folder).map_err(|error| unusable(&error))
 }
 
 /// The folder on this machine of the bundle at a place.
-async fn fetch(
-    arguments: &BundleArguments,
-    stores: &Stores,
-    manifest: &str,
-) -> Result<PathBuf, Stop> {
+async fn fetch(uri: &str, stores: &Stores, manifest: &str) -> Result<PathBuf, Stop> {
     let cache = environment::cache_folder();
     std::fs::create_dir_all(&cache)
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot make the cache folder `{}`", cache.display()))
         .map_err(Stop::bad_job)?;
-    fetch_bundle(stores, &absolute(&arguments.bundle)?, manifest, &cache)
-        .await
-        .map_err(|error| unusable(&error))
+    fetch_bundle(stores, &absolute(uri)?, manifest, &cache).await.map_err(|error| unusable(&error))
 }
 
 /// The sessions of a bundle.

@@ -4,6 +4,7 @@ use std::{fs, path::Path, process::ExitCode};
 
 use arrow::datatypes::Schema;
 use eventide_model::manifest::Manifest;
+use eventide_model::sentence::SentenceManifest;
 use eventide_model::speech::SpeechManifest;
 use eventide_schema::tables::{
     events_schema, feedback_schema, runs_schema, transcripts_schema, videos_schema,
@@ -55,6 +56,7 @@ fn ours() -> Vec<(&'static str, Value)> {
         ("train.schema.json", schema_for!(Plan).to_value()),
         ("bundle.schema.json", schema_for!(Manifest).to_value()),
         ("speech.schema.json", schema_for!(SpeechManifest).to_value()),
+        ("sentence.schema.json", schema_for!(SentenceManifest).to_value()),
     ]
 }
 

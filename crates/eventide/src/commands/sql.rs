@@ -189,6 +189,8 @@ pub(super) fn stop(error: Error) -> Stop {
         | Error::HeaderName { .. }
         | Error::NewerThanTables { .. }
         | Error::ChangesGone { .. }
+        | Error::OtherTables { .. }
+        | Error::NoVectors { .. }
         | Error::SearchAddress { .. } => Stop::bad_job(report),
         _ => Stop::failed(report),
     }

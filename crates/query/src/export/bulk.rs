@@ -5,7 +5,10 @@
 //! room for is sent again after a while, of a request that it took in part only what it had no room for; one
 //! that is too large is halved.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
@@ -21,9 +24,9 @@ use url::Url;
 use super::{
     ExportOptions, Progress,
     documents::Rows,
-    encode::{Encoder, Part},
-    mappings,
+    encode::{Encoder, Part, action},
     receipt::{PartReceipt, Receipt, Receipts},
+    stale::{self, Stale},
 };
 use crate::{Error, Result, error::CauseFrom};
 
@@ -87,26 +90,9 @@ impl SearchEngine {
         Ok(Self { client, url, authorization })
     }
 
-    /// Makes the index with our mapping, unless it is there.
-    async fn ensure_index(&self, options: &ExportOptions) -> Result<()> {
-        let found = self.send(self.request(Method::HEAD, &options.index)).await?;
-        if found.status() != StatusCode::NOT_FOUND {
-            return self.accepted(found).await.map(drop);
-        }
-        let mapping = mappings::of(options.target).unwrap_or_default();
-        let request = self
-            .request(Method::PUT, &options.index)
-            .header(CONTENT_TYPE, "application/json")
-            .body(mapping);
-        let made = self.send(request).await?;
-        if made.status() == StatusCode::BAD_REQUEST {
-            // Somebody else may have made it meanwhile.
-            let found = self.send(self.request(Method::HEAD, &options.index)).await?;
-            if found.status().is_success() {
-                return Ok(());
-            }
-        }
-        self.accepted(made).await.map(drop)
+    /// Where it is, without a secret.
+    pub(super) fn url(&self) -> &str {
+        self.url.as_str()
     }
 
     /// Has the lines of a part taken, each of them once.
@@ -183,7 +169,7 @@ impl SearchEngine {
         Ok(Answer::Items(items.into_iter().map(Option::unwrap_or_default).collect()))
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}/{path}", self.url.as_str().trim_end_matches('/'));
         let request = self.client.request(method, url);
         match &self.authorization {
@@ -193,7 +179,7 @@ impl SearchEngine {
     }
 
     /// Sends a request without documents; again for as long as the engine may come to answer.
-    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let mut waits = waits();
         loop {
             let again = request.try_clone().ok_or_else(|| self.refused("no request".to_owned()))?;
@@ -209,7 +195,7 @@ impl SearchEngine {
     }
 
     /// The body of an answer that says yes.
-    async fn accepted(&self, answer: Response) -> Result<Bytes> {
+    pub(super) async fn accepted(&self, answer: Response) -> Result<Bytes> {
         let status = answer.status();
         let body = answer.bytes().await.map_err(|error| self.unreachable(error))?;
         if status.is_success() {
@@ -222,7 +208,7 @@ impl SearchEngine {
         Error::SearchEngine { url: self.url.to_string(), source: error.without_url().cause() }
     }
 
-    fn refused(&self, problem: String) -> Error {
+    pub(super) fn refused(&self, problem: String) -> Error {
         Error::SearchEngine { url: self.url.to_string(), source: problem.cause() }
     }
 }
@@ -310,14 +296,12 @@ pub(super) async fn load(
     receipt: &mut Receipt,
     told: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<()> {
-    engine.ensure_index(options).await?;
-    receipt.url = Some(engine.url.to_string());
-    let earlier = match receipts {
+    stale::ensure_index(engine, options, receipt).await?;
+    let arrived = match receipts {
         Some(receipts) => receipts.progress(receipt).await?,
-        None => None,
+        None => BTreeMap::new(),
     };
-    let earlier = earlier.filter(|earlier| earlier.url == receipt.url);
-    let mut load = Load { engine, receipts, receipt, earlier, rejected: Taken::default() };
+    let mut load = Load { engine, receipts, receipt, arrived, rejected: Taken::default() };
     let mut batches = rows.documents(options).await?;
     let mut encoder = Encoder::new(options);
     while let Some(batch) = batches.next().await {
@@ -331,6 +315,9 @@ pub(super) async fn load(
         load.part(&part).await?;
         told(load.receipt.progress());
     }
+    if rows.from.is_none() && load.rejected.rejected == 0 {
+        load.remove_stale(options, rows.to, told).await?;
+    }
     let Taken { rejected, because, .. } = load.rejected;
     if rejected > 0 {
         return Err(Error::Rejected { count: rejected, because: because.join("; ") });
@@ -343,19 +330,17 @@ struct Load<'a> {
     engine: &'a SearchEngine,
     receipts: Option<&'a Receipts<'a>>,
     receipt: &'a mut Receipt,
-    /// How far an earlier try came.
-    earlier: Option<Receipt>,
+    /// The parts that an earlier try has seen arrive.
+    arrived: BTreeMap<usize, String>,
     rejected: Taken,
 }
 
 impl Load<'_> {
     async fn part(&mut self, part: &Part) -> Result<()> {
         let sha256 = part.sha256();
-        let number = self.receipt.parts.len();
-        let known = self.earlier.as_ref().and_then(|earlier| earlier.parts.get(number));
-        let has_arrived = known.is_some_and(|known| known.sha256 == sha256);
+        let has_arrived = self.arrived.get(&self.receipt.parts.len()) == Some(&sha256);
         if !has_arrived {
-            self.earlier = None; // from here on all is new
+            self.arrived.clear(); // from here on all is new
             let taken = self.engine.take(part).await?;
             self.receipt.superseded += taken.superseded;
             self.rejected.rejected += taken.rejected;
@@ -375,6 +360,27 @@ impl Load<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Removes what the index has of earlier versions: everything that is there has been written anew.
+    async fn remove_stale(
+        &mut self,
+        options: &ExportOptions,
+        to: u64,
+        told: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<()> {
+        let mut stale = Stale::before(self.engine, &options.index, to).await?;
+        while let Some(ids) = stale.more().await? {
+            let mut body = Vec::new();
+            for id in &ids {
+                action(options, id, to, true, &mut body);
+            }
+            let deletes = ids.len() as u64;
+            let part = Part { kind: "stale", extension: "ndjson", body, upserts: 0, deletes };
+            self.part(&part).await?;
+            told(self.receipt.progress());
+        }
+        Ok(())
     }
 }
 

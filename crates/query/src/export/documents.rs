@@ -9,7 +9,7 @@ use datafusion::{
     execution::SendableRecordBatchStream,
 };
 
-use super::{ExportOptions, Target};
+use super::{ExportOptions, Target, embeddings::embedded};
 use crate::{Error, Result, Session, error::CauseFrom};
 
 /// Columns of a document that the table `events` has, and under what name.
@@ -51,6 +51,7 @@ impl Rows<'_> {
         options: &ExportOptions,
     ) -> Result<SendableRecordBatchStream> {
         let link = link_expression(&options.link);
+        let thumbnail = thumbnail_expression(options);
         let columns = OF_EVENTS.map(|name| format!("e.{name}")).join(", ");
         let id = if options.target == Target::Typesense { "e.event_id AS id, " } else { "" };
         let (rows, generation, deleted) = match self.from {
@@ -60,14 +61,16 @@ impl Rows<'_> {
                 (last_changes(), "e._commit_version".to_owned(), "e._change_type = 'delete'")
             }
         };
-        self.session
+        let documents = self
+            .session
             .query(&format!(
-                "SELECT {id}{columns}, {link} AS link, v.duration_ms, \
+                "SELECT {id}{columns}, {link} AS link, {thumbnail} AS thumbnail, v.duration_ms, \
                  CAST({generation} AS BIGINT) AS generation, e.indexed_at AS updated_at, {deleted} AS deleted \
                  FROM {rows} e LEFT JOIN videos v ON v.video_id = e.video_id \
                  ORDER BY e.video_id, e.start_ms, e.event_id"
             ))
-            .await
+            .await?;
+        Ok(embedded(documents, options))
     }
 
     /// For side-cars: all that is told of each video that has changed, sorted by video and time. A video of which
@@ -90,11 +93,11 @@ impl Rows<'_> {
             }
             _ => "e.caption AS text, e.event_id, e.speech, e.score",
         };
-        let link = link_expression(&options.link);
+        let (link, thumbnail) = (link_expression(&options.link), thumbnail_expression(options));
         self.session
             .query(&format!(
                 "SELECT c.video_id, coalesce(e.uri, v.uri) AS uri, v.duration_ms, e.start_ms, e.end_ms, \
-                 {own}, {link} AS link, e.language, e.indexed_at AS updated_at \
+                 {own}, {link} AS link, {thumbnail} AS thumbnail, coalesce(v.last_modified, e.indexed_at) AS uploaded_at \
                  FROM {videos} c LEFT JOIN {table} e ON e.video_id = c.video_id \
                  LEFT JOIN videos v ON v.video_id = c.video_id \
                  ORDER BY c.video_id, e.start_ms, e.end_ms, text"
@@ -109,6 +112,12 @@ fn last_changes() -> String {
      CASE _change_type WHEN 'delete' THEN 1 ELSE 0 END) AS place FROM changes \
      WHERE _change_type <> 'update_preimage') ranked WHERE place = 1)"
         .to_owned()
+}
+
+/// The SQL of the address of a picture; NULL where none was asked for.
+fn thumbnail_expression(options: &ExportOptions) -> String {
+    let none = || "CAST(NULL AS TEXT)".to_owned();
+    options.thumbnail.as_deref().map_or_else(none, link_expression)
 }
 
 /// The SQL of a link: the template's text, with columns where it names them.

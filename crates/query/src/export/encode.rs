@@ -143,14 +143,7 @@ impl<'a> Encoder<'a> {
         let out = &mut self.lines;
         match target {
             Target::Opensearch | Target::Elasticsearch => {
-                let what = json!({
-                    "_index": self.options.index, "_id": id,
-                    "version": version, "version_type": "external_gte",
-                });
-                let action =
-                    if deleted { json!({ "delete": what }) } else { json!({ "index": what }) };
-                push_json(out, &action);
-                out.push(b'\n');
+                action(self.options, id, version, deleted, out);
                 if !deleted {
                     document(out);
                     out.push(b'\n');
@@ -218,6 +211,23 @@ impl<'a> Encoder<'a> {
             deletes: std::mem::take(&mut self.deletes),
         })
     }
+}
+
+/// The line of `_bulk` before a document, or instead of one that is deleted.
+pub(super) fn action(
+    options: &ExportOptions,
+    id: &str,
+    version: impl Into<Value>,
+    deleted: bool,
+    out: &mut Vec<u8>,
+) {
+    let what = json!({
+        "_index": options.index, "_id": id,
+        "version": version.into(), "version_type": "external_gte",
+    });
+    let action = if deleted { json!({ "delete": what }) } else { json!({ "index": what }) };
+    push_json(out, &action);
+    out.push(b'\n');
 }
 
 fn wrong_row(source: ArrowError) -> Error {

@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 
 use futures::StreamExt;
-use object_store::ObjectStoreExt;
 
 use super::{
     ExportOptions, Place, Progress,
@@ -68,18 +67,6 @@ async fn remove_others(place: &Place, receipt: &Receipt) -> Result<()> {
     let folder = receipt.folder();
     let ours: BTreeSet<_> =
         receipt.parts.iter().filter_map(|part| Some(place.path(part.name.as_deref()?))).collect();
-    let mut found = place.store.list(Some(&place.path(&folder)));
-    let mut others = Vec::new();
-    while let Some(object) = found.next().await {
-        let object = object.map_err(|source| place.error("list", &folder, source))?;
-        if !ours.contains(&object.location) {
-            others.push(object.location);
-        }
-    }
-    drop(found);
-    for other in others {
-        let removed = place.store.delete(&other).await;
-        removed.map_err(|source| place.error("remove", other.as_ref(), source))?;
-    }
-    Ok(())
+    let found = place.list(&folder).await?.into_iter().map(|object| object.location);
+    place.remove_all(found.filter(|path| !ours.contains(path))).await
 }

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Target;
+use super::{
+    Target,
+    embeddings::{COLUMN, MEILISEARCH},
+};
 
 /// What a field is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +23,7 @@ enum Kind {
 }
 
 /// The fields of a document, in the order in which exports write them.
-const FIELDS: [(&str, Kind); 22] = [
+const FIELDS: [(&str, Kind); 23] = [
     ("event_id", Kind::Keyword),
     ("video_id", Kind::Keyword),
     ("uri", Kind::Keyword),
@@ -39,11 +42,15 @@ const FIELDS: [(&str, Kind); 22] = [
     ("model_digest", Kind::Keyword),
     ("run_id", Kind::Keyword),
     ("link", Kind::Shown),
+    ("thumbnail", Kind::Shown),
     ("duration_ms", Kind::Long),
     ("generation", Kind::Long),
     ("updated_at", Kind::Moment),
     ("deleted", Kind::Truth),
 ];
+
+/// Where the mapping of an index says which events the index holds.
+pub(super) const MARK: &str = "eventide";
 
 /// How long a deleted document is remembered, so that an older load cannot bring it back.
 const DELETES_REMEMBERED: &str = "7d";
@@ -53,18 +60,54 @@ pub fn field_names() -> impl Iterator<Item = &'static str> {
     FIELDS.iter().map(|(name, _)| *name)
 }
 
-/// What the engine of a target is told before the first document. `None` where there is nothing to tell.
+/// What the engine of a target is told before the first document, with vectors of so many numbers, if any. `None`
+/// where there is nothing to tell.
 #[must_use]
-pub fn of(target: Target) -> Option<String> {
-    let object = match target {
+pub fn of(target: Target, dimensions: Option<usize>) -> Option<String> {
+    let mut object = match target {
         Target::Opensearch | Target::Elasticsearch => elastic(),
         Target::Quickwit => quickwit(),
         Target::Meilisearch => meilisearch(),
         Target::Typesense => typesense(),
-        Target::Vespa => return Some(vespa()),
+        Target::Vespa => return Some(vespa(dimensions)),
         _ => return None,
     };
+    if let Some(dimensions) = dimensions {
+        add_vectors(&mut object, target, dimensions);
+    }
     Some(format!("{object:#}\n"))
+}
+
+/// Tells of the field of vectors, whose nearest are found by the angle between them.
+fn add_vectors(object: &mut Value, target: Target, dimensions: usize) {
+    match target {
+        Target::Elasticsearch => {
+            object["mappings"]["properties"][COLUMN] = json!({
+                "type": "dense_vector", "dims": dimensions, "index": true, "similarity": "cosine",
+            });
+        }
+        Target::Opensearch => {
+            object["settings"]["index"]["knn"] = Value::from(true);
+            object["mappings"]["properties"][COLUMN] = json!({
+                "type": "knn_vector", "dimension": dimensions,
+                "method": { "name": "hnsw", "engine": "lucene", "space_type": "cosinesimil" },
+            });
+        }
+        Target::Meilisearch => {
+            let [_, name] = MEILISEARCH;
+            object["embedders"] =
+                json!({ name: { "source": "userProvided", "dimensions": dimensions } });
+        }
+        Target::Typesense => {
+            let field = json!({
+                "name": COLUMN, "type": "float[]", "num_dim": dimensions, "optional": true,
+            });
+            if let Some(fields) = object["fields"].as_array_mut() {
+                fields.push(field);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The files that are published, by name.
@@ -73,7 +116,7 @@ pub fn files() -> Vec<(String, String)> {
     let targets = Target::ALL.into_iter();
     let file = |(name, target)| {
         let extension = if target == Target::Vespa { "sd" } else { "json" };
-        of(target).map(|text| (format!("{name}.{extension}"), text))
+        of(target, None).map(|text| (format!("{name}.{extension}"), text))
     };
     targets.filter_map(file).collect()
 }
@@ -168,7 +211,7 @@ fn typesense() -> Value {
 }
 
 /// A schema in Vespa's own language.
-fn vespa() -> String {
+fn vespa(dimensions: Option<usize>) -> String {
     let field = |(name, kind): &(&str, Kind)| {
         let (of, how) = match kind {
             Kind::Text => ("string", "indexing: summary | index\n            index: enable-bm25"),
@@ -180,12 +223,24 @@ fn vespa() -> String {
         };
         format!("        field {name} type {of} {{\n            {how}\n        }}\n")
     };
-    let fields: String = FIELDS.iter().map(field).collect();
+    let mut fields: String = FIELDS.iter().map(field).collect();
+    let mut nearest = String::new();
+    if let Some(dimensions) = dimensions {
+        let kind = format!("tensor<float>(x[{dimensions}])");
+        fields += &format!(
+            "        field {COLUMN} type {kind} {{\n            indexing: attribute | index\n            attribute {{\n                \
+             distance-metric: angular\n            }}\n        }}\n"
+        );
+        nearest = format!(
+            "    rank-profile nearest {{\n        inputs {{\n            query(q) {kind}\n        }}\n        first-phase {{\n            \
+             expression: closeness(field, {COLUMN})\n        }}\n    }}\n"
+        );
+    }
     let text = names(&[Kind::Text]);
     let rank = text.iter().map(|name| format!("bm25({name})")).collect::<Vec<_>>().join(" + ");
     format!(
         "schema event {{\n    document event {{\n{fields}    }}\n    fieldset default {{\n        fields: {}\n    }}\n    \
-         rank-profile default {{\n        first-phase {{\n            expression: {rank}\n        }}\n    }}\n}}\n",
+         rank-profile default {{\n        first-phase {{\n            expression: {rank}\n        }}\n    }}\n{nearest}}}\n",
         text.join(", ")
     )
 }
@@ -193,6 +248,17 @@ fn vespa() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::can_have_vectors;
+
+    #[test]
+    fn an_engine_that_takes_vectors_is_told_how_long_they_are() {
+        for (name, target) in Target::ALL {
+            let Some(plain) = of(target, None) else { continue };
+            let told = of(target, Some(384)).unwrap();
+            assert_eq!(told.contains("384"), can_have_vectors(target), "{name}: {told}");
+            assert!(!plain.contains("384"));
+        }
+    }
 
     #[test]
     fn each_engine_knows_each_field() {

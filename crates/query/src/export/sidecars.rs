@@ -1,5 +1,7 @@
 //! A file a video: subtitles, chapters, metadata for players and pages, JSON-LD for search engines of the web.
 
+use std::collections::HashSet;
+
 use data_encoding::HEXLOWER;
 use datafusion::arrow::{
     array::{Array, AsArray, Float32Array, Int64Array, RecordBatch},
@@ -7,13 +9,14 @@ use datafusion::arrow::{
     datatypes::{DataType, Float32Type, Int64Type},
 };
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
     ExportOptions, Place, Progress, Target,
     documents::{Rows, column, text, texts},
-    receipt::Receipt,
+    receipt::{self, Receipt},
 };
 use crate::{Error, Result, error::CauseFrom, subtitles};
 
@@ -22,13 +25,18 @@ const AT_ONCE: usize = 16;
 /// Videos that are told of together.
 const VIDEOS_TOGETHER: usize = 256;
 
+/// Characters of the identifier of a video.
+const VIDEO_ID: usize = 24;
+
 /// What is told of one video.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 struct Told {
     video_id: String,
     uri: String,
     duration_ms: Option<i64>,
-    updated_at: Option<String>,
+    /// When it came to the corpus, else when it was indexed.
+    uploaded_at: Option<String>,
+    thumbnail: Option<String>,
     spans: Vec<Span>,
 }
 
@@ -52,28 +60,71 @@ pub(super) async fn write(
     told: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<()> {
     let mut batches = rows.of_videos(options).await?;
-    let mut videos = Vec::new();
+    let (mut videos, mut written) = (Vec::new(), HashSet::new());
+    let is_whole = rows.from.is_none();
     while let Some(batch) = batches.next().await {
         add(&batch.map_err(|source| Error::Run { source: source.cause() })?, &mut videos)?;
         if videos.len() > VIDEOS_TOGETHER {
             let last = videos.pop(); // there may be more of it
+            if is_whole {
+                written.extend(videos.iter().map(|video| name(options.target, &video.video_id)));
+            }
             put_all(std::mem::take(&mut videos), options.target, place, receipt).await?;
             videos.extend(last);
             told(receipt.progress());
         }
     }
+    if is_whole {
+        written.extend(videos.iter().map(|video| name(options.target, &video.video_id)));
+    }
     put_all(videos, options.target, place, receipt).await?;
+    if is_whole {
+        remove_stale(options.target, place, &written, receipt).await?;
+    }
     told(receipt.progress());
     Ok(())
 }
 
+/// Where the file of a video is.
+fn name(target: Target, video_id: &str) -> String {
+    format!("{target}/{video_id}.{}", target.extension())
+}
+
+/// Removes the files of videos of which nothing is told: all others have just been written. Where other tables have
+/// files here, nobody knows whose these are, and they stay.
+async fn remove_stale(
+    target: Target,
+    place: &Place,
+    written: &HashSet<String>,
+    receipt: &mut Receipt,
+) -> Result<()> {
+    if !receipt::all_are_of(place, receipt).await? {
+        tracing::warn!(
+            "files of videos that have gone may be left: other tables have files here, too"
+        );
+        return Ok(());
+    }
+    let written: HashSet<_> = written.iter().map(|name| place.path(name)).collect();
+    let ending = format!(".{}", target.extension());
+    let is_of_a_video = |path: &Path| {
+        let id = path.filename().and_then(|name| name.strip_suffix(&ending));
+        id.is_some_and(|id| id.len() == VIDEO_ID && id.bytes().all(|c| c.is_ascii_alphanumeric()))
+    };
+    let found = place.list(&target.to_string()).await?.into_iter().map(|object| object.location);
+    let stale: Vec<_> =
+        found.filter(|path| is_of_a_video(path) && !written.contains(path)).collect();
+    receipt.deletes += stale.len() as u64;
+    place.remove_all(stale).await
+}
+
 /// Adds rows to the videos that they are of. Rows of a video are neighbours.
 fn add(batch: &RecordBatch, videos: &mut Vec<Told>) -> Result<()> {
-    let names = ["video_id", "uri", "text", "event_id", "speech", "link", "updated_at"];
-    let [ids, uris, captions, event_ids, speech, links, moments] =
+    let names =
+        ["video_id", "uri", "text", "event_id", "speech", "link", "uploaded_at", "thumbnail"];
+    let [ids, uris, captions, event_ids, speech, links, uploads, thumbnails] =
         names.map(|name| texts(batch, name));
     let (ids, uris, captions, event_ids) = (ids?, uris?, captions?, event_ids?);
-    let (speech, links, moments) = (speech?, links?, moments?);
+    let (speech, links, uploads, thumbnails) = (speech?, links?, uploads?, thumbnails?);
     let [start, end, duration] = ["start_ms", "end_ms", "duration_ms"].map(|n| longs(batch, n));
     let (start, end, duration, scores) = (start?, end?, duration?, scores(batch)?);
     for row in 0..batch.num_rows() {
@@ -82,11 +133,12 @@ fn add(batch: &RecordBatch, videos: &mut Vec<Told>) -> Result<()> {
                 video_id: ids.value(row).to_owned(),
                 uri: text(&uris, row).unwrap_or_default().to_owned(),
                 duration_ms: duration.is_valid(row).then(|| duration.value(row)),
-                ..Told::default()
+                uploaded_at: text(&uploads, row).map(str::to_owned),
+                thumbnail: text(&thumbnails, row).map(str::to_owned),
+                spans: Vec::new(),
             });
         }
         let Some(video) = videos.last_mut().filter(|_| start.is_valid(row)) else { continue };
-        video.updated_at = text(&moments, row).map(str::to_owned).max(video.updated_at.take());
         video.spans.push(Span {
             start_ms: start.value(row),
             end_ms: end.value(row),
@@ -120,7 +172,7 @@ async fn put_all(
     receipt: &mut Receipt,
 ) -> Result<()> {
     let puts = videos.into_iter().map(|video| async move {
-        let name = format!("{target}/{}.{}", video.video_id, target.extension());
+        let name = name(target, &video.video_id);
         if video.spans.is_empty() {
             place.remove(&name).await?;
             return Ok((None, 0));
@@ -216,9 +268,16 @@ fn json_ld(video: &Told) -> String {
         "contentUrl": video.uri,
         "hasPart": clips,
     });
-    if let Some(ms) = video.duration_ms {
-        let seconds = (ms + 500) / 1000;
-        object["duration"] = Value::from(format!("PT{seconds}S"));
+    let duration = video.duration_ms.map(|ms| format!("PT{}S", (ms + 500) / 1000));
+    let more = [
+        ("duration", duration),
+        ("uploadDate", video.uploaded_at.clone()),
+        ("thumbnailUrl", video.thumbnail.clone()),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            object[name] = Value::from(value);
+        }
     }
     // It is put into a page as it is: nothing in it may end the script that it stands in.
     format!("{object:#}\n").replace('<', "\\u003c")
@@ -250,7 +309,8 @@ mod tests {
             video_id: "v".to_owned(),
             uri: "s3://b/a.mp4".to_owned(),
             duration_ms: Some(90_400),
-            updated_at: None,
+            uploaded_at: Some("2026-11-01T12:00:00Z".to_owned()),
+            thumbnail: Some("https://site/v.jpg".to_owned()),
             spans: vec![
                 span(1200, 9000, "fish & </script> chips", -0.5),
                 span(1900, 4000, "better --> one", -0.1),
@@ -265,6 +325,8 @@ mod tests {
         assert!(!text.contains('<'), "{text}");
         let object: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(object["duration"], "PT90S");
+        assert_eq!(object["uploadDate"], "2026-11-01T12:00:00Z");
+        assert_eq!(object["thumbnailUrl"], "https://site/v.jpg");
         let names = object["hasPart"].as_array().unwrap();
         let told: Vec<_> = names.iter().map(|clip| (&clip["name"], &clip["startOffset"])).collect();
         assert_eq!(told, [(&json!("better --> one"), &json!(1)), (&json!("the end"), &json!(8))]);

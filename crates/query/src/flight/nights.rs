@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,6 +11,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
+use super::ServeOptions;
 use crate::{
     AsOf, Options, Result, Session,
     session::{self},
@@ -27,6 +29,7 @@ pub(super) struct Nights {
     options: Options,
     runtime: Arc<RuntimeEnv>,
     refresh: Duration,
+    search_folder: Option<PathBuf>,
     newest: tokio::sync::Mutex<Option<(Instant, Night)>>,
     others: Mutex<VecDeque<Night>>,
     opening: Semaphore,
@@ -46,15 +49,15 @@ impl Nights {
     pub(super) fn of(
         store: Arc<dyn ObjectStore>,
         uri: &str,
-        options: &Options,
-        refresh: Duration,
+        options: &ServeOptions,
     ) -> Result<Self> {
         Ok(Self {
             store,
             uri: uri.to_owned(),
-            options: options.clone(),
-            runtime: session::runtime(options)?,
-            refresh,
+            options: options.session.clone(),
+            runtime: session::runtime(&options.session)?,
+            refresh: options.refresh,
+            search_folder: options.search_folder.clone(),
             newest: tokio::sync::Mutex::new(None),
             others: Mutex::new(VecDeque::new()),
             opening: Semaphore::new(OPENED_AT_ONCE),
@@ -97,6 +100,9 @@ impl Nights {
         let _turn = self.opening.acquire().await;
         let (store, runtime) = (Arc::clone(&self.store), Arc::clone(&self.runtime));
         let session = Session::shared(store, &self.uri, &self.options, runtime, as_of).await?;
+        if let Some(folder) = &self.search_folder {
+            session.enable_search(folder.clone());
+        }
         let runs = session.tables().iter().find(|table| table.name == "runs");
         let version = runs.and_then(|runs| runs.version).unwrap_or(0);
         let night = Night { version, session: Arc::new(session) };

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,31 +27,59 @@ use tonic::Status;
 /// Batches that are computed before the client takes them.
 const AHEAD: usize = 2;
 
-/// Statements that run, by what their tickets call them.
+/// What a ticket calls a statement. It is drawn by lot, so that nobody can guess that of another.
+pub(super) type Id = [u8; 16];
+
+/// Statements that run, by what their tickets call them. A ticket that is fetched twice has two.
 #[derive(Debug, Default)]
-pub(super) struct Running(Mutex<HashMap<u64, oneshot::Sender<()>>>);
+pub(super) struct Running(Mutex<HashMap<Id, Vec<(u64, oneshot::Sender<()>)>>>);
 
 impl Running {
-    /// Stops a statement. Whether it ran.
-    pub(super) fn cancel(&self, id: u64) -> bool {
-        self.take(id).is_some() // whoever waits for its sender hears that it has gone
+    /// Stops the statements of a ticket. Whether there were any.
+    pub(super) fn cancel(&self, id: &Id) -> bool {
+        self.lock().remove(id).is_some() // whoever waits for its sender hears that it has gone
     }
 
-    fn take(&self, id: u64) -> Option<oneshot::Sender<()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Id, Vec<(u64, oneshot::Sender<()>)>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, id: u64) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
-        receiver
+    /// Adds a statement, which is known until the answer is dropped.
+    fn add(self: &Arc<Self>, id: Id) -> Known {
+        let (sender, stopped) = oneshot::channel();
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        self.lock().entry(id).or_default().push((number, sender));
+        Known { running: Arc::clone(self), id, number, stopped }
+    }
+}
+
+/// Tells statements of one ticket from each other.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// A statement that can be found, for as long as it runs.
+struct Known {
+    running: Arc<Running>,
+    id: Id,
+    number: u64,
+    /// Ends when somebody cancels it.
+    stopped: oneshot::Receiver<()>,
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        let mut running = self.running.lock();
+        let Some(known) = running.get_mut(&self.id) else { return };
+        known.retain(|(number, _)| *number != self.number);
+        if known.is_empty() {
+            running.remove(&self.id);
+        }
     }
 }
 
 /// A statement about to run.
 pub(super) struct Statement {
     /// What it is called.
-    pub(super) id: u64,
+    pub(super) id: Id,
     /// How long it may run.
     pub(super) time: Duration,
     /// Its turn, which it gives back at its end.
@@ -65,11 +96,11 @@ impl Statement {
         schema: SchemaRef,
     ) -> impl Stream<Item = Result<FlightData, Status>> + Send + use<> {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let stopped = self.running.add(self.id);
+        let mut known = self.running.add(self.id);
         let (why, columns) = (Arc::new(OnceLock::new()), Arc::clone(&schema));
         let because = Arc::clone(&why);
         let work = SpawnedTask::spawn(async move {
-            let Self { id, time, permit, running } = self;
+            let Self { time, permit, .. } = self;
             let sent = async {
                 while let Some(batch) = rows.next().await {
                     let batch = batch.map_err(|error| failed(&error));
@@ -82,7 +113,7 @@ impl Statement {
             };
             tokio::select! {
                 () = sent => {}
-                _ = stopped => {
+                _ = &mut known.stopped => {
                     let _ = because.set(Status::cancelled("the statement was cancelled"));
                 }
                 () = tokio::time::sleep(time) => {
@@ -90,8 +121,7 @@ impl Statement {
                     let _ = because.set(Status::deadline_exceeded(text));
                 }
             }
-            running.take(id);
-            drop(permit);
+            drop((known, permit));
         });
         let batches = stream::try_unfold((receiver, why, work), |mut reading| async {
             match reading.0.recv().await {
@@ -159,5 +189,69 @@ pub(super) fn failed(error: &DataFusionError) -> Status {
             Status::invalid_argument(text)
         }
         _ => Status::internal(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{arrow::array::Int64Array, physical_plan::stream::RecordBatchStreamAdapter};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// A statement that gives one row and then nothing, without an end.
+    fn begun(
+        running: &Arc<Running>,
+        id: Id,
+    ) -> impl Stream<Item = Result<FlightData, Status>> + Send {
+        let column: datafusion::arrow::array::ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        let schema = batch.schema();
+        let rows = stream::iter([Ok(batch)]).chain(stream::pending());
+        let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let time = Duration::from_hours(1);
+        Statement { id, time, permit, running: Arc::clone(running) }.send(rows, schema)
+    }
+
+    /// Waits for the end of a statement, and says why it ended.
+    async fn end(rows: impl Stream<Item = Result<FlightData, Status>> + Send) -> Status {
+        let ended = rows.try_for_each(|_| async { Ok(()) });
+        let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+        ended.expect("it has ended").unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn who_fetches_a_ticket_again_stops_nobody() {
+        let running = Arc::new(Running::default());
+        let (first, second, other) =
+            (begun(&running, [1; 16]), begun(&running, [1; 16]), begun(&running, [2; 16]));
+        let mut first = Box::pin(first);
+        assert!(first.next().await.unwrap().is_ok(), "the schema");
+        assert!(
+            first.next().await.unwrap().is_ok(),
+            "the row, though the ticket was fetched again"
+        );
+        assert!(running.cancel(&[1; 16]));
+        for rows in [end(first).await, end(second).await] {
+            assert_eq!(rows.code(), tonic::Code::Cancelled);
+        }
+        assert!(!running.cancel(&[1; 16]), "they have ended");
+        assert!(running.cancel(&[2; 16]), "another statement goes on");
+        assert_eq!(end(other).await.code(), tonic::Code::Cancelled);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_on_is_forgotten() {
+        let running = Arc::new(Running::default());
+        let mut rows = Box::pin(begun(&running, [1; 16]));
+        assert!(rows.next().await.unwrap().is_ok());
+        drop(rows);
+        let forgotten = async {
+            while !running.lock().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), forgotten).await.unwrap();
     }
 }

@@ -1,12 +1,6 @@
 //! The calls of Flight SQL.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{pin::Pin, sync::Arc};
 
 use arrow_flight::{
     FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse,
@@ -44,7 +38,7 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use super::{
     AS_OF, ServeOptions, Token, metadata,
     nights::{Night, Nights},
-    rows::{Running, Statement, encoded, failed, plain_schema},
+    rows::{Id, Running, Statement, encoded, failed, plain_schema},
     tickets::{Handle, Ticket, read, read_parameters, write, write_parameters},
 };
 use crate::{AsOf, Error, Result as QueryResult, error::CauseFrom};
@@ -65,7 +59,6 @@ pub(super) struct Service {
     options: ServeOptions,
     turns: Arc<Semaphore>,
     running: Arc<Running>,
-    next_id: AtomicU64,
     sql_info: SqlInfoData,
 }
 
@@ -77,7 +70,6 @@ impl Service {
             turns: Arc::new(Semaphore::new(options.statements.get())),
             options: options.clone(),
             running: Arc::new(Running::default()),
-            next_id: AtomicU64::new(1),
             sql_info: sql_info.map_err(|source| Error::Serve { source: source.cause() })?,
         })
     }
@@ -98,7 +90,7 @@ impl Service {
     ) -> Result<Response<FlightInfo>, Status> {
         let night = self.night(as_of).await?;
         let plan = planned(&night, &statement, &parameters).await?;
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = rand::random::<Id>().to_vec();
         let ticket = Ticket { statement, night: night.version, id, parameters };
         let ticket = TicketStatementQuery { statement_handle: write(&ticket) };
         described(&ticket, &plain_schema(plan.schema().as_arrow()), descriptor)
@@ -119,6 +111,7 @@ impl Service {
 
     /// Runs the statement of a ticket.
     async fn run(&self, ticket: Ticket) -> Result<Response<Rows>, Status> {
+        let id = ticket.id()?;
         let permit = self.turn().await?;
         let night = self.nights.get(&AsOf::Version(ticket.night)).await;
         let night = night.map_err(|error| refused(&error))?;
@@ -126,7 +119,7 @@ impl Service {
         let schema = plain_schema(plan.schema().as_arrow());
         let rows = night.session.run(plan).await.map_err(|error| refused(&error))?;
         let (time, running) = (self.options.statement_time, Arc::clone(&self.running));
-        let statement = Statement { id: ticket.id, time, permit, running };
+        let statement = Statement { id, time, permit, running };
         Ok(Response::new(statement.send(rows, schema).boxed()))
     }
 
@@ -160,7 +153,9 @@ fn refused(error: &Error) -> Status {
         Error::NoTables { .. } | Error::NotYet { .. } | Error::UnknownRun { .. } => {
             Status::not_found(text)
         }
-        Error::Plan { .. } | Error::WhichNight { .. } => Status::invalid_argument(text),
+        Error::Plan { .. } | Error::WhichNight { .. } | Error::SearchQuery { .. } => {
+            Status::invalid_argument(text)
+        }
         Error::ReadOnly { .. } | Error::WritesElsewhere { .. } => Status::permission_denied(text),
         Error::OpenTable { .. } => Status::unavailable(text),
         Error::Run { source } => match source.inner().downcast_ref::<DataFusionError>() {
@@ -327,7 +322,7 @@ impl FlightSqlService for Service {
             read(&query.prepared_statement_handle)?;
         let as_of = as_of(request.metadata())?.or(prepared);
         let night = self.night(as_of.as_deref()).await?.version;
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = rand::random::<Id>().to_vec();
         self.run(Ticket { statement, night, id, parameters }).await
     }
 
@@ -344,7 +339,8 @@ impl FlightSqlService for Service {
             let query: Option<TicketStatementQuery> =
                 message.unpack().map_err(|error| Status::invalid_argument(error.to_string()))?;
             if let Some(query) = query {
-                cancelled |= self.running.cancel(read::<Ticket>(&query.statement_handle)?.id);
+                let ticket = read::<Ticket>(&query.statement_handle)?;
+                cancelled |= self.running.cancel(&ticket.id()?);
             }
         }
         let result = if cancelled { CANCELLED } else { NOT_CANCELLABLE };

@@ -13,6 +13,8 @@ use datafusion::{
 use prost::Message;
 use tonic::Status;
 
+use super::rows::Id;
+
 /// A statement that is planned: its rows are fetched with it.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Ticket {
@@ -23,11 +25,19 @@ pub(super) struct Ticket {
     #[prost(uint64, tag = "2")]
     pub(super) night: u64,
     /// What it is called while it runs, to be cancelled by.
-    #[prost(uint64, tag = "3")]
-    pub(super) id: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(super) id: Vec<u8>,
     /// Its parameters, as one row of Arrow IPC; none where empty.
     #[prost(bytes = "bytes", tag = "4")]
     pub(super) parameters: Bytes,
+}
+
+impl Ticket {
+    /// What the statement is called.
+    pub(super) fn id(&self) -> Result<Id, Status> {
+        let id = self.id.as_slice().try_into();
+        id.map_err(|_| Status::invalid_argument("this is not a ticket of this server"))
+    }
 }
 
 /// A prepared statement.

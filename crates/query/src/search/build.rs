@@ -16,21 +16,27 @@ use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tantivy::{Index, IndexWriter, TantivyError, Term, directory::MmapDirectory};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{SearchIndex, document, index_error};
 use crate::{Error, Result, error::CauseFrom, snapshot};
 
 /// Changes with the fields, so that an index of another program is left alone.
-const FORMAT: &str = "events-1";
+const FORMAT: &str = "events-2";
+/// Indexes of earlier versions that are kept beside that of the newest.
+const EARLIER_KEPT: usize = 4;
 /// Bytes that are gathered before they are written as a part of the index.
 const MEMORY: usize = 64 << 20;
 /// Threads that write.
 const THREADS: usize = 2;
-/// How long another process may write before what there is must do.
+/// How long another process may write before another folder is looked for.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is looked whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Indexes of a process are written one at a time: each takes memory and threads.
+static BUILDING: Semaphore = Semaphore::const_new(1);
 
 /// The last change of each event: in one commit a row that comes outranks the one that goes.
 const LAST_CHANGES: &str = "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY \
@@ -67,16 +73,17 @@ impl Held {
         Ok(payload.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
-    /// Whether nothing is missing: another process may have gone on to a later night.
-    fn covers(&self, wanted: &Self) -> bool {
+    /// Whether it need not be written: it is of that version, or of a later one by now.
+    fn is_as_new_as(&self, wanted: &Self) -> bool {
         self.table == wanted.table && self.version >= wanted.version
     }
 }
 
 impl Source {
-    /// The index of this table in a folder of its own below `folder`, at this version or a later one.
+    /// The index of this table at exactly this version, in a folder of its own below `folder`.
     ///
-    /// Where another process writes for longer than a minute, the version that it began with is given.
+    /// One index follows the newest version. Where it is of a later one by now, or another process writes it for longer
+    /// than a minute, this version gets an index beside it; the newest few of these are kept.
     ///
     /// # Errors
     /// [`Error::SearchIndex`] when the folder cannot be used; [`Error::OpenTable`], [`Error::Run`] when the
@@ -85,22 +92,49 @@ impl Source {
         let Some(version) = self.version else {
             return SearchIndex::open(Index::create_in_ram(document::schema()), folder, None);
         };
-        let folder = folder.join(format!("{FORMAT}-{}", short_digest(self.url.as_str())));
-        let wrong = index_error(&folder);
-        std::fs::create_dir_all(&folder).map_err(|source| wrong(source.into()))?;
-        let directory = MmapDirectory::open(&folder).map_err(|source| wrong(source.into()))?;
-        let index = Index::open_or_create(directory, document::schema()).map_err(&wrong)?;
         let table = self.table(version).await?;
         let state = table.snapshot().map_err(|source| self.unreadable(source.cause()))?;
         let wanted = Held { table: state.metadata().id().to_owned(), version };
-        let held = Held::of(&index).map_err(&wrong)?;
-        if !held.is_some_and(|held| held.covers(&wanted))
-            && let Some(writer) = self.writer(&index, &wanted, &folder).await?
-        {
-            self.bring(writer, table, &wanted, &folder).await?;
+        let name = format!("{FORMAT}-{}", short_digest(self.url.as_str()));
+        if let Some(index) = self.index_in(&folder.join(&name), &table, &wanted).await? {
+            return Ok(index);
         }
-        let version = Held::of(&index).map_err(&wrong)?.map(|held| held.version);
-        SearchIndex::open(index, &folder, version)
+        let earlier = format!("{name}-{version}");
+        remove_earlier(folder, &format!("{name}-"), &earlier);
+        let folder = folder.join(earlier);
+        let index = self.index_in(&folder, &table, &wanted).await?;
+        index.ok_or_else(|| {
+            let source = "other processes have been writing it for a minute".cause();
+            Error::SearchIndex { folder, source }
+        })
+    }
+
+    /// The index in this very folder, brought to the version that is wanted. `None` where it is of another.
+    async fn index_in(
+        &self,
+        folder: &Path,
+        table: &DeltaTable,
+        wanted: &Held,
+    ) -> Result<Option<SearchIndex>> {
+        let wrong = index_error(folder);
+        std::fs::create_dir_all(folder).map_err(|source| wrong(source.into()))?;
+        let directory = MmapDirectory::open(folder).map_err(|source| wrong(source.into()))?;
+        let index = Index::open_or_create(directory, document::schema()).map_err(&wrong)?;
+        let held = Held::of(&index).map_err(&wrong)?;
+        if !held.is_some_and(|held| held.is_as_new_as(wanted)) {
+            let _turn = BUILDING.acquire().await; // it is never closed
+            if let Some(writer) = self.writer(&index, wanted, folder).await? {
+                self.bring(writer, table, wanted, folder).await?;
+            }
+        }
+        let is_wanted =
+            || -> Result<bool> { Ok(Held::of(&index).map_err(&wrong)?.as_ref() == Some(wanted)) };
+        if !is_wanted()? {
+            return Ok(None);
+        }
+        let opened = SearchIndex::open(index.clone(), folder, Some(wanted.version))?;
+        // Another process may have gone on before it was opened.
+        Ok(is_wanted()?.then_some(opened))
     }
 
     async fn table(&self, version: u64) -> Result<DeltaTable> {
@@ -112,8 +146,7 @@ impl Source {
         Error::OpenTable { uri: format!("{}events", self.url), source }
     }
 
-    /// The only writer. `None` where another process has done the work meanwhile, or is still at it and has
-    /// left a version to read.
+    /// The only writer. `None` where there is nothing to write, or another process is still at it.
     async fn writer(
         &self,
         index: &Index,
@@ -122,32 +155,29 @@ impl Source {
     ) -> Result<Option<IndexWriter>> {
         let wrong = index_error(folder);
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
+        let is_done = || -> Result<bool> {
             let held = Held::of(index).map_err(&wrong)?;
-            if held.as_ref().is_some_and(|held| held.covers(wanted)) {
-                return Ok(None);
-            }
+            Ok(held.is_some_and(|held| held.is_as_new_as(wanted)))
+        };
+        while !is_done()? {
             match index.writer_with_num_threads(THREADS, MEMORY) {
-                Ok(writer) => return Ok(Some(writer)),
+                // Somebody else may have ended just before.
+                Ok(writer) => return Ok((!is_done()?).then_some(writer)),
                 Err(TantivyError::LockFailure(..)) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
-                Err(TantivyError::LockFailure(..))
-                    if held.is_some_and(|held| held.table == wanted.table) =>
-                {
-                    tracing::warn!(folder = %folder.display(), "another process updates the search index; an older one is read");
-                    return Ok(None);
-                }
+                Err(TantivyError::LockFailure(..)) => break,
                 Err(error) => return Err(wrong(error)),
             }
         }
+        Ok(None)
     }
 
     /// Brings the index to `wanted`: by what changed where that can be told, else by all rows.
     async fn bring(
         &self,
         writer: IndexWriter,
-        table: DeltaTable,
+        table: &DeltaTable,
         wanted: &Held,
         folder: &Path,
     ) -> Result<()> {
@@ -173,7 +203,7 @@ impl Source {
             }
         }
         work.writer()?.delete_all_documents().map_err(index_error(folder))?;
-        let rows = work.write(self.all(table).await?).await?;
+        let rows = work.write(self.all(table.clone()).await?).await?;
         tracing::info!(rows, version = wanted.version, "search index built");
         work.commit(wanted).await
     }
@@ -285,6 +315,30 @@ fn apply(writer: &IndexWriter, rows: &RecordBatch) -> std::result::Result<(), cr
         }
     }
     Ok(())
+}
+
+/// Removes indexes of earlier versions, those built the longest ago, so that there is room for one more of them.
+fn remove_earlier(folder: &Path, prefix: &str, but: &str) {
+    let mut found: Vec<_> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            name.to_str().is_some_and(|name| name.starts_with(prefix) && name != but)
+        })
+        .map(|entry| {
+            let built = entry.path().join("meta.json").metadata().and_then(|meta| meta.modified());
+            (built.ok(), entry.path())
+        })
+        .collect();
+    found.sort();
+    let too_many = (found.len() + 1).saturating_sub(EARLIER_KEPT);
+    for (_, folder) in found.into_iter().take(too_many) {
+        if let Err(error) = std::fs::remove_dir_all(&folder) {
+            tracing::warn!(folder = %folder.display(), %error, "an old search index cannot be removed");
+        }
+    }
 }
 
 /// 16 hexadecimal digits that tell places from each other.

@@ -19,8 +19,10 @@ use tantivy::{
 
 /// Length of an event, which is not a column.
 pub(super) const DURATION: &str = "duration_ms";
+/// What all hits are listed by.
+pub(super) const IDENTIFIERS: [&str; 2] = ["event_id", "video_id"];
 /// Texts in which words are looked for.
-const TEXTS: [&str; 2] = ["caption", "speech"];
+pub(super) const TEXTS: [&str; 2] = ["caption", "speech"];
 
 /// The fields: each column of `events` under its name, stored; `caption` and `speech` by the stems of their
 /// English words, and as `caption_exact` and `speech_exact` by the words as they are.
@@ -32,6 +34,9 @@ pub(super) fn schema() -> Schema {
             DataType::Utf8 if TEXTS.contains(&name.as_str()) => {
                 schema.add_text_field(name, text("en_stem").set_stored());
                 schema.add_text_field(&exact(name), text("default"));
+            }
+            DataType::Utf8 if IDENTIFIERS.contains(&name.as_str()) => {
+                schema.add_text_field(name, STRING | STORED | FAST);
             }
             DataType::Utf8 => {
                 schema.add_text_field(name, STRING | STORED);

@@ -91,7 +91,7 @@ fn rewrite(words: &str, fields: &[&str]) -> std::result::Result<String, String> 
                 if without { "(* -(" } else { "(" }.to_owned()
             }
             Piece::Bracket(_) => open.pop().unwrap_or(")").to_owned(),
-            Piece::Phrase(phrase) => leave_out((*phrase).to_owned(), without),
+            Piece::Phrase(phrase) => leave_out(quoted(phrase)?, without),
             Piece::Word(near) if distance(near).is_some() => {
                 return Err("NEAR stands between two words".to_owned());
             }
@@ -179,33 +179,57 @@ fn near_each_other(
 
 /// A word and the field that it names.
 fn with_field(word: &str) -> (Option<&str>, &str) {
+    let is_name = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
     match word.split_once(':') {
-        Some((field, rest))
-            if !field.is_empty() && field.starts_with(|c: char| c.is_ascii_lowercase()) =>
-        {
-            (Some(field), rest)
-        }
+        Some((field, rest)) if is_name(field) => (Some(field), rest),
         _ => (None, word),
     }
 }
 
-/// One word, with `+` or `-` before it, or the name of a field.
-fn plain(word: &str, fields: &[&str]) -> std::result::Result<String, String> {
-    let (sign, bare) = match word.chars().next() {
+/// A word without the `+` or `-` before it, and that.
+fn with_sign(word: &str) -> (&str, &str) {
+    match word.chars().next() {
         Some('+' | '-') if word.len() > 1 => word.split_at(1),
         _ => ("", word),
-    };
+    }
+}
+
+/// A quotation. Before it stand a sign and a field at most, behind it `*`, or `~2` for words between its own.
+fn quoted(phrase: &str) -> std::result::Result<String, String> {
+    let mut parts = phrase.splitn(3, '"');
+    let [head, inside, tail] = [(); 3].map(|()| parts.next().unwrap_or_default());
+    let (sign, named) = with_sign(head);
+    let (field, rest) = with_field(named);
+    let is_distance = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    let is_known = matches!(tail, "" | "*") || tail.strip_prefix('~').is_some_and(is_distance);
+    let is_named = rest.is_empty() || matches!(head, "+" | "-");
+    if !is_named || !is_known {
+        return Err(format!("`{phrase}` is a quotation and more: put a space between"));
+    }
+    let sign = if rest.is_empty() { sign } else { head };
+    let field = field.map(|field| format!("{field}:")).unwrap_or_default();
+    // A backslash would take the quotation's end for a part of it.
+    Ok(format!("{sign}{field}\"{}\"{tail}", inside.replace('\\', " ")))
+}
+
+/// One word, with `+` or `-` before it, or the name of a field. What the parser may take for more than a word, an
+/// expression above all, is quoted.
+fn plain(word: &str, fields: &[&str]) -> std::result::Result<String, String> {
+    let (sign, bare) = with_sign(word);
     let (field, value) = with_field(bare);
     if let Some(stem) = value.strip_suffix('*').filter(|stem| !stem.is_empty()) {
         return begins_with(sign, field, stem, fields);
     }
-    let is_span = |c: char| "[]{}<>=".contains(c);
-    if value.contains(['/', ':', '\\', '`', '^', '~']) && !value.contains(is_span) {
-        let value = value.replace(['\\', '"'], " ");
-        let field = field.map(|field| format!("{field}:")).unwrap_or_default();
-        return Ok(format!("{sign}{field}\"{value}\""));
+    // Also what is between two values: `[0`, `10]`, `>=5`.
+    let is_safe = |c: char| c.is_alphanumeric() || "_-.*[]{}<>=".contains(c);
+    if value.chars().all(is_safe) {
+        return Ok(word.to_owned());
     }
-    Ok(word.to_owned())
+    let field = field.map(|field| format!("{field}:")).unwrap_or_default();
+    Ok(format!("{sign}{field}\"{}\"", value.replace(['\\', '"'], " ")))
 }
 
 fn begins_with(
@@ -251,6 +275,11 @@ mod tests {
     #[case::no_expression("/a.*b/", "\"/a.*b/\"")]
     #[case::a_time("12:30", "\"12:30\"")]
     #[case::range("start_ms:[0 TO 10]", "start_ms:[0 TO 10]")]
+    #[case::bound("start_ms:>=10", "start_ms:>=10")]
+    #[case::expression_as_a_range("caption_exact:/[a]=.*/", "caption_exact:\"/[a]=.*/\"")]
+    #[case::a_comma("garlic, pan", "\"garlic,\" pan")]
+    #[case::a_field_that_is_none("a/b.*/:x", "\"a/b.*/:x\"")]
+    #[case::phrase_of_a_field("-speech:\"a b\"*", "-speech:\"a b\"*")]
     fn writes(#[case] words: &str, #[case] written: &str) {
         assert_eq!(rewrite(words, &["caption", "speech"]).as_deref(), Ok(written));
     }
@@ -264,7 +293,32 @@ mod tests {
     #[case::near_a_phrase("a NEAR \"b c\"")]
     #[case::expression("a.*b*")]
     #[case::deep("(((((((((((((((a)))))))))))))))")]
+    #[case::more_than_a_quotation("/\"a\"b.*/")]
+    #[case::behind_a_quotation("\"a\"~x")]
     fn refuses(#[case] words: &str) {
         assert!(rewrite(words, &["caption"]).is_err(), "{words}");
+    }
+
+    /// Words of which an expression could come that the parser runs over all words of the index.
+    #[rstest]
+    #[case::as_it_is("/.*/")]
+    #[case::with_a_range("/[a-z]*.*/")]
+    #[case::in_a_field("caption_exact:/{a}.*/")]
+    #[case::around_a_quotation("/\"a\"b.*/")]
+    #[case::behind_a_backslash("\"a\\\" /b.*/ \"")]
+    #[case::behind_an_apostrophe("it's \"a\" /b.*/ c'")]
+    #[case::in_single_quotes("' \"a' /x.*/ b\"")]
+    #[case::before_a_bracket("/(a)/")]
+    #[case::with_a_sign("-/=.*/")]
+    fn nobody_writes_an_expression(#[case] words: &str) {
+        let mut schema = tantivy::schema::Schema::builder();
+        for name in ["caption", "caption_exact"] {
+            schema.add_text_field(name, tantivy::schema::TEXT);
+        }
+        let index = Index::create_in_ram(schema.build());
+        if let Ok(query) = parse(&index, &["caption"], words) {
+            let query = format!("{query:?}");
+            assert!(!query.contains("Regex"), "{words}: {query}");
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! `matches(caption, 'garlic NEAR pan')` in SQL: whether a text matches, by the language of `search`.
 
-use std::sync::Arc;
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use datafusion::{
     arrow::{
@@ -9,7 +12,7 @@ use datafusion::{
         datatypes::DataType,
     },
     common::{Result, exec_err},
-    error::DataFusionError,
+    execution::memory_pool::{MemoryConsumer, MemoryPool},
     logical_expr::{
         ColumnarValue, DocSection, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature,
         Volatility,
@@ -18,21 +21,38 @@ use datafusion::{
 };
 use tantivy::{Index, TantivyDocument, collector::DocSetCollector, schema::Schema};
 
-use super::{document, language};
+use super::{document, language, within_statement};
 
 /// The field of the text, and bytes that an index of one batch may gather.
 const TEXT: &str = "text";
 const MEMORY: usize = 32 << 20;
 
-/// The function. Each batch is indexed in memory and asked, so that an answer here is one of `search`.
-#[derive(Debug, PartialEq, Eq, Hash)]
+/// The function. Each batch is indexed in memory and asked, so that an answer here is one of `search`. Where it is a
+/// condition on the published events, `rewrite` has the kept index asked instead.
+#[derive(Debug)]
 pub(crate) struct Matches {
     signature: Signature,
     documentation: Documentation,
+    pool: Arc<dyn MemoryPool>,
+}
+
+impl PartialEq for Matches {
+    fn eq(&self, other: &Self) -> bool {
+        self.signature == other.signature
+    }
+}
+
+impl Eq for Matches {}
+
+impl Hash for Matches {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.signature.hash(state);
+    }
 }
 
 impl Matches {
-    pub(crate) fn new() -> Self {
+    /// The function, which takes its memory from `pool`.
+    pub(crate) fn new(pool: Arc<dyn MemoryPool>) -> Self {
         let documentation = Documentation::builder(
             DocSection { include: true, label: "Search", description: None },
             "Whether a text matches words: phrases, AND, OR, NOT, NEAR, and `gar*` for what begins so.",
@@ -45,6 +65,7 @@ impl Matches {
                     "SELECT caption FROM events WHERE matches(caption, 'garlic NEAR pan')",
                 )
                 .build(),
+            pool,
         }
     }
 }
@@ -75,8 +96,9 @@ impl ScalarUDFImpl for Matches {
         let is_constant = matches!(text, ColumnarValue::Scalar(_));
         let texts =
             cast(&text.to_array(if is_constant { 1 } else { args.number_rows })?, &DataType::Utf8)?;
-        let answers = answers(texts.as_string::<i32>(), words)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let memory = MemoryConsumer::new("matches").register(&self.pool);
+        memory.try_grow(MEMORY + 2 * texts.get_array_memory_size())?; // until the batch is answered
+        let answers = answers(texts.as_string::<i32>(), words).map_err(within_statement)?;
         if is_constant {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&answers, 0)?));
         }
@@ -97,23 +119,7 @@ fn answers(texts: &StringArray, words: &str) -> crate::Result<BooleanArray> {
 
 fn found(texts: &StringArray, words: &str) -> crate::Result<Vec<bool>> {
     let wrong = super::index_error(std::path::Path::new("memory"));
-    let mut schema = Schema::builder();
-    let stems = schema.add_text_field(TEXT, document::text("en_stem"));
-    let exact = schema.add_text_field(&document::exact(TEXT), document::text("default"));
-    let builder = Index::builder().schema(schema.build());
-    let mut writer = builder
-        .single_segment_index_writer::<TantivyDocument>(
-            tantivy::directory::RamDirectory::create(),
-            MEMORY,
-        )
-        .map_err(&wrong)?;
-    for text in texts {
-        let mut document = TantivyDocument::default();
-        document.add_text(stems, text.unwrap_or_default());
-        document.add_text(exact, text.unwrap_or_default());
-        writer.add_document(document).map_err(&wrong)?;
-    }
-    let index = writer.finalize().map_err(&wrong)?;
+    let index = index(texts).map_err(&wrong)?;
     let query = language::parse(&index, &[TEXT], words)?;
     let searcher = index.reader().map_err(&wrong)?.searcher();
     let mut found = vec![false; texts.len()];
@@ -123,4 +129,30 @@ fn found(texts: &StringArray, words: &str) -> crate::Result<Vec<bool>> {
         }
     }
     Ok(found)
+}
+
+/// Texts as the rows of an index in memory, in their order.
+fn index(texts: &StringArray) -> tantivy::Result<Index> {
+    let mut schema = Schema::builder();
+    let stems = schema.add_text_field(TEXT, document::text("en_stem"));
+    let exact = schema.add_text_field(&document::exact(TEXT), document::text("default"));
+    let builder = Index::builder().schema(schema.build());
+    let mut writer = builder.single_segment_index_writer::<TantivyDocument>(
+        tantivy::directory::RamDirectory::create(),
+        MEMORY,
+    )?;
+    for text in texts {
+        let mut document = TantivyDocument::default();
+        document.add_text(stems, text.unwrap_or_default());
+        document.add_text(exact, text.unwrap_or_default());
+        writer.add_document(document)?;
+    }
+    writer.finalize()
+}
+
+/// Whether words say something about a text, and of nothing else: whoever asks about one names no other field.
+pub(super) fn understood(words: &str) -> crate::Result<()> {
+    let nothing = StringArray::from(Vec::<&str>::new());
+    let index = index(&nothing).map_err(super::index_error(std::path::Path::new("memory")))?;
+    language::parse(&index, &[TEXT], words).map(drop)
 }

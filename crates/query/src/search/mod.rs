@@ -3,30 +3,38 @@
 //!
 //! The index is a copy that may be lost: it is built when it is first asked for, and again where it cannot be
 //! continued. The Delta version that it holds is part of each of its commits, so one that is cut off leaves the
-//! version before. `language` says what may be asked; `build` writes; `relation` and `matches` are for SQL.
+//! version before, and whoever asks about a night gets that night. `language` says what may be asked; `build` writes;
+//! `relation` and `matches` are for SQL; `rewrite` finds where the index can answer `matches`, and `kept` does.
 
 mod build;
 mod document;
+mod kept;
 mod language;
 mod matches;
 mod relation;
+mod rewrite;
 
 use std::{
     ops::Bound,
     path::{Path, PathBuf},
 };
 
-use datafusion::arrow::{array::RecordBatch, datatypes::SchemaRef};
+use datafusion::{
+    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    error::DataFusionError,
+};
 use tantivy::{
-    Index, IndexReader, ReloadPolicy, TantivyDocument, Term,
+    DocAddress, Index, IndexReader, ReloadPolicy, TantivyDocument, Term,
     collector::{Count, TopDocs},
     query::{BooleanQuery, Occur, Query, RangeQuery, TermQuery},
     schema::IndexRecordOption,
 };
 
 pub(crate) use build::Source;
+pub(crate) use kept::{Kept, Question};
 pub(crate) use matches::Matches;
 pub(crate) use relation::Search;
+pub(crate) use rewrite::{answered, questions};
 
 use crate::{Error, Result, error::CauseFrom};
 
@@ -115,15 +123,44 @@ impl SearchIndex {
         let best = TopDocs::with_limit(limit.clamp(1, MOST_HITS))
             .and_offset(offset.min(MOST_HITS))
             .order_by_score();
-        let (found, total) = searcher.search(&query, &(best, Count)).map_err(&wrong)?;
-        let documents = found
+        let (mut found, total) = searcher.search(&query, &(best, Count)).map_err(&wrong)?;
+        found.truncate(limit);
+        Ok(Hits { rows: self.rows(&found)?, total })
+    }
+
+    /// How many events match. This computes.
+    ///
+    /// # Errors
+    /// As [`SearchIndex::search`].
+    pub(crate) fn count(&self, words: &str) -> Result<usize> {
+        let query = self.question(words, &Filters::default())?;
+        self.reader.searcher().search(&query, &Count).map_err(index_error(&self.folder))
+    }
+
+    /// Where the best `limit` events are, with their scores. This computes, and takes memory for `limit` of them.
+    ///
+    /// # Errors
+    /// As [`SearchIndex::search`].
+    pub(crate) fn best(&self, words: &str, limit: usize) -> Result<Vec<(f32, DocAddress)>> {
+        let query = self.question(words, &Filters::default())?;
+        let best = TopDocs::with_limit(limit.max(1)).order_by_score();
+        let found = self.reader.searcher().search(&query, &best);
+        found.map_err(index_error(&self.folder))
+    }
+
+    /// The events in these places as rows of [`hits_schema`].
+    ///
+    /// # Errors
+    /// [`Error::SearchIndex`] when the index cannot be read.
+    pub(crate) fn rows(&self, places: &[(f32, DocAddress)]) -> Result<RecordBatch> {
+        let searcher = self.reader.searcher();
+        let documents = places
             .iter()
-            .take(limit)
             .map(|(score, at)| Ok((*score, searcher.doc::<TantivyDocument>(*at)?)))
             .collect::<tantivy::Result<Vec<_>>>()
-            .map_err(&wrong)?;
+            .map_err(index_error(&self.folder))?;
         let rows = document::rows(&documents, &self.index.schema());
-        Ok(Hits { rows: rows.map_err(|source| Error::Run { source: source.cause() })?, total })
+        rows.map_err(|source| Error::Run { source: source.cause() })
     }
 
     /// The words and the filters as one question.
@@ -190,6 +227,14 @@ fn range(least: Bound<Term>, most: Bound<Term>) -> Box<dyn Query> {
 /// A condition that makes no hit better than another.
 fn unscored(query: Box<dyn Query>) -> Box<dyn Query> {
     Box::new(tantivy::query::BoostQuery::new(query, 0.0))
+}
+
+/// An error within a statement. What is wrong with words is told whole, as with anything that a person wrote.
+fn within_statement(error: Error) -> DataFusionError {
+    match error {
+        Error::SearchQuery { .. } => DataFusionError::Execution(error.with_causes()),
+        other => DataFusionError::External(Box::new(other)),
+    }
 }
 
 /// What is wrong with the index in `folder`.

@@ -6,9 +6,39 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
-    Session,
-    testing::{Lake, more_events},
+    AsOf, Options, Session,
+    testing::{Lake, events_like, more_events},
 };
+
+/// How many rows a statement gives, and the first column of all of them.
+async fn asked(session: &Session, statement: &str) -> (usize, Vec<String>) {
+    let rows = session.query(statement).await.unwrap_or_else(|e| panic!("{}", e.with_causes()));
+    let batches: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+    let mut texts: Vec<String> = Vec::new();
+    for batch in &batches {
+        let column = datafusion::arrow::compute::cast(
+            batch.column(0),
+            &datafusion::arrow::datatypes::DataType::Utf8,
+        );
+        let column = column.unwrap();
+        texts
+            .extend(column.as_string::<i32>().iter().map(|text| text.unwrap_or("NULL").to_owned()));
+    }
+    texts.sort();
+    (texts.len(), texts)
+}
+
+/// A session that may search, by indexes beside the tables.
+fn searching(session: Session, lake: &Lake) -> Session {
+    session.enable_search(lake.file("index"));
+    session
+}
+
+async fn two_nights() -> Lake {
+    let lake = Lake::with_a_night().await;
+    lake.add_a_second_night().await;
+    lake
+}
 
 fn captions(index: &SearchIndex, words: &str) -> Vec<String> {
     captions_where(index, words, &Filters::default())
@@ -76,9 +106,7 @@ async fn a_second_night_that_removes_and_adds_equals_a_rebuild() {
     let lake = Lake::with_a_night().await;
     let first = index_of(&lake.open().await.unwrap(), &lake).await;
     assert_eq!((first.version(), captions(&first, "night").len()), (Some(0), 0));
-    lake.remove("events", "caption LIKE 'a man%'").await;
-    let version = lake.append("events", more_events()).await;
-    lake.publish("run-2", Some(version), None).await;
+    lake.add_a_second_night().await;
     let session = lake.open().await.unwrap();
     let second = index_of(&session, &lake).await;
     assert_eq!(second.version(), Some(2));
@@ -130,4 +158,172 @@ async fn sql_searches_and_matches() {
     }
     let wrong = session.query("SELECT * FROM search('\"open')").await.err().unwrap();
     assert!(wrong.with_causes().contains("cannot understand"), "{}", wrong.with_causes());
+}
+
+#[tokio::test]
+async fn who_asks_about_a_night_gets_no_other() {
+    let lake = Lake::with_a_night().await;
+    let opened_before = lake.open().await.unwrap();
+    lake.add_a_second_night().await;
+    let newest = searching(lake.open().await.unwrap(), &lake);
+    let captions = "SELECT caption FROM search('')";
+    assert_eq!(asked(&newest, captions).await.1, ["half of a night", "two\nlines"]);
+    let earlier = lake.open_as_of(&AsOf::parse("run-1")).await.unwrap();
+    for session in [opened_before, earlier] {
+        let session = searching(session, &lake);
+        let expected = ["a man pours \"water\", slowly", "two\nlines"];
+        assert_eq!(asked(&session, captions).await.1, expected);
+        let night = "SELECT caption FROM events WHERE matches(caption, 'night OR water')";
+        assert_eq!(asked(&session, night).await.1, expected[..1]);
+    }
+    assert_eq!(asked(&newest, captions).await.0, 2);
+}
+
+#[tokio::test]
+async fn indexes_of_earlier_nights_do_not_pile_up() {
+    let lake = Lake::with_a_night().await;
+    for night in 0..8 {
+        let version = lake.append("events", more_events()).await;
+        lake.publish(&format!("run-{}", night + 2), Some(version), None).await;
+    }
+    index_of(&lake.open().await.unwrap(), &lake).await;
+    for night in 1..=8 {
+        let session = lake.open_as_of(&AsOf::parse(&format!("run-{night}"))).await.unwrap();
+        let index = index_of(&session, &lake).await;
+        assert_eq!(captions_in(&index), night + 1);
+    }
+    let folders = std::fs::read_dir(lake.file("index")).unwrap().count();
+    assert_eq!(folders, 5, "that of the newest night, and four more");
+}
+
+fn captions_in(index: &SearchIndex) -> usize {
+    index.count("").unwrap()
+}
+
+#[rstest]
+#[case::a_word("matches(caption, 'water')")]
+#[case::either("matches(caption, 'water') OR start_ms > 0")]
+#[case::none("matches(caption, 'elephant')")]
+#[case::not("NOT matches(caption, 'water')")]
+#[case::all("matches(caption, '')")]
+#[case::and("matches(caption, 'water') AND matches(caption, 'man') AND start_ms = 0")]
+#[case::null("matches(speech, 'water')")]
+#[case::not_null("NOT matches(speech, 'water')")]
+#[case::unknown("matches(speech, 'water') IS NULL")]
+#[case::of_an_alias("matches(e.caption, 'water')")]
+#[case::in_a_question("event_id IN (SELECT event_id FROM events WHERE matches(caption, 'lines'))")]
+#[case::a_prefix("matches(caption, 'wat* OR \"two lines\"')")]
+#[tokio::test]
+async fn the_index_says_what_a_look_at_each_text_says(#[case] condition: &str) {
+    let lake = two_nights().await;
+    let (by_index, by_text) =
+        (searching(lake.open().await.unwrap(), &lake), lake.open().await.unwrap());
+    let statement = format!("SELECT caption FROM events e WHERE {condition}");
+    assert_eq!(asked(&by_index, &statement).await, asked(&by_text, &statement).await);
+    let explained = format!("EXPLAIN {statement}");
+    let plan = asked_plan(&by_index, &explained).await;
+    let is_read_from_index = !plan.contains("matches(");
+    assert!(is_read_from_index, "{plan}");
+}
+
+/// What `EXPLAIN` says.
+async fn asked_plan(session: &Session, statement: &str) -> String {
+    let rows = session.query(statement).await.unwrap();
+    let batches: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+    let text = |batch: &RecordBatch| {
+        batch.column(1).as_string::<i32>().iter().flatten().collect::<Vec<_>>().join("\n")
+    };
+    batches.iter().map(text).collect()
+}
+
+#[rstest]
+#[case::not_the_table(
+    "WITH events AS (SELECT 'water' AS caption) SELECT caption FROM events WHERE matches(caption, 'water')",
+    1
+)]
+#[case::another_text(
+    "SELECT c FROM (SELECT upper(caption) AS c FROM events) e WHERE matches(c, 'LINES')",
+    1
+)]
+#[case::renamed(
+    "SELECT caption FROM (SELECT uri AS caption, event_id FROM events) e WHERE matches(caption, 'file')",
+    2
+)]
+#[case::an_earlier_night(
+    "SELECT caption FROM events_at('run-1') WHERE matches(caption, 'water')",
+    1
+)]
+#[case::two_tables(
+    "SELECT a.caption FROM events a JOIN events b USING (event_id) WHERE matches(b.caption, 'lines')",
+    1
+)]
+#[case::outer(
+    "SELECT v.uri FROM videos v LEFT JOIN events e USING (video_id) WHERE matches(e.caption, 'lines') IS NULL",
+    1
+)]
+#[case::as_a_column("SELECT matches(caption, 'lines') FROM events", 2)]
+#[tokio::test]
+async fn only_the_published_events_are_looked_up(#[case] statement: &str, #[case] rows: usize) {
+    let lake = two_nights().await;
+    let session = searching(lake.open().await.unwrap(), &lake);
+    assert_eq!(asked(&session, statement).await.0, rows, "{statement}");
+}
+
+#[tokio::test]
+async fn no_hit_is_left_out_behind_a_condition() {
+    let lake = lake_of("a man pours water", 1500).await;
+    let session = searching(lake.open().await.unwrap(), &lake);
+    for (question, hits) in [
+        ("search('water')", 1500),
+        ("search('water') WHERE start_ms >= 90000", 1499),
+        ("search('water', 10)", 10),
+        ("search('water', 10) WHERE start_ms < 0", 0),
+        ("search('water') LIMIT 3", 3),
+        ("search('elephant')", 0),
+    ] {
+        let rows = asked(&session, &format!("SELECT caption FROM {question}")).await.0;
+        assert_eq!(rows, hits, "{question}");
+    }
+    let best = "SELECT score FROM search('water') ORDER BY bm25 DESC LIMIT 1";
+    assert_eq!(asked(&session, best).await.0, 1);
+}
+
+/// A lake of one night, of so many events with the same caption.
+async fn lake_of(caption: &str, events: usize) -> Lake {
+    let lake = Lake::new();
+    let version = lake.append("events", events_like(caption, events)).await;
+    lake.publish("run-1", Some(version), None).await;
+    lake
+}
+
+#[rstest]
+#[case::of_another_field("matches(caption, 'speech:water')")]
+#[case::an_open_quote("matches(caption, '\"water')")]
+#[tokio::test]
+async fn words_that_say_nothing_of_the_text_are_an_error(#[case] condition: &str) {
+    let lake = Lake::with_a_night().await;
+    let statement = format!("SELECT caption FROM events WHERE {condition}");
+    let searching = searching(lake.open().await.unwrap(), &lake);
+    for session in [searching, lake.open().await.unwrap()] {
+        let error = match session.query(&statement).await {
+            Err(error) => error.with_causes(),
+            Ok(rows) => rows.try_collect::<Vec<_>>().await.unwrap_err().to_string(),
+        };
+        assert!(error.contains("cannot understand the words"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn words_have_no_more_memory_than_other_questions() {
+    let lake = Lake::with_a_night().await;
+    let little = Options { memory_bytes: 1 << 20, ..Options::default() };
+    let session = lake.open_with(&little).await.unwrap();
+    let rows = session.query("SELECT caption FROM events WHERE matches(caption, 'water')").await;
+    let error = rows.unwrap().try_collect::<Vec<_>>().await.unwrap_err().to_string();
+    assert!(error.contains("matches"), "{error}");
+    let lake = lake_of("water", 20_000).await;
+    let session = searching(lake.open_with(&little).await.unwrap(), &lake);
+    let asked = session.query("SELECT caption FROM events WHERE matches(caption, 'water')").await;
+    let error = asked.map(drop).unwrap_err().with_causes();
+    assert!(error.contains("matches") && error.contains("esources exhausted"), "{error}");
 }

@@ -12,12 +12,13 @@ use eventide_training::{
     Error, Style,
     import::Given,
     released::{Imported, Release},
+    sentence::SentenceRelease,
     whisper::WhisperRelease,
 };
 use serde_json::json;
 
 use super::{
-    inspect::{Described, describe, describe_speech},
+    inspect::{Described, describe, describe_sentence, describe_speech},
     load_runtime, precisions,
 };
 use crate::{
@@ -44,10 +45,14 @@ pub(crate) struct ImportArguments {
     #[arg(
         long,
         value_name = "DIR",
-        required_unless_present = "vid2seq",
+        required_unless_present_any = ["vid2seq", "text_encoder"],
         conflicts_with = "vid2seq"
     )]
     whisper: Option<PathBuf>,
+    /// A folder of a text encoder as sentence-transformers has it: a BERT with mean pooling, such as MiniLM, with
+    /// `model.safetensors`, `config.json` and `tokenizer.json`. The bundle makes vectors of captions.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["vid2seq", "whisper"])]
+    text_encoder: Option<PathBuf>,
     /// Silero's voice detector, `silero_vad_16k_sequence.onnx` of the package `silero-vad`. If not given, that
     /// beside the Whisper, or that of the tools.
     #[arg(long, value_name = "VAD.onnx", requires = "whisper")]
@@ -90,6 +95,9 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<ExitCode, Stop> {
     if let Some(folder) = &arguments.whisper {
         return import_whisper(arguments, folder);
     }
+    if let Some(folder) = &arguments.text_encoder {
+        return import_text_encoder(arguments, folder);
+    }
     // The parser lets none of these be left out.
     let [vid2seq, clip, tokenizer] = [&arguments.vid2seq, &arguments.clip, &arguments.tokenizer]
         .map(|path| path.clone().unwrap_or_default());
@@ -123,15 +131,11 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<ExitCode, Stop> {
 
 /// A speech bundle out of a release of Whisper.
 fn import_whisper(arguments: &ImportArguments, folder: &Path) -> Result<ExitCode, Stop> {
-    let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let voice = environment::voice_detector(arguments.voice.as_deref(), folder, &arguments.tools);
     let release = WhisperRelease {
         folder: folder.to_owned(),
         voice: voice.map_err(Stop::bad_job)?,
-        model_id: arguments
-            .name
-            .clone()
-            .unwrap_or_else(|| name_of(whole.file_name().unwrap_or_default())),
+        model_id: name_of_folder(arguments, folder),
         licence: arguments.licence.clone(),
     };
     let runtime = load_runtime(&arguments.tools)?;
@@ -143,6 +147,31 @@ fn import_whisper(arguments: &ImportArguments, folder: &Path) -> Result<ExitCode
     document["bundle"] = json!(arguments.out);
     report::described(&rows, &document, arguments.format).map_err(Stop::failed)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A sentence bundle out of a release of a text encoder.
+fn import_text_encoder(arguments: &ImportArguments, folder: &Path) -> Result<ExitCode, Stop> {
+    let release = SentenceRelease {
+        folder: folder.to_owned(),
+        model_id: name_of_folder(arguments, folder),
+        licence: arguments.licence.clone(),
+    };
+    let runtime = load_runtime(&arguments.tools)?;
+    let manifest = release
+        .import(&arguments.out, Style::default(), arguments.precision, &runtime)
+        .map_err(|error| stop(&error))?;
+    let Described { mut rows, mut document } = describe_sentence(&manifest);
+    rows.insert(0, ("bundle", arguments.out.display().to_string()));
+    document["bundle"] = json!(arguments.out);
+    report::described(&rows, &document, arguments.format).map_err(Stop::failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The name that was given, else that of the folder of a release.
+fn name_of_folder(arguments: &ImportArguments, folder: &Path) -> String {
+    let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let own = || name_of(whole.file_name().unwrap_or_default());
+    arguments.name.clone().unwrap_or_else(own)
 }
 
 /// The name of a file, as far as it can be that of a bundle.

@@ -6,10 +6,12 @@ use bytesize::ByteSize;
 use eventide_catalog::{Location, Stores};
 use eventide_model::{
     Bundle,
-    manifest::{Decoding, FeedForward, Manifest, T5, Temporal, Vision, files},
-    speech::{self, SpeechBundle, SpeechManifest, Whisper},
+    manifest::{Decoding, FeedForward, Manifest, T5, Temporal, Vision},
+    sentence::{Bert, SentenceBundle, SentenceManifest},
+    speech::{SpeechBundle, SpeechManifest, Whisper},
 };
 use eventide_training::{
+    sentence::bert_tensors,
     tensors::{TensorSpec, t5_tensors, temporal_tensors, vision_tensors},
     whisper::whisper_tensors,
 };
@@ -32,10 +34,7 @@ pub(super) async fn run(arguments: &BundleArguments, stores: &Stores) -> Result<
     let uri = absolute(&arguments.bundle)?;
     let bundle = stores.open(&uri).map_err(|error| unusable(&error))?;
     let kind = Kind::of(&bundle).await;
-    let path = bundle.child(match kind {
-        Kind::Captioner => files::MANIFEST,
-        Kind::Recogniser => speech::manifest::files::MANIFEST,
-    });
+    let path = bundle.child(kind.manifest());
     let bytes = async { bundle.store.get(&path).await?.bytes().await };
     let bytes = bytes.await.map_err(|error| unreadable(&bundle.uri_of(&path), &error))?;
     let place = Path::new(path.as_ref());
@@ -49,6 +48,11 @@ pub(super) async fn run(arguments: &BundleArguments, stores: &Stores) -> Result<
             let manifest =
                 SpeechBundle::read_manifest(place, &bytes).map_err(|error| unusable(&error))?;
             (describe_speech(&manifest), manifest.files)
+        }
+        Kind::TextEncoder => {
+            let manifest =
+                SentenceBundle::read_manifest(place, &bytes).map_err(|error| unusable(&error))?;
+            (describe_sentence(&manifest), manifest.files)
         }
     };
     let Described { mut rows, mut document } = described;
@@ -147,6 +151,31 @@ pub(super) fn describe_speech(manifest: &SpeechManifest) -> Described {
             ),
         ),
         ("languages", languages),
+    ];
+    let document =
+        json!({ "digest": digest, "parameters": { "all": parameters }, "manifest": manifest });
+    Described { rows, document }
+}
+
+/// The same of a text encoder.
+pub(super) fn describe_sentence(manifest: &SentenceManifest) -> Described {
+    let Bert { width, layers, heads, vocab_size, .. } = manifest.bert;
+    let digest = SentenceBundle::digest_of(manifest);
+    let parameters = count(&bert_tensors(&manifest.bert));
+    let rows = vec![
+        ("model", manifest.model_id.clone()),
+        ("digest", digest.clone()),
+        ("precision", manifest.precision.name().to_owned()),
+        ("licence", manifest.licence.clone()),
+        ("provenance", manifest.provenance.clone()),
+        (
+            "text encoder",
+            format!(
+                "{layers} layers of {width}, {heads} heads, vocabulary of {vocab_size}, at most {} tokens: {parameters} \
+                 parameters",
+                manifest.most_tokens
+            ),
+        ),
     ];
     let document =
         json!({ "digest": digest, "parameters": { "all": parameters }, "manifest": manifest });

@@ -8,13 +8,15 @@ use eventide_model::{
     Bundle, Error, Vid2Seq,
     golden::{Clip, Expected, said},
     runtime::SessionOptions,
+    sentence,
     speech::{self, Recogniser, RecognitionOptions, SpeechBundle},
 };
 use eventide_training::golden::painted;
 use serde_json::json;
 
 use super::{
-    BundleArguments, DeviceArguments, Kind, failed, fetch, load, load_runtime, open, unusable,
+    BundleArguments, DeviceArguments, Kind, failed, fetch, load, load_runtime, open,
+    open_text_encoder, unusable,
 };
 use crate::{
     commands::{Stop, absolute},
@@ -43,8 +45,10 @@ struct Tried {
 
 pub(super) async fn run(arguments: &VerifyArguments, stores: &Stores) -> Result<ExitCode, Stop> {
     let place = stores.open(&absolute(&arguments.bundle.bundle)?);
-    if Kind::of(&place.map_err(|error| unusable(&error))?).await == Kind::Recogniser {
-        return verify_recogniser(arguments, stores).await;
+    match Kind::of(&place.map_err(|error| unusable(&error))?).await {
+        Kind::Captioner => {}
+        Kind::Recogniser => return verify_recogniser(arguments, stores).await,
+        Kind::TextEncoder => return verify_text_encoder(arguments, stores).await,
     }
     let bundle = open(&arguments.bundle, stores).await?;
     let mut model = load(&bundle, &arguments.device)?;
@@ -87,7 +91,7 @@ pub(super) async fn run(arguments: &VerifyArguments, stores: &Stores) -> Result<
 }
 
 async fn verify_recogniser(arguments: &VerifyArguments, stores: &Stores) -> Result<ExitCode, Stop> {
-    let folder = fetch(&arguments.bundle, stores, speech::manifest::files::MANIFEST).await?;
+    let folder = fetch(&arguments.bundle.bundle, stores, speech::manifest::files::MANIFEST).await?;
     let bundle = SpeechBundle::open(&folder).map_err(|error| unusable(&error))?;
     let runtime = load_runtime(&arguments.device.tools)?;
     let DeviceArguments { device, threads, .. } = arguments.device;
@@ -122,6 +126,40 @@ async fn verify_recogniser(arguments: &VerifyArguments, stores: &Stores) -> Resu
         "golden": off_by.is_some(),
         "confidence_difference": off_by,
         "seconds": seconds,
+    });
+    report::described(&rows, &document, arguments.bundle.format).map_err(Stop::failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn verify_text_encoder(
+    arguments: &VerifyArguments,
+    stores: &Stores,
+) -> Result<ExitCode, Stop> {
+    let uri = &arguments.bundle.bundle;
+    let (bundle, mut encoder) = open_text_encoder(uri, stores, &arguments.device).await?;
+    let off_by = sentence::golden::verify(&bundle, &mut encoder).map_err(|error| stop(&error))?;
+    let golden = match off_by {
+        Some(off_by) => format!("all vectors as expected, their numbers within {off_by:.1e}"),
+        None => "none".to_owned(),
+    };
+    let (manifest, files) = (bundle.manifest(), bundle.manifest().files.len());
+    let device = arguments.device.device.to_string();
+    let rows = [
+        ("model", manifest.model_id.clone()),
+        ("digest", bundle.digest().to_owned()),
+        ("precision", manifest.precision.name().to_owned()),
+        ("files", format!("all {files} are whole")),
+        ("device", device.clone()),
+        ("golden sentences", golden),
+    ];
+    let document = json!({
+        "model_id": manifest.model_id,
+        "digest": bundle.digest(),
+        "precision": manifest.precision.name(),
+        "files": files,
+        "device": device,
+        "golden": off_by.is_some(),
+        "number_difference": off_by,
     });
     report::described(&rows, &document, arguments.bundle.format).map_err(Stop::failed)?;
     Ok(ExitCode::SUCCESS)
