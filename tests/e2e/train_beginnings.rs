@@ -62,22 +62,22 @@ fn a_new_model_has_the_vocabulary_of_t5() {
 
 #[rstest]
 #[case::too_large(
-    of_tokenizer(&tools().unwrap().t5_tokenizer().unwrap(), 31_999),
+    || of_tokenizer(&tools().unwrap().t5_tokenizer().unwrap(), 31_999),
     "has 32000 pieces, and `model.sizes.pieces` says at most 31999"
 )]
 #[case::another_file(
-    of_tokenizer(&golden("cases.json"), 200),
+    || of_tokenizer(&golden("cases.json"), 200),
     "cannot be the tokenizer of a new model"
 )]
-#[case::not_there(of_tokenizer(Path::new("gone.model"), 200), "gone.model`")]
+#[case::not_there(|| of_tokenizer(Path::new("gone.model"), 200), "gone.model`")]
 #[case::no_new_model(
-    "tokenizer = \"spiece.model\"\n".to_owned(),
+    || "tokenizer = \"spiece.model\"\n".to_owned(),
     "`model.tokenizer` is for a new model"
 )]
-fn a_tokenizer_that_does_not_fit_is_refused(#[case] more: String, #[case] because: &str) {
+fn a_tokenizer_that_does_not_fit_is_refused(#[case] more: fn() -> String, #[case] because: &str) {
     let folder = tempfile::tempdir().unwrap();
     bundles::tiny(&folder.path().join("start"), 7).unwrap();
-    training_file(folder.path(), &more, 3);
+    training_file(folder.path(), &more(), 3);
     let refused = train(folder.path(), "told").run(LONG).unwrap();
     refused.assert_code(2);
     assert!(refused.stderr.contains(because), "{}", refused.stderr);

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 
 use crate::train::{DRAWN, LONG, metrics, train};
 
-const STEPS: u64 = 150;
+const STEPS: u64 = 90;
 /// Steps between two checkpoints.
-const EVERY: u64 = 50;
+const EVERY: u64 = 30;
 
 /// A folder with a training file that goes on from a small bundle.
 struct Desk(TempDir);
@@ -135,7 +135,7 @@ fn a_full_disk_costs_no_checkpoint_and_no_bit_of_the_weights() {
 #[test]
 fn a_killed_run_goes_on_from_its_checkpoint() {
     let desk = Desk::new();
-    for line in ["step=50", "step=100", "step=150"] {
+    for line in ["step=30", "step=60", "step=90"] {
         let running = train(desk.path(), "told").start().unwrap();
         running.await_line(line, LONG).unwrap();
         assert!(running.kill().unwrap().was_killed());
