@@ -307,24 +307,29 @@ fn a_bundle_of_an_earlier_program_is_run_all_the_same() {
     assert!(text.contains("none: the bundle was made by an earlier program"), "{text}");
 }
 
+/// The model of the demo was trained, and bears it: of nine painted clips `fp16` says the same of all; `int8` said the same
+/// of eight where this was written, its logits 0.29 apart at most. (On videos of its own kind:
+/// `the_model_of_the_demo_bears_smaller_precisions` in `crates/training/tests/it/precision.rs`.)
 #[rstest]
-#[case::half("fp16", 0.01, 0.99)]
-#[case::whole_numbers("int8", 0.3, 0.5)]
+#[case::half("fp16", 0.01, 9.0)]
+#[case::whole_numbers("int8", 0.4, 7.0)]
 fn a_bundle_is_made_smaller(#[case] precision: &str, #[case] most: f64, #[case] equal: f64) {
     let desk = Desk::new();
-    desk.imported("checkpoint.pth", "clip.pt");
-    let arguments = ["quantize", "bundle", "--precision", precision, "--out", "small"];
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../jobs/demo-model");
+    let demo = demo.canonicalize().unwrap().display().to_string();
+    let arguments = ["quantize", &*demo, "--precision", precision, "--out", "small"];
     let made = desk.json(arguments);
     let inspected = desk.json(["inspect", "small"]);
     assert_eq!(inspected["digest"], made["digest"]);
     let manifest = &inspected["manifest"];
     assert_eq!(manifest["precision"], precision);
-    assert_eq!(manifest["model_id"], format!("golden-{precision}"));
-    let difference = manifest["metrics"]["parity/max_logit_difference"].as_f64().unwrap();
+    assert_eq!(manifest["model_id"], format!("synth-small-{precision}"));
+    let metric = |name: &str| manifest["metrics"][format!("parity/{name}")].as_f64().unwrap();
+    let difference = metric("max_logit_difference");
     assert!(0.0 < difference && difference < most, "{difference}");
-    assert!(manifest["metrics"]["parity/greedy_equal"].as_f64().unwrap() > equal);
+    assert!(metric("greedy_equal") > (equal - 0.5) / 9.0, "{manifest}");
     let size = |bundle: &Value| bundle["file_sizes"]["model.safetensors"].as_u64().unwrap();
-    assert!(size(&inspected) * 100 < size(&desk.json(["inspect", "bundle"])) * 55);
+    assert!(size(&inspected) * 100 < size(&desk.json(["inspect", &*demo])) * 55);
     assert_eq!(desk.json(["verify", "small"])["golden"], true);
 
     let text = desk.run(["inspect", "small"]).stdout;
@@ -332,7 +337,7 @@ fn a_bundle_is_made_smaller(#[case] precision: &str, #[case] most: f64, #[case] 
     let again = desk.run(["quantize", "small", "--precision", "fp16", "--out", "smaller"]);
     again.assert_code(2);
     assert!(again.stderr.contains(&format!("a bundle of {precision} cannot")), "{}", again.stderr);
-    assert_eq!(desk.entries(), 2, "something was left");
+    assert_eq!(desk.entries(), 1, "something was left");
 }
 
 #[test]

@@ -212,8 +212,10 @@ impl Beside {
 }
 
 fn beside(one: &Spread, other: &Spread, seeds: u64, widest: f64) -> Beside {
-    let apart = one.mean - other.mean;
-    let clear = seeds > 1 || apart.abs() > widest;
+    // As far as figures are shown, so that a reader finds the same.
+    let shown = |value: f64| (value * 1000.0).round();
+    let apart = (shown(one.mean) - shown(other.mean)).abs();
+    let clear = seeds > 1 || apart > shown(widest);
     if clear && one.low > other.high {
         Beside::Better
     } else if clear && one.high < other.low {
@@ -259,8 +261,9 @@ fn here(record: &Record, claim: &Claim, answer: &Answer) -> String {
     let count = |wanted: &str| verdicts.iter().filter(|verdict| **verdict == wanted).count();
     let (agree, contradict) = (count(AGREES), count(CONTRADICTS));
     let all = verdicts.len();
+    let several = if all == 1 { "comparison" } else { "comparisons" };
     format!(
-        "**Here:** of {all} comparisons {agree} came out as the paper has it, {contradict} contradicted it, {} said neither.\n\n{lines}\n",
+        "**Here:** of {all} {several} {agree} came out as the paper has it, {contradict} contradicted it, {} said neither.\n\n{lines}\n",
         all - agree - contradict
     )
 }
