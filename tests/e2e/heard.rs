@@ -126,11 +126,16 @@ fn words_come_from_the_first_source_that_has_any() {
             .unwrap();
         place.display().to_string()
     });
+    let bare = add_film(&trial, "bare.mkv", "beckett.wav", "-c:v mpeg4 -c:a pcm_s16le");
+    let film = bare.with_file_name("film.mkv");
     let tracks = format!(
-        "-i {german} -i {french} -map 0 -map 1 -map 2 -map 3 -c:v mpeg4 -c:a pcm_s16le -c:s srt \
-         -metadata:s:s:0 language=ger -metadata:s:s:1 language=fre"
+        "-i {} -i {german} -i {french} -map 0 -map 1 -map 2 -c copy -metadata:s:s:0 language=ger \
+         -metadata:s:s:1 language=fre {}",
+        bare.display(),
+        film.display()
     );
-    let film = add_film(&trial, "film.mkv", "beckett.wav", &tracks);
+    eventide_testkit::tools().unwrap().run_ffmpeg(tracks.split(' ')).unwrap();
+    fs::remove_file(bare).unwrap();
     let beside = film.with_extension("en.vtt");
     let (whole, broken) = ("WEBVTT\n\n00:01.000 --> 00:02.000\nBeside it.", "once upon a time");
     // The side-car, the sources in order, the language; the source, the language, the words, what is remarked.
@@ -254,22 +259,29 @@ fn sound_that_breaks_off_is_told_and_not_taken_as_heard() {
 /// Flags win over the job, for what is heard; where nothing is heard they are refused.
 #[test]
 fn flags_hold_for_a_job() {
-    let trial = trial();
+    let trial = Trial::with_job("");
+    add_whisper(&trial);
+    trial.write_job(&job("speech", ""));
+    trial.add_narrated(1); // with a side-car
+    add_film(&trial, "spoken.mkv", "two_cities.wav", "-t 6 -c:v mpeg4 -c:a pcm_s16le");
     let said = |flags: &[&str]| {
         let all = ["transcribe", "night.toml", "--format", "json"].iter().chain(flags).copied();
         let finished = trial.program(all).run(LIMIT).unwrap();
-        finished.assert_code(1); // two of the films cannot be heard
+        finished.assert_code(0);
         let told: Vec<Value> = serde_json::from_str(&finished.stdout).unwrap();
         let of = |name: &str| told.iter().find(|row| file(row) == name).unwrap().clone();
         assert_eq!(of("talk-1.mp4")["source"], "sidecar");
         of("spoken.mkv")["sentences"].as_array().unwrap().clone()
     };
     let usual = said(&[]);
-    assert!(usual.len() >= 3, "{usual:#?}");
+    assert!(!usual.is_empty());
     assert_eq!(said(&["--min-confidence", "1"]), [] as [Value; 0]);
-    let short =
-        said(&["--longest-sentence", "1s", "--beams", "1", "--threads", "1", "--language", "en"]);
+    let flags = "--longest-sentence 1s --beams 1 --threads 1 --language en";
+    let short = said(&flags.split(' ').collect::<Vec<_>>());
     assert!(short.len() > usual.len(), "{short:#?}");
+    let length =
+        |said: &Value| said["end_ms"].as_i64().unwrap() - said["start_ms"].as_i64().unwrap();
+    assert!(short.iter().all(|said| length(said) <= 1_001), "{short:#?}");
 
     let refused = |text: &str, flags: &[&str], because: &str| {
         trial.write_job(text);

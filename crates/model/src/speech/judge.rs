@@ -138,9 +138,12 @@ mod tests {
 
     const CREDIBLE: Evidence = Evidence { log_probability: -0.2, compression: 1.0, silence: 0.0 };
 
+    /// A temperature, and the windows that were tried at it.
+    type Asked = (f32, Vec<usize>);
+
     /// What becomes of windows whose texts at 0, 0.2, 0.4, ... have this evidence: the temperature of each text
     /// and the last that was tried. Each text says where it comes from.
-    fn settled(windows: &[&[Evidence]]) -> (Vec<(f32, f32)>, Vec<(f32, Vec<usize>)>) {
+    fn settled(windows: &[&[Evidence]]) -> (Vec<(f32, f32)>, Vec<Asked>) {
         let options = RecognitionOptions::default();
         let mut asked = Vec::new();
         let attempt = |temperature: f32, places: &[usize]| {
