@@ -337,12 +337,13 @@ fn lines(batches: &[RecordBatch], names: &[&str]) -> Vec<String> {
 async fn rows(tables: &Tables, table: Table, names: &[&str]) -> Vec<String> {
     let snapshot = tables.snapshot().await.unwrap().unwrap();
     let version = match table {
-        Table::Events => snapshot.events_version,
-        Table::Videos => snapshot.videos_version,
-        Table::Transcripts => snapshot.transcripts_version,
-        Table::Runs => snapshot.runs_version,
+        Table::Events => Some(snapshot.events_version),
+        Table::Videos => Some(snapshot.videos_version),
+        Table::Transcripts => Some(snapshot.transcripts_version),
+        Table::Runs => Some(snapshot.runs_version),
+        Table::Feedback => None,
     };
-    let delta = tables.delta(table, Some(version)).await.unwrap().unwrap();
+    let delta = tables.delta(table, version).await.unwrap().unwrap();
     let (_, stream) = delta.scan_table().await.unwrap();
     lines(&stream.try_collect::<Vec<_>>().await.unwrap(), names)
 }

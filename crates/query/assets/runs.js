@@ -12,22 +12,22 @@ const short = (number) => number.toLocaleString("en", { maximumSignificantDigits
 const day = (moment) => moment.slice(0, 16).replace("T", " ");
 const share = (part, whole) => (whole ? ((100 * part) / whole).toFixed(1) + " %" : "–");
 
-/** A small line over the runs, oldest first. Runs without a value leave a gap. */
+/** The newest figure, and a small line over the runs, oldest first. */
 function Chart({ label, unit, points }) {
   const known = points.filter((point) => Number.isFinite(point.value));
   if (known.length === 0) return null;
   const values = known.map((point) => point.value);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const x = (at) => (points.length === 1 ? WIDTH / 2 : 8 + (at * (WIDTH - 16)) / (points.length - 1));
+  const x = (at) => 8 + (at * (WIDTH - 16)) / Math.max(1, points.length - 1);
   const y = (value) => (high === low ? HEIGHT / 2 : 8 + ((high - value) * (HEIGHT - 16)) / (high - low));
   const dots = points.map((point, at) => ({ ...point, x: x(at), y: y(point.value) })).filter((dot) => Number.isFinite(dot.value));
   const last = known[known.length - 1];
   const told = `${label}: ${short(last.value)}${unit} in the newest run, between ${short(low)} and ${short(high)}${unit} over ${count(known.length, "run")}`;
   return html`<figure class="card chart"><figcaption>${label}<strong>${short(last.value)}${unit}</strong></figcaption>
-    <svg viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label=${told}>
+    ${dots.length > 1 && html`<svg viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label=${told}>
       <polyline points=${dots.map((dot) => `${dot.x},${dot.y}`).join(" ")} />
       ${dots.map((dot) => html`<circle key=${dot.name} cx=${dot.x} cy=${dot.y} r="3.5"><title>${dot.name}: ${short(dot.value)}${unit}</title></circle>`)}
-    </svg><div class="soft range"><span>${short(low)}</span><span>${short(high)}</span></div></figure>`;
+    </svg><div class="soft range"><span>${short(low)}</span><span>${short(high)}</span></div>`}</figure>`;
 }
 
 /** The mean score of the events that each run has left in the tables. */

@@ -17,7 +17,7 @@ main(async ({ page, address }) => {
   await page.keyboard.press("/");
   await page.locator("#q:focus").waitFor();
   await page.keyboard.type("garlic");
-  await page.getByText("2 events").waitFor();
+  await page.getByText("2 events", { exact: true }).waitFor();
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("ArrowUp");

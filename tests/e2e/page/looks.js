@@ -8,7 +8,7 @@ const lightness = (page) => page.evaluate(() => Number(getComputedStyle(document
 
 async function views(page, address, name) {
   await page.goto(address + "#/search?q=garlic");
-  await page.getByText("2 events").waitFor();
+  await page.getByText("2 events", { exact: true }).waitFor();
   await whole(page, name + "-search");
   await page.locator("#hits a").first().click();
   await page.getByRole("heading", { name: "Transcript" }).waitFor();

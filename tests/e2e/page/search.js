@@ -10,10 +10,10 @@ const UNFINISHED = [
 main(async ({ page, address }) => {
   await page.goto(address);
   await page.locator("#q:focus").waitFor();
-  await page.getByText("77 events").waitFor();
+  await page.getByText("77 events", { exact: true }).waitFor();
   for (const [typed, found] of UNFINISHED) {
     await page.fill("#q", "");
-    await page.getByText("77 events").waitFor();
+    await page.getByText("77 events", { exact: true }).waitFor();
     await page.fill("#q", typed);
     const told = { 0: /^Nothing was found/, 1: /^1 event$/, 77: /^77 events$/ }[found];
     await page.getByRole("status").filter({ hasText: told }).waitFor().catch((error) => assert.fail(`${typed}: ${error}`));
@@ -22,8 +22,10 @@ main(async ({ page, address }) => {
 
   await page.fill("#q", "");
   await page.locator("#q").pressSequentially("garl", { delay: 30 });
-  await page.getByText("2 events").waitFor();
+  await page.getByText("2 events", { exact: true }).waitFor();
   assert.deepEqual(await page.locator("#hits mark").allTextContents(), ["garlic", "garlic"]);
+  // Their pictures come as they are made.
+  await page.waitForFunction(() => [...document.querySelectorAll("#hits img")].filter((image) => image.naturalWidth > 0).length === 2);
   await shot(page, "search");
   await accessible(page, "search");
 
@@ -47,6 +49,6 @@ main(async ({ page, address }) => {
   await page.locator("dt", { hasText: "run_id" }).first().waitFor();
 
   await page.goBack();
-  await page.getByText("2 events").waitFor();
+  await page.getByText("2 events", { exact: true }).waitFor();
   assert.equal(await page.inputValue("#q"), "garl");
 });

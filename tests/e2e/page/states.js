@@ -7,10 +7,10 @@ main(async ({ page, address }) => {
   await accessible(page, "no tables");
   await shot(page, "no-tables");
   console.log("now index");
-  await page.getByText("5 events").waitFor({ timeout: 120_000 });
+  await page.getByText("5 events", { exact: true }).waitFor({ timeout: 120_000 });
 
   await page.fill("#q", "garlic");
-  await page.getByText("2 events").waitFor();
+  await page.getByText("2 events", { exact: true }).waitFor();
   console.log("now remove the video");
   await page.locator("#hits a").first().click();
   await page.getByText("This video cannot be played here").waitFor();
@@ -24,7 +24,9 @@ main(async ({ page, address }) => {
   await page.goto(address + "#/");
   await page.locator("#hits a").first().waitFor();
   console.log("now stop");
-  await page.getByText("The server cannot be reached").waitFor({ timeout: 120_000 });
+  await page.waitForFunction(() => fetch("/app.js").then(() => false, () => true), undefined, { timeout: 120_000 });
+  await page.fill("#q", "onions");
+  await page.getByText("The server cannot be reached").waitFor();
   await accessible(page, "no server");
   await shot(page, "no-server");
 }, { expected: /Failed to load resource/ });

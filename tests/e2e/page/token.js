@@ -14,7 +14,7 @@ main(async ({ page, address }) => {
   await shot(page, "sign-in");
   await page.getByLabel("Token").fill(TOKEN);
   await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByText("77 events").waitFor();
+  await page.getByText("77 events", { exact: true }).waitFor();
   await page.fill("#q", "soup");
   await page.locator("#hits a", { hasText: "taste" }).click();
   await playerAt(page, 16);
