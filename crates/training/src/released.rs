@@ -12,6 +12,7 @@ use eventide_model::{
     manifest::{FrameRule, Manifest, Precision, TimeTokens},
     runtime::Runtime,
 };
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -137,6 +138,16 @@ pub(crate) fn described(path: &Path) -> Result<String> {
         .map_err(unreadable(path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(format!("`{name}` (SHA-256 {:x})", hash.finalize()))
+}
+
+/// What a file of JSON holds, as far as it is read.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path).map_err(unreadable(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::Input {
+        path: path.to_owned(),
+        name: "the whole".to_owned(),
+        problem: error.to_string(),
+    })
 }
 
 pub(crate) fn unreadable(path: &Path) -> impl Fn(io::Error) -> Error {

@@ -16,7 +16,7 @@ use eventide_model::{
         manifest::{FORMAT_VERSION, files},
     },
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 use crate::{
     Style,
@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Result},
     import::Released,
     layout::Layout,
-    released::{described, unfit, unreadable},
+    released::{described, read_json, unfit, unreadable},
     sentence::{bert_tensors, graph},
 };
 
@@ -188,13 +188,4 @@ fn golden_of(folder: &Path, runtime: &Runtime) -> Result<Vec<u8>> {
     let expected = golden::said(&mut encoder).map_err(failed)?;
     // Plain fields; to write them to memory cannot fail.
     Ok(serde_json::to_vec(&expected).unwrap_or_default())
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(unreadable(path))?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Input {
-        path: path.to_owned(),
-        name: "the whole".to_owned(),
-        problem: error.to_string(),
-    })
 }

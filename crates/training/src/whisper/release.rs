@@ -11,14 +11,14 @@ use eventide_model::{
     runtime::Runtime,
     speech::{SpeechManifest, SpeechTokens, Vocabulary, Whisper, bundle, manifest::FORMAT_VERSION},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 use crate::{
     Style,
     checkpoint::Checkpoint,
     error::{Error, Result},
     import::Released,
-    released::{described, unfit, unreadable},
+    released::{described, read_json, unfit, unreadable},
     whisper::{SpeechDraft, whisper_tensors},
 };
 
@@ -222,13 +222,4 @@ fn refuse_other_head(checkpoint: &Checkpoint) -> Result<()> {
         return Err(Error::Tied { name: HEAD.to_owned(), tied: TABLE.to_owned() });
     }
     Ok(())
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(unreadable(path))?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Input {
-        path: path.to_owned(),
-        name: "the whole".to_owned(),
-        problem: error.to_string(),
-    })
 }
