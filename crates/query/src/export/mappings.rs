@@ -1,5 +1,7 @@
 //! What search engines should know of the fields of a document: mappings, schemas, settings.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -227,7 +229,9 @@ fn vespa(dimensions: Option<usize>) -> String {
     let mut nearest = String::new();
     if let Some(dimensions) = dimensions {
         let kind = format!("tensor<float>(x[{dimensions}])");
-        fields += &format!(
+        let _ = write!(
+            // cannot fail
+            fields,
             "        field {COLUMN} type {kind} {{\n            indexing: attribute | index\n            attribute {{\n                \
              distance-metric: angular\n            }}\n        }}\n"
         );

@@ -207,7 +207,7 @@ impl<'a> Receipts<'a> {
         self.place.put(&name, text).await?;
         let found = self.place.list(&self.folder).await?;
         let (receipts, progress): (Vec<_>, Vec<_>) =
-            found.into_iter().map(|object| object.location).partition(|it| is_receipt(it));
+            found.into_iter().map(|object| object.location).partition(is_receipt);
         self.place.remove_all(progress).await?;
         self.remove_abandoned(receipt, &receipts).await
     }

@@ -30,9 +30,12 @@ const AHEAD: usize = 2;
 /// What a ticket calls a statement. It is drawn by lot, so that nobody can guess that of another.
 pub(super) type Id = [u8; 16];
 
+/// By what a ticket calls them, the statements that run for it: their numbers, and what stops them.
+type Statements = HashMap<Id, Vec<(u64, oneshot::Sender<()>)>>;
+
 /// Statements that run, by what their tickets call them. A ticket that is fetched twice has two.
 #[derive(Debug, Default)]
-pub(super) struct Running(Mutex<HashMap<Id, Vec<(u64, oneshot::Sender<()>)>>>);
+pub(super) struct Running(Mutex<Statements>);
 
 impl Running {
     /// Stops the statements of a ticket. Whether there were any.
@@ -40,7 +43,7 @@ impl Running {
         self.lock().remove(id).is_some() // whoever waits for its sender hears that it has gone
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Id, Vec<(u64, oneshot::Sender<()>)>>> {
+    fn lock(&self) -> MutexGuard<'_, Statements> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
