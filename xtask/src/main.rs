@@ -87,8 +87,15 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
-    /// Ask the claims of the Vid2Seq paper of small models; writes `docs/results.md`. Takes hours, and goes on where it was.
+    /// Ask the claims of the Vid2Seq paper of small models; writes their figures into `docs/results.json` and the page
+    /// `docs/results.md`. Takes hours, and goes on where it was.
     Results {
+        /// A claim that is asked, several times if need be; all of them if none is named. The figures of the others stay.
+        #[arg(long = "claim", value_name = "NAME", value_parser = results::names())]
+        claims: Vec<String>,
+        /// Train nothing; make the page of the figures there are.
+        #[arg(long, conflicts_with = "claims")]
+        render: bool,
         /// How much is done.
         #[command(flatten)]
         effort: results::Effort,
@@ -205,7 +212,10 @@ fn run(chore: Chore) -> Result<()> {
         Chore::DemoModel { program } => demo_model::run(&workspace, program),
         Chore::Test { arguments } => suite::run(&workspace, &arguments),
         Chore::Arrows => arrows::run(&workspace),
-        Chore::Results { effort, program } => results::run(&workspace, effort, program),
+        Chore::Results { render: true, .. } => results::render(&workspace),
+        Chore::Results { claims, effort, program, .. } => {
+            results::run(&workspace, &claims, effort, program)
+        }
         Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
         Chore::Bench(Bench::Eval { profile }) => bench_eval::run(&workspace, &profile),
         Chore::Bench(Bench::Identity { profile, videos }) => {

@@ -2,10 +2,9 @@
 //!
 //! Each row trains a model with one thing changed, some times with other seeds, and scores it on videos of the test
 //! split. The models go on from the vision encoder that `jobs/train/vision.toml` makes. What is trained is kept, so that
-//! a call that was interrupted goes on.
+//! a call that was interrupted goes on. The figures are kept in `docs/results.json`, of which `docs/results.md` is made.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -14,6 +13,12 @@ use crate::children;
 use crate::error::{Error, Result};
 use crate::setup::{self, Scope};
 use crate::workspace::{Workspace, create_folder, say, write};
+
+mod claims;
+mod page;
+
+use claims::{Bounds, CLAIMS, Claim, Variant};
+use page::{Answer, Conditions, Record, Row, page};
 
 /// How much is done for a row.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -38,118 +43,6 @@ pub(crate) struct Effort {
     tested: u32,
 }
 
-/// What is changed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Variant {
-    /// Tasks of pre-training; empty for none.
-    pre_training: &'static [&'static str],
-    /// Whether pre-training sees single sentences in place of whole videos.
-    clips: bool,
-    video: bool,
-    speech: bool,
-    time_tokens: u32,
-    /// Share of the training videos that is fine-tuned on.
-    share: f64,
-    beams: u32,
-    bounds: Bounds,
-}
-
-/// Where events begin and end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bounds {
-    /// Where the model says.
-    Model,
-    /// Each sentence of the transcript is an event, of which the model only says what happens.
-    Transcript,
-}
-
-const BOTH: &[&str] = &["speech", "denoising"];
-/// What the rows are compared with.
-const USUAL: Variant = Variant {
-    pre_training: BOTH,
-    clips: false,
-    video: true,
-    speech: true,
-    time_tokens: 100,
-    share: 1.0,
-    beams: 1,
-    bounds: Bounds::Model,
-};
-const NEW: Variant = Variant { pre_training: &[], ..USUAL };
-
-/// A claim, what the paper says of it, and the rows that it is asked by.
-struct Claim {
-    title: &'static str,
-    /// Whether its rows are main rows.
-    main: bool,
-    rows: &'static [(&'static str, Variant)],
-}
-
-const CLAIMS: &[Claim] = &[
-    Claim {
-        title: "Pre-training on narrated videos",
-        main: true,
-        rows: &[
-            ("none", NEW),
-            ("generative objective", Variant { pre_training: &["speech"], ..USUAL }),
-            ("generative and denoising", USUAL),
-            (
-                "both, on single sentences in place of whole videos",
-                Variant { clips: true, ..USUAL },
-            ),
-        ],
-    },
-    Claim {
-        title: "What the model is given",
-        main: true,
-        rows: &[
-            ("video and speech", USUAL),
-            ("video only", Variant { speech: false, ..USUAL }),
-            ("speech only", Variant { video: false, ..USUAL }),
-        ],
-    },
-    Claim {
-        title: "Time tokens",
-        main: false,
-        rows: &[
-            ("25", Variant { time_tokens: 25, ..USUAL }),
-            ("50", Variant { time_tokens: 50, ..USUAL }),
-            ("100", USUAL),
-            ("200", Variant { time_tokens: 200, ..USUAL }),
-        ],
-    },
-    Claim {
-        title: "Few-shot: share of the training videos, pre-trained or not",
-        main: false,
-        rows: &[
-            ("1 %, pre-trained", Variant { share: 0.01, ..USUAL }),
-            ("1 %, new", Variant { share: 0.01, ..NEW }),
-            ("10 %, pre-trained", Variant { share: 0.1, ..USUAL }),
-            ("10 %, new", Variant { share: 0.1, ..NEW }),
-            ("50 %, pre-trained", Variant { share: 0.5, ..USUAL }),
-            ("50 %, new", Variant { share: 0.5, ..NEW }),
-            ("100 %, pre-trained", USUAL),
-            ("100 %, new", NEW),
-        ],
-    },
-    Claim {
-        title: "Decoding",
-        main: false,
-        rows: &[("greedy", USUAL), ("4 beams", Variant { beams: 4, ..USUAL })],
-    },
-    Claim {
-        title: "Where events begin and end",
-        main: false,
-        rows: &[
-            ("told by the model, in one stage", USUAL),
-            (
-                "sentences of the transcript, each captioned by itself",
-                Variant { bounds: Bounds::Transcript, ..USUAL },
-            ),
-        ],
-    },
-];
-
 /// Scores of one model.
 #[derive(Debug, Clone, Copy)]
 struct Scores {
@@ -158,44 +51,52 @@ struct Scores {
     f1: f64,
 }
 
-/// Trains and scores all rows, and writes the page.
-pub(crate) fn run(workspace: &Workspace, effort: Effort, program: Option<PathBuf>) -> Result<()> {
+/// Where the page and the figures that it is made of lie.
+const PAGE: &str = "docs/results.md";
+const RECORD: &str = "docs/results.json";
+
+/// The names of the claims that can be asked.
+pub(crate) fn names() -> Vec<&'static str> {
+    CLAIMS.iter().map(|claim| claim.name).collect()
+}
+
+/// Trains and scores the rows of the claims of these names, of all if there is none, and writes their figures among
+/// those of the others.
+pub(crate) fn run(
+    workspace: &Workspace,
+    claims: &[String],
+    effort: Effort,
+    program: Option<PathBuf>,
+) -> Result<()> {
     setup::run(workspace, Scope::Test)?;
     let build = || {
         say("build", "eventide");
         workspace.build("eventide", "dev")
     };
     let program = program.map_or_else(build, Ok)?;
-    let root = workspace.root();
-    let lab = Lab { workspace, program, folder: root.join("target/results"), effort };
+    let folder = workspace.root().join("target/results");
+    let lab = Lab { workspace, program, folder, effort };
     create_folder(&lab.folder)?;
     lab.vision()?;
-    let mut page = format!("{}{}\n", HEAD, lab.conditions());
-    for claim in CLAIMS {
-        let mut rows = Vec::new();
-        let seeds = if claim.main { effort.seeds } else { effort.other_seeds };
-        for (name, variant) in claim.rows {
-            let scores = (1..=seeds).map(|seed| lab.scores(variant, seed));
-            rows.push((*name, scores.collect::<Result<Vec<_>>>()?));
-        }
-        let table = markdown(claim.title, &rows);
-        println!("{table}");
-        page.push_str(&table);
-        page.push_str(&plot(&rows));
+    let wanted = |claim: &&Claim| claims.is_empty() || claims.iter().any(|name| name == claim.name);
+    for claim in CLAIMS.iter().filter(wanted) {
+        let answer = lab.answer(claim)?;
+        // Read anew each time: another call may have asked another claim meanwhile.
+        let mut record = Record::read(&workspace.root().join(RECORD))?;
+        record.put(answer);
+        write(&workspace.root().join(RECORD), record.json()?)?;
+        render(workspace)?;
     }
-    write(&root.join("docs/results.md"), &page)?;
-    say("wrote", "docs/results.md");
     Ok(())
 }
 
-const HEAD: &str = "\
-# The paper's claims, in small
-
-Written by `cargo xtask results`. Models of 1.4 million values learn from synthetic videos (`eventide synth`) and are scored on videos of the
-test split, some of whose combinations of colour, shape and action were never learnt from. SODA_c is computed with METEOR's relative
-(`soda_c_native`), F1 is the mean over tIoU 0.3, 0.5, 0.7 and 0.9. Figures are means over seeds, with the lowest and the highest.
-
-";
+/// Writes the page out of the figures.
+pub(crate) fn render(workspace: &Workspace) -> Result<()> {
+    let record = Record::read(&workspace.root().join(RECORD))?;
+    write(&workspace.root().join(PAGE), page(&record))?;
+    say("wrote", PAGE);
+    Ok(())
+}
 
 struct Lab<'a> {
     workspace: &'a Workspace,
@@ -205,12 +106,23 @@ struct Lab<'a> {
 }
 
 impl Lab<'_> {
-    fn conditions(&self) -> String {
-        let Effort { seeds, other_seeds, pre_training, fine_tuning, videos, tested } = self.effort;
-        format!(
-            "{seeds} seeds for each row of the first two tables, {other_seeds} for the others; {pre_training} steps of pre-training, {fine_tuning} of fine-tuning, 16 videos each; {videos} videos to learn from, \
-             {tested} to test on, of 20 to 28 seconds.\n"
-        )
+    /// The rows of a claim, computed now or before.
+    fn answer(&self, claim: &Claim) -> Result<Answer> {
+        let Effort { pre_training, fine_tuning, videos, tested, .. } = self.effort;
+        let seeds = if claim.main { self.effort.seeds } else { self.effort.other_seeds };
+        let row = |(name, variant): &(&str, Variant)| {
+            let scores = (1..=seeds).map(|seed| self.scores(variant, seed));
+            Ok(Row::new(name, &scores.collect::<Result<Vec<_>>>()?))
+        };
+        let rows = claim.rows.iter().map(row).collect::<Result<_>>()?;
+        let conditions = Conditions { seeds, pre_training, fine_tuning, videos, tested };
+        Ok(Answer { claim: claim.name.to_owned(), conditions, rows })
+    }
+
+    /// A name for the files of a variant under the conditions of this call.
+    fn name(&self, variant: &Variant, seed: u64) -> String {
+        let Effort { pre_training, fine_tuning, videos, tested, .. } = self.effort;
+        format!("{}-{seed}-{pre_training}-{fine_tuning}-{videos}-{tested}", variant.name())
     }
 
     /// The vision encoder that all models go on from.
@@ -225,7 +137,7 @@ impl Lab<'_> {
 
     /// The scores of a variant, computed now or before.
     fn scores(&self, variant: &Variant, seed: u64) -> Result<Scores> {
-        let name = format!("{}-{seed}", variant.name());
+        let name = self.name(variant, seed);
         let result = self.folder.join(format!("{name}.json"));
         if let Ok(kept) = std::fs::read(&result) {
             return read(&kept);
@@ -254,7 +166,7 @@ impl Lab<'_> {
             bounds: Bounds::Model,
             ..*variant
         };
-        let name = format!("pre-{}-{seed}", own.name());
+        let name = format!("pre-{}", self.name(&own, seed));
         if !self.folder.join(&name).exists() {
             let file = self.folder.join(format!("{name}.toml"));
             let start = "../train/vision";
@@ -317,20 +229,6 @@ fn sizes(time_tokens: u32) -> String {
     )
 }
 
-impl Variant {
-    /// A name for its files, different for each.
-    fn name(&self) -> String {
-        let Self { pre_training, clips, video, speech, time_tokens, share, beams, .. } = self;
-        let bounds = (self.bounds == Bounds::Transcript, "bounds");
-        let flags = [(*clips, "clips"), (!video, "blind"), (!speech, "deaf"), bounds];
-        let flags = flags.iter().filter(|(set, _)| *set).flat_map(|(_, flag)| ["-", flag]);
-        let flags: String = flags.collect();
-        let tasks = if pre_training.is_empty() { "new".to_owned() } else { pre_training.join("-") };
-        let share = (share * 100.0).round();
-        format!("{tasks}{flags}-{time_tokens}-{share}-{beams}")
-    }
-}
-
 fn read(said: &[u8]) -> Result<Scores> {
     let wrong = |source| Error::Answer { program: "eventide train", source };
     let said: Value = serde_json::from_slice(said).map_err(wrong)?;
@@ -338,81 +236,4 @@ fn read(said: &[u8]) -> Result<Scores> {
         serde_json::from_value(said["validation"].clone()).map_err(wrong)?;
     let score = |name: &str| scores.get(name).copied().unwrap_or(f64::NAN);
     Ok(Scores { soda_c: score("soda_c"), cider: score("cider"), f1: score("f1") })
-}
-
-fn markdown(title: &str, rows: &[(&str, Vec<Scores>)]) -> String {
-    let mut table = format!("## {title}\n\n| | SODA_c | CIDEr | F1 |\n|---|---|---|---|\n");
-    for (name, scores) in rows {
-        let cell = |value: fn(&Scores) -> f64| spread(scores.iter().map(value));
-        let (soda_c, cider, f1) = (cell(|s| s.soda_c), cell(|s| s.cider), cell(|s| s.f1));
-        let _ = writeln!(table, "| {name} | {soda_c} | {cider} | {f1} |");
-    }
-    table + "\n"
-}
-
-/// A bar for the mean `SODA_c` of each row, in the plot language that viewers of Markdown draw (Mermaid).
-fn plot(rows: &[(&str, Vec<Scores>)]) -> String {
-    let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
-    let soda = |scores: &[Scores]| mean(&scores.iter().map(|s| s.soda_c).collect::<Vec<_>>());
-    let bars: Vec<String> = rows.iter().map(|(_, scores)| format!("{:.3}", soda(scores))).collect();
-    let bars = bars.join(", ");
-    format!(
-        "```mermaid\nxychart-beta horizontal\n    x-axis {names:?}\n    y-axis \"SODA_c\" 0 --> 0.5\n    bar [{bars}]\n```\n\n"
-    )
-}
-
-fn mean(values: &[f64]) -> f64 {
-    let count = u32::try_from(values.len()).map_or(1.0, f64::from).max(1.0);
-    values.iter().sum::<f64>() / count
-}
-
-/// The mean, and the lowest and highest where there are several.
-fn spread(values: impl Iterator<Item = f64>) -> String {
-    let values: Vec<f64> = values.collect();
-    let mean = mean(&values);
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if values.len() < 2 {
-        format!("{mean:.3}")
-    } else {
-        format!("{mean:.3} ({low:.3} to {high:.3})")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    #[test]
-    fn different_variants_have_different_files() {
-        let mut names: BTreeMap<String, Variant> = BTreeMap::new();
-        for (_, variant) in CLAIMS.iter().flat_map(|claim| claim.rows) {
-            let other = names.insert(variant.name(), *variant);
-            assert!(other.is_none_or(|other| other == *variant), "{}", variant.name());
-        }
-        assert!(names.len() > 12, "{names:?}");
-    }
-
-    #[test]
-    fn a_row_shows_its_spread() {
-        let scores = |f1| Scores { soda_c: 0.5, cider: 1.0, f1 };
-        let table =
-            markdown("T", &[("a", vec![scores(0.2), scores(0.4)]), ("b", vec![scores(0.1)])]);
-        assert!(
-            table.contains(
-                "| a | 0.500 (0.500 to 0.500) | 1.000 (1.000 to 1.000) | 0.300 (0.200 to 0.400) |"
-            ),
-            "{table}"
-        );
-        assert!(table.ends_with("| b | 0.500 | 1.000 | 0.100 |\n\n"), "{table}");
-    }
-
-    #[test]
-    fn a_plot_has_a_bar_for_each_row() {
-        let scores = |soda_c| Scores { soda_c, cider: 1.0, f1: 0.5 };
-        let plot = plot(&[("a", vec![scores(0.2), scores(0.4)]), ("b, c", vec![scores(0.1)])]);
-        assert!(plot.contains("x-axis [\"a\", \"b, c\"]"), "{plot}");
-        assert!(plot.contains("bar [0.300, 0.100]"), "{plot}");
-    }
 }
