@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use eventide_testkit::{Finished, Program, bundles, released, tools};
 use rstest::rstest;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -69,16 +70,91 @@ fn case(name: &str) -> Value {
     golden["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap().clone()
 }
 
+/// Hidden states and logits in 32 bits are this near to the reference's.
+const NEAR: f64 = 1e-4;
+
+/// A tensor of floats of a golden file as rows of its last dimension; `None` if the file has none of this name.
+fn tensor(file: &str, name: &str) -> Option<Vec<Vec<f64>>> {
+    let bytes = fs::read(golden(file)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = file.tensor(name).ok()?;
+    assert_eq!(tensor.dtype(), Dtype::F32);
+    let width = *tensor.shape().last().unwrap();
+    let value = |value: &[u8; 4]| f64::from(f32::from_le_bytes(*value));
+    let values: Vec<f64> = tensor.data().as_chunks().0.iter().map(value).collect();
+    Some(values.chunks(width).map(<[f64]>::to_vec).collect())
+}
+
+/// Fails unless these rows of numbers are near to those of the reference.
+fn assert_near(what: &str, found: &[Value], expected: &[Vec<f64>]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (row, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let found = found.as_array().unwrap();
+        assert_eq!(found.len(), expected.len(), "{what}, row {row}");
+        let apart = found.iter().zip(expected).map(|(a, b)| (a.as_f64().unwrap() - b).abs());
+        let worst = apart.fold(0.0, f64::max);
+        assert!(worst < NEAR, "{what}, row {row}: {worst}");
+    }
+}
+
+/// Fails unless the memory and the first logits of row `number` are those of the reference. What is masked has no
+/// meaning; of a long text the reference keeps the first and the last hundred rows.
+fn check_values(case: &Value, file: &str, number: usize, row: &Value) {
+    let name = case["name"].as_str().unwrap();
+    let of_row = |name: &str| {
+        let rows = tensor(file, name)?;
+        let each = rows.len() / case["items"].as_array().unwrap().len();
+        Some(rows[number * each..][..each].to_vec())
+    };
+    let seen = case["use_video"].as_bool().unwrap();
+    let rows = row["memory"]["rows"].as_array().unwrap();
+    let visual = of_row("visual_memory").filter(|_| seen).unwrap_or_default();
+    let (of_video, of_text) = rows.split_at(visual.len());
+    assert_near(&format!("{name}, visual memory"), of_video, &visual);
+    if case["use_speech"].as_bool().unwrap() {
+        let mask = row["memory"]["mask"].as_array().unwrap();
+        let length = mask[visual.len()..].iter().filter(|mask| **mask == 1).count();
+        let (first, last) = match of_row("text_memory") {
+            Some(text) => (text[..length].to_vec(), Vec::new()),
+            None => {
+                (of_row("text_memory_first_100").unwrap(), of_row("text_memory_last_100").unwrap())
+            }
+        };
+        assert!(length >= first.len() + last.len() && length > 0, "{name}: {length}");
+        assert_near(&format!("{name}, text memory"), &of_text[..first.len()], &first);
+        assert_near(&format!("{name}, its end"), &of_text[length - last.len()..length], &last);
+    } else {
+        assert_eq!(of_text.len(), 0, "{name}");
+    }
+    let logits = std::slice::from_ref(&row["first_step_logits"]);
+    let expected = &tensor(file, "first_step_logits").unwrap()[number..=number];
+    assert_near(&format!("{name}, first logits"), logits, expected);
+}
+
+/// The golden file with the tensors of a case: some are those of another.
+fn tensors_of(case: &str) -> String {
+    let case = if case.starts_with("same_input") { "video_and_speech" } else { case };
+    format!("case_{case}.safetensors")
+}
+
 /// Fails unless the network says what the reference says in a golden case.
 fn check(desk: &Desk, case_name: &str, flags: &[&str]) {
-    let inputs = golden(&format!("case_{case_name}.safetensors")).display().to_string();
-    let case = case(case_name);
+    let file = tensors_of(case_name);
+    check_inputs(desk, &case(case_name), &file, &golden(&file), flags);
+}
+
+/// The same of inputs that are as good as those in `file`.
+fn check_inputs(desk: &Desk, case: &Value, file: &str, inputs: &Path, flags: &[&str]) {
+    let case_name = case["name"].as_str().unwrap();
+    let inputs = inputs.display().to_string();
     let limit = case["max_new_tokens"].to_string();
     let arguments = ["run", "bundle", "--inputs", &*inputs, "--max-output-tokens", &*limit];
-    let found = desk.json(arguments.into_iter().chain(flags.iter().copied()));
+    let flags = flags.iter().copied().chain(["--memory", "--logits"]);
+    let found = desk.json(arguments.into_iter().chain(flags));
     let items = case["items"].as_array().unwrap();
     assert_eq!(found["rows"].as_array().unwrap().len(), items.len());
-    for (row, item) in found["rows"].as_array().unwrap().iter().zip(items) {
+    for (number, (row, item)) in found["rows"].as_array().unwrap().iter().zip(items).enumerate() {
+        check_values(case, file, number, row);
         assert_eq!(row["greedy"]["tokens"].as_array().unwrap(), without_start(&item["greedy"]));
         let expected = item["beam4"]["hypotheses"].as_array().unwrap();
         let hypotheses = row["hypotheses"].as_array().unwrap();
@@ -87,7 +163,7 @@ fn check(desk: &Desk, case_name: &str, flags: &[&str]) {
             assert_eq!(hypothesis["tokens"].as_array().unwrap(), without_start(expected));
             let [found, expected] =
                 [&hypothesis["score"], &expected["score"]].map(|score| score.as_f64().unwrap());
-            assert!((found - expected).abs() < 1e-4, "{case_name}: {found} for {expected}");
+            assert!((found - expected).abs() < NEAR, "{case_name}: {found} for {expected}");
         }
     }
 }
@@ -106,6 +182,8 @@ fn an_imported_model_says_what_the_reference_says(#[case] vid2seq: &str, #[case]
     assert_eq!(imported["tensors"], 106);
     for case in [
         "video_and_speech",
+        "same_input_limit_9",
+        "same_input_limit_1",
         "empty_speech",
         "all_zero_video",
         "short_video_zero_padded",
@@ -119,6 +197,34 @@ fn an_imported_model_says_what_the_reference_says(#[case] vid2seq: &str, #[case]
     check(&desk, "speech_only_model", &["--only", "speech"]);
 }
 
+/// A video that is shorter than the model looks, with noise in place of zeros after its end.
+#[test]
+fn features_that_are_not_counted_are_not_looked_at() {
+    let desk = Desk::new();
+    desk.imported("checkpoint.pth", "clip.pt");
+    let file = "case_short_video_zero_padded.safetensors";
+    let case = case("short_video_zero_padded");
+    let count = i32::try_from(case["real_frames"].as_i64().unwrap()).unwrap();
+    let bytes = fs::read(golden(file)).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let (video, ids) = (tensors.tensor("video").unwrap(), tensors.tensor("input_ids").unwrap());
+    let row = video.data().len() / video.shape()[1];
+    let (real, rest) = video.data().split_at(row * usize::try_from(count).unwrap());
+    assert!(rest.iter().all(|byte| *byte == 0) && !rest.is_empty());
+    let noisy: Vec<u8> =
+        real.iter().copied().chain(real.iter().copied().cycle().take(rest.len())).collect();
+    let count = count.to_le_bytes();
+    let view = |kind, shape: &[usize], bytes| TensorView::new(kind, shape.to_vec(), bytes).unwrap();
+    let views = [
+        ("video", view(Dtype::F32, video.shape(), &noisy)),
+        ("feature_count", view(Dtype::I32, &[1], &count)),
+        ("input_ids", ids),
+    ];
+    let inputs = desk.0.path().join("counted.safetensors");
+    safetensors::serialize_to_file(views, None, &inputs).unwrap();
+    check_inputs(&desk, &case, file, &inputs, &[]);
+}
+
 #[test]
 fn frames_go_through_the_vision_encoder() {
     let desk = Desk::new();
@@ -128,8 +234,9 @@ fn frames_go_through_the_vision_encoder() {
     let found = desk.json(arguments);
     let row = &found["rows"][0];
     assert_eq!(row["hypotheses"].as_array().unwrap().len(), 2);
-    assert_eq!(row["memory"]["rows"].as_array().unwrap().len(), 100);
-    assert_eq!(row["memory"]["rows"][0].as_array().unwrap().len(), 64);
+    let expected = tensor("case_from_frames.safetensors", "visual_memory").unwrap();
+    let rows = row["memory"]["rows"].as_array().unwrap();
+    assert_near("memory of pictures", rows, &expected);
     assert_eq!(row["first_step_logits"].as_array().unwrap().len(), 400);
 }
 
@@ -200,24 +307,29 @@ fn a_bundle_of_an_earlier_program_is_run_all_the_same() {
     assert!(text.contains("none: the bundle was made by an earlier program"), "{text}");
 }
 
+/// The model of the demo was trained, and bears it: of nine painted clips `fp16` says the same of all; `int8` said the same
+/// of eight where this was written, its logits 0.29 apart at most. (On videos of its own kind:
+/// `the_model_of_the_demo_bears_smaller_precisions` in `crates/training/tests/it/precision.rs`.)
 #[rstest]
-#[case::half("fp16", 0.01, 0.99)]
-#[case::whole_numbers("int8", 0.3, 0.5)]
+#[case::half("fp16", 0.01, 9.0)]
+#[case::whole_numbers("int8", 0.4, 7.0)]
 fn a_bundle_is_made_smaller(#[case] precision: &str, #[case] most: f64, #[case] equal: f64) {
     let desk = Desk::new();
-    desk.imported("checkpoint.pth", "clip.pt");
-    let arguments = ["quantize", "bundle", "--precision", precision, "--out", "small"];
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../jobs/demo-model");
+    let demo = demo.canonicalize().unwrap().display().to_string();
+    let arguments = ["quantize", &*demo, "--precision", precision, "--out", "small"];
     let made = desk.json(arguments);
     let inspected = desk.json(["inspect", "small"]);
     assert_eq!(inspected["digest"], made["digest"]);
     let manifest = &inspected["manifest"];
     assert_eq!(manifest["precision"], precision);
-    assert_eq!(manifest["model_id"], format!("golden-{precision}"));
-    let difference = manifest["metrics"]["parity/max_logit_difference"].as_f64().unwrap();
+    assert_eq!(manifest["model_id"], format!("synth-small-{precision}"));
+    let metric = |name: &str| manifest["metrics"][format!("parity/{name}")].as_f64().unwrap();
+    let difference = metric("max_logit_difference");
     assert!(0.0 < difference && difference < most, "{difference}");
-    assert!(manifest["metrics"]["parity/greedy_equal"].as_f64().unwrap() > equal);
+    assert!(metric("greedy_equal") > (equal - 0.5) / 9.0, "{manifest}");
     let size = |bundle: &Value| bundle["file_sizes"]["model.safetensors"].as_u64().unwrap();
-    assert!(size(&inspected) * 100 < size(&desk.json(["inspect", "bundle"])) * 55);
+    assert!(size(&inspected) * 100 < size(&desk.json(["inspect", &*demo])) * 55);
     assert_eq!(desk.json(["verify", "small"])["golden"], true);
 
     let text = desk.run(["inspect", "small"]).stdout;
@@ -225,7 +337,7 @@ fn a_bundle_is_made_smaller(#[case] precision: &str, #[case] most: f64, #[case] 
     let again = desk.run(["quantize", "small", "--precision", "fp16", "--out", "smaller"]);
     again.assert_code(2);
     assert!(again.stderr.contains(&format!("a bundle of {precision} cannot")), "{}", again.stderr);
-    assert_eq!(desk.entries(), 2, "something was left");
+    assert_eq!(desk.entries(), 1, "something was left");
 }
 
 #[test]

@@ -57,7 +57,9 @@ enum Sense {
 const INPUTS: &str = "\
 The file holds `video` [rows, frames, dim] (features, floats), or `frames`
 [frames, side, side, 3] (RGB bytes, one row), and `input_ids` [rows, tokens].
-Missing frames are zero, as in training. Tokens are printed without the start
+`feature_count` [rows] says how many features of each row of `video` there are;
+without it there are as many as rows of features. Missing frames are zero, as in
+training. Tokens are printed without the start
 token and with the end.";
 
 pub(super) async fn run(arguments: &RunArguments, stores: &Stores) -> Result<ExitCode, Stop> {
