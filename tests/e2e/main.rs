@@ -38,4 +38,5 @@ mod stretches;
 mod synth;
 mod traces;
 mod train;
+mod train_data;
 mod trial;

@@ -41,4 +41,5 @@ pub use own_folder::OwnFolder;
 pub use params::params_digest;
 pub use progress::{Counts, Progress};
 pub use relation::{CaptionCall, CaptionRelation, Resolve, Resolved};
+pub use sources::StoreSources;
 pub use speech::{SpeechIdentity, SpeechOptions};

@@ -7,7 +7,7 @@ use eventide_pipeline::{Located, Sources};
 
 /// The stores of the catalog, as the pipeline wants them.
 #[derive(Debug, Clone)]
-pub(crate) struct StoreSources(pub(crate) Arc<Stores>);
+pub struct StoreSources(pub Arc<Stores>);
 
 impl Sources for StoreSources {
     fn locate(&self, uri: &str) -> Result<Located, String> {

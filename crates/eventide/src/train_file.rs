@@ -26,7 +26,8 @@ pub(crate) fn load(path: &Path) -> Result<Plan, JobError> {
         Source::Synthetic(folder) => here(folder),
         Source::Annotated(annotated) => {
             here(&mut annotated.videos);
-            annotated.annotations.as_mut().map(here);
+            annotated.annotations.paths_mut().iter_mut().for_each(here);
+            annotated.names.as_mut().map(here);
         }
     };
     source(&mut plan.data.training);
@@ -37,6 +38,7 @@ pub(crate) fn load(path: &Path) -> Result<Plan, JobError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
     fn published() -> Vec<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../jobs/train");
@@ -62,5 +64,58 @@ mod tests {
         let Err(JobError::Parse { message, help, .. }) = load(&path) else { panic!("accepted") };
         assert!(message.contains("learnin-rate"), "{message}");
         assert_eq!(help.as_deref(), Some("did you mean `learning-rate`?"));
+    }
+
+    #[rstest]
+    #[case::misspelt(
+        "{ videos = 'v', form = 'youcook2', subste = 'training' }",
+        "unknown field `subste`",
+        Some("did you mean `subset`?")
+    )]
+    #[case::form(
+        "{ videos = 'v', form = 'youcook' }",
+        "unknown variant `youcook`",
+        Some("did you mean `youcook2`?")
+    )]
+    #[case::two(
+        "{ drawn = 1, seed = 1, shortest = 10, longest = 11, videos = 'v' }",
+        "unknown field `videos`",
+        None
+    )]
+    #[case::none_of_them("{ annotations = 'a.json' }", "`drawn`, `videos`, `tables`", None)]
+    fn what_is_wrong_with_a_source_is_named(
+        #[case] source: &str,
+        #[case] because: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let Err(JobError::Parse { message, help, .. }) = load_with(source) else {
+            panic!("accepted")
+        };
+        assert!(message.contains(because), "{message}");
+        assert_eq!(help.as_deref(), expected, "{message}");
+    }
+
+    #[test]
+    fn all_files_of_a_source_are_relative_to_the_training_file() {
+        let source = "{ videos = 'v', annotations = ['a.json', '/b.json'], names = 'n.json' }";
+        let Source::Annotated(found) = load_with(source).unwrap().data.training else {
+            panic!("another source")
+        };
+        let paths = found.annotations.paths().iter().chain(&found.names);
+        assert!(paths.clone().all(|path| path.is_absolute()), "{found:?}");
+        assert_eq!(paths.count(), 3);
+    }
+
+    /// A published training file with other training data.
+    fn load_with(source: &str) -> Result<Plan, JobError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        let text = std::fs::read_to_string(&published()[0]).unwrap();
+        let changed = |line: &str| match line.starts_with("training = ") {
+            true => format!("training = {source}\n"),
+            false => format!("{line}\n"),
+        };
+        std::fs::write(&path, text.lines().map(changed).collect::<String>()).unwrap();
+        load(&path)
     }
 }

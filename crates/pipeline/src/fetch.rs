@@ -77,16 +77,26 @@ impl Scratch {
 
 /// A video on this machine. Dropping it gives its scratch space back.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub struct Fetched {
     pub(crate) path: PathBuf,
     pub(crate) bytes_read: u64,
     _copy: Option<(NamedTempFile, OwnedSemaphorePermit)>,
 }
 
+impl Fetched {
+    /// Its file: that of the corpus, or a copy that goes with this value.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Either a fact about the video, or trouble with the run.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub enum Trouble {
+    /// The video cannot be had, and will not be however often it is asked for.
     Video(Failure),
+    /// Something that has nothing to do with the video, such as a store that is down.
     Run(Error),
 }
 
@@ -152,8 +162,12 @@ fn changed(uri: &str) -> Failure {
     failure("changed", format!("`{uri}` was replaced after it was listed; the next run takes it"))
 }
 
-/// Brings `video` to this machine.
-pub(crate) async fn fetch(
+/// Brings `video` to this machine, if it is still what was listed.
+///
+/// # Errors
+/// [`Trouble::Video`] if it is gone, was replaced, may not be read, or is larger than the scratch space;
+/// [`Trouble::Run`] if its store or the scratch space fails.
+pub async fn fetch(
     video: &Video,
     sources: &dyn Sources,
     scratch: &Scratch,

@@ -20,7 +20,7 @@ mod window;
 
 pub use captioner::{Captioner, ModelInfo};
 pub use error::Error;
-pub use fetch::{Located, Scratch, Sources};
+pub use fetch::{Fetched, Located, Scratch, Sources, Trouble, fetch};
 pub use options::{
     CaptioningOptions, CaptioningSource, LimitOptions, ListeningOptions, TranscriptOption,
     WindowOption,

@@ -41,6 +41,7 @@ mod graph;
 mod pb;
 mod pickle;
 mod quantise;
+mod sources;
 mod t5;
 mod temporal;
 mod vision;

@@ -7,7 +7,8 @@ use eventide_model::manifest::{
     Temporal, TextRule, TimeTokens, Vision,
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::{Value, from_value};
 
 use crate::{
     data::{annotations::Form, drawn::Drawn},
@@ -190,21 +191,42 @@ fn all() -> f64 {
 }
 
 /// Videos and what is known of them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
 pub enum Source {
     /// A folder that `eventide synth` made.
     Synthetic(PathBuf),
     /// Synthetic videos that are drawn as they are needed.
     Drawn(Drawn),
-    /// A folder of videos, with their subtitles beside them, and a file of annotations.
+    /// A folder of videos, with their subtitles beside them, and files of annotations.
     Annotated(Annotated),
     /// What `eventide index` has published.
     Lake(Lake),
 }
 
-/// Tables that `eventide index` has published, of videos on this machine: rows of speech are what is said, the others
-/// what happens.
+/// Told by one of its keys, so that whatever else is wrong is named.
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let source = match &value {
+            Value::Object(keys) if keys.contains_key("drawn") => from_value(value).map(Self::Drawn),
+            Value::Object(keys) if keys.contains_key("tables") => from_value(value).map(Self::Lake),
+            Value::Object(keys) if keys.contains_key("videos") => {
+                from_value(value).map(Self::Annotated)
+            }
+            Value::String(folder) => Ok(Self::Synthetic(folder.into())),
+            _ => {
+                let expected = "expected a folder that `eventide synth` made, or a table with one of `drawn`, `videos`, `tables`";
+                return Err(D::Error::custom(expected));
+            }
+        };
+        source.map_err(D::Error::custom)
+    }
+}
+
+/// Tables that `eventide index` has published: `transcripts` are what is said, `events` what happens. Where tables of an
+/// earlier program have no transcripts, their events of speech are what is said. Videos in object stores are brought here
+/// while they are looked at, once; one that is gone or was replaced since is left out, counted and named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Lake {
@@ -212,18 +234,65 @@ pub struct Lake {
     pub tables: String,
 }
 
-/// A folder of videos and a file that says what happens in them.
+/// A folder of videos and files that say what happens in them.
+///
+/// Left out, counted and named are videos without a file, and those of which something cannot be: an event that ends before
+/// it starts or runs more than a second over the end, one without words, subtitles that cannot be read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Annotated {
     /// The videos; names without extension are ids.
     pub videos: PathBuf,
-    /// What happens in them; nothing if there is no file, as for pre-training.
+    /// What happens in them: a file, or several by several annotators, each of whom is learnt from. Nothing if there is
+    /// no file, as for pre-training.
     #[serde(default)]
-    pub annotations: Option<PathBuf>,
-    /// How the file is written.
+    pub annotations: Files,
+    /// How the files are written.
     #[serde(default)]
     pub form: Form,
+    /// The part of the data set that is taken, as the files name it: `training` or `validation` of `YouCook2`. All of
+    /// it if not given.
+    #[serde(default)]
+    pub subset: Option<String>,
+    /// A JSON file `{"id": "name"}` with the names of videos for the ids in the annotations: those of `ViTT` are ids of
+    /// YouTube-8M.
+    #[serde(default)]
+    pub names: Option<PathBuf>,
+}
+
+/// One file, or several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Files {
+    /// One.
+    One(PathBuf),
+    /// Several, or none.
+    Several(Vec<PathBuf>),
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+impl Files {
+    /// The files.
+    #[must_use]
+    pub fn paths(&self) -> &[PathBuf] {
+        match self {
+            Self::One(path) => std::slice::from_ref(path),
+            Self::Several(paths) => paths,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn paths_mut(&mut self) -> &mut [PathBuf] {
+        match self {
+            Self::One(path) => std::slice::from_mut(path),
+            Self::Several(paths) => paths,
+        }
+    }
 }
 
 /// What is learnt.

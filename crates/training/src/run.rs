@@ -22,13 +22,12 @@ use crate::{
     bundle::{Draft, write_bundle},
     contrast::{self, Captioned, Contrast},
     data::{
-        Example,
-        annotations::Annotations,
+        Elsewhere, Example,
         cache::Cache,
         drawn::{self, Drawn},
-        features::{self, Vision, prepare, prepare_drawn, prepare_pictures},
-        folder::{Faulty, Report, Videos, join, synthetic},
-        pictures::{Look, duration_us},
+        features::{self, Vision, prepare, prepare_drawn, prepare_fetched, prepare_pictures},
+        folder::Report,
+        pictures::Look,
         select,
     },
     error::{Error, Result},
@@ -38,6 +37,7 @@ use crate::{
     plan::{Bounds, Lesson, Plan, Source},
     seeded::seeded,
     session::{Ended, Judgement, Lessons, Metric, Session},
+    sources::{examples, told_of},
     start::{even_patches, look_around, place_in_time, whiten},
     synth::{self, Recipe},
     trainer::{Progress, Sample, Settings, Shown, Task, Trainer},
@@ -63,6 +63,8 @@ pub struct Surroundings<'a> {
     pub device: Device,
     /// What reads the videos of tables, and what happens in them.
     pub lake: &'a LakeReader<'a>,
+    /// What brings those of them here that are not on this machine.
+    pub elsewhere: &'a dyn Elsewhere,
 }
 
 /// Gives the examples in the tables of a folder or an address.
@@ -102,6 +104,8 @@ pub struct Listener<'a> {
     pub prepared: &'a (dyn Fn(&features::Progress) + Sync),
     /// Of the examples there are: for training, and for validation.
     pub joined: &'a mut dyn FnMut(&str, usize, &Report),
+    /// Of each video that cannot be seen, and is left out.
+    pub unseen: &'a dyn Fn(&crate::data::Error),
     /// Of each step; says whether to stop.
     pub stepped: &'a mut dyn FnMut(&Metric) -> bool,
 }
@@ -139,10 +143,15 @@ pub fn run(
     listener: &mut Listener<'_>,
 ) -> Result<Outcome> {
     check(plan)?;
-    let training = examples(&plan.data.training, "training", surroundings, listener)?;
+    let tells = plan.objective.tasks.contains(&Lesson::Events);
+    let read = |source, what, listener: &mut Listener<'_>| -> Result<Vec<Example>> {
+        let examples = examples(source, what, surroundings, listener)?;
+        if tells { told_of(examples, what) } else { Ok(examples) }
+    };
+    let training = read(&plan.data.training, "training", listener)?;
     let training = select::fraction(training, plan.data.share, plan.optimiser.seed);
     let validation = match &plan.data.validation {
-        Some(source) => examples(source, "validation", surroundings, listener)?,
+        Some(source) => read(source, "validation", listener)?,
         None => Vec::new(),
     };
     let beginning = begin(plan, &training)?;
@@ -202,34 +211,11 @@ fn check(plan: &Plan) -> Result<()> {
             wrong("`optimiser.crop` is not in 0..=1")
         }
         () if plan.optimiser.batch == 0 => wrong("`optimiser.batch` is 0"),
+        () if plan.data.clips && tasks.contains(&Lesson::Events) => wrong(
+            "`data.clips` is for pre-training: nothing is told of what happens in a single sentence",
+        ),
         () => Ok(()),
     }
-}
-
-/// The examples of a source, told of.
-fn examples(
-    source: &Source,
-    what: &str,
-    surroundings: &Surroundings<'_>,
-    listener: &mut Listener<'_>,
-) -> Result<Vec<Example>> {
-    let (examples, report) = match source {
-        Source::Synthetic(folder) => synthetic(folder)?,
-        Source::Drawn(drawn) => drawn.examples()?,
-        Source::Lake(lake) => (surroundings.lake)(&lake.tables)
-            .map_err(|source| Error::Lake { tables: lake.tables.clone(), source })?,
-        Source::Annotated(annotated) => {
-            let videos = Videos::list(&annotated.videos)?;
-            let annotations = match &annotated.annotations {
-                Some(path) => Annotations::read(path, annotated.form)?,
-                None => videos.unannotated(&annotated.videos),
-            };
-            let length = |path: &Path| duration_us(surroundings.media, path);
-            join(&annotations, &videos, &length, Faulty::LeaveOut)?
-        }
-    };
-    (listener.joined)(what, examples.len(), &report);
-    if examples.is_empty() { Err(Error::NoExamples) } else { Ok(examples) }
 }
 
 fn begin(plan: &Plan, training: &[Example]) -> Result<Beginning> {
@@ -329,8 +315,7 @@ fn see(
     let look = Look { size, rule };
     let captioned = |source: &Source, examples: &[Example]| match source {
         Source::Synthetic(folder) => {
-            let told = listener.prepared;
-            captioned(folder, examples, &look, &plan.data.cache, surroundings, told)
+            captioned(folder, examples, &look, &plan.data.cache, surroundings, listener)
         }
         Source::Drawn(drawn) => captioned_drawn(drawn, examples, &look),
         Source::Annotated(_) | Source::Lake(_) => Ok(Vec::new()),
@@ -400,11 +385,13 @@ fn captioned(
     look: &Look,
     cache: &Path,
     surroundings: &Surroundings<'_>,
-    told: &(dyn Fn(&features::Progress) + Sync),
+    listener: &Listener<'_>,
 ) -> Result<Vec<Captioned>> {
     let cache = Cache::open(cache, &format!("pictures-{}-{PICTURES}", look.size))?;
     let videos: Vec<PathBuf> = examples.iter().map(|example| example.file.clone()).collect();
-    prepare_pictures(&videos, look, surroundings.media, &cache, surroundings.workers, told)?;
+    let Surroundings { media, workers, .. } = *surroundings;
+    let prepared = prepare_pictures(&videos, look, media, &cache, workers, listener.prepared)?;
+    prepared.failed.iter().for_each(|(_, error)| (listener.unseen)(error));
     let worlds = synth::worlds(folder)?;
     let mut captioned = Vec::new();
     for example in examples {
@@ -462,15 +449,16 @@ fn tell(
     listener: &mut Listener<'_>,
     [training, validation]: [Vec<Example>; 2],
 ) -> Result<(Ended, Weights)> {
-    let samples =
-        |source, examples| samples(plan, source, examples, surroundings, listener.prepared);
+    let samples = |source, examples| samples(plan, source, examples, surroundings, listener);
     let mut training = samples(&plan.data.training, training)?;
     let validation = match &plan.data.validation {
         Some(source) => samples(source, validation)?,
         None => Vec::new(),
     };
     let tasks: Vec<Task> = plan.objective.tasks.iter().filter_map(|lesson| lesson.task()).collect();
-    if !tasks.contains(&Task::Events) {
+    if tasks.contains(&Task::Events) {
+        training = training.iter().flat_map(accounts).collect();
+    } else {
         training.retain(|sample| !sample.example.speech.is_empty());
     }
     if plan.data.clips {
@@ -520,7 +508,7 @@ fn samples(
     source: &Source,
     examples: Vec<Example>,
     surroundings: &Surroundings<'_>,
-    told: &(dyn Fn(&features::Progress) + Sync),
+    listener: &Listener<'_>,
 ) -> Result<Vec<Sample>> {
     let Some(start) = &plan.model.start else { return Err(Error::NoExamples) };
     let bundle = Bundle::open(start)?;
@@ -528,7 +516,8 @@ fn samples(
     let session = SessionOptions { threads: 1, ..SessionOptions::default() };
     let vision = Vision { bundle: &bundle, runtime: surroundings.runtime, session, rule };
     let cache = Cache::open(&plan.data.cache, &vision.digest()?)?;
-    let Surroundings { media, workers, .. } = *surroundings;
+    let Surroundings { media, workers, elsewhere, .. } = *surroundings;
+    let told = listener.prepared;
     let kept = match source {
         Source::Drawn(drawn) => {
             let recipe = drawn.recipe()?;
@@ -537,19 +526,34 @@ fn samples(
             Some(recipe.version())
         }
         Source::Synthetic(_) | Source::Annotated(_) | Source::Lake(_) => {
-            let files: Vec<PathBuf> = examples.iter().map(|example| example.file.clone()).collect();
-            prepare(&files, &vision, media, &cache, workers, told)?;
+            let files = examples.iter().map(|example| example.file.clone());
+            let (remote, local): (Vec<PathBuf>, Vec<PathBuf>) =
+                files.partition(|file| elsewhere.version(file).is_some());
+            let prepared = [
+                prepare(&local, &vision, media, &cache, workers, told)?,
+                prepare_fetched(&remote, elsewhere, &vision, media, &cache, workers, told)?,
+            ];
+            let failed = prepared.iter().flat_map(|prepared| &prepared.failed);
+            failed.for_each(|(_, error)| (listener.unseen)(error));
             None
         }
     };
     let sample = |example: Example| {
-        let features = match &kept {
-            Some(version) => cache.get_named(&example.video_id, version),
-            None => cache.get(&example.file)?,
+        let file = &example.file;
+        let features = match (&kept, elsewhere.version(file)) {
+            (Some(version), _) => cache.get_named(&example.video_id, version),
+            (None, Some(version)) => cache.get_named(&file.to_string_lossy(), &version),
+            (None, None) => cache.get(file)?,
         };
         Ok(features.map(|features| Sample { example, features: features.into() }))
     };
     examples.into_iter().filter_map(|example| sample(example).transpose()).collect()
+}
+
+/// A sample for each annotator of one.
+fn accounts(sample: &Sample) -> Vec<Sample> {
+    let account = |example| Sample { example, features: sample.features.clone() };
+    sample.example.by_annotator().into_iter().map(account).collect()
 }
 
 /// A sample for each sentence that is said in one.

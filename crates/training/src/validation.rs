@@ -100,22 +100,28 @@ fn window(model: &Vid2Seq, sample: &Sample, shown: Shown) -> Result<WindowInput>
     Ok(WindowInput { features, input_ids: ids })
 }
 
-/// Scores of what was predicted for `samples`.
+/// Scores of what was predicted for `samples`, against all annotators of each.
 ///
 /// # Errors
 /// [`Error::Scores`].
 pub fn scores(predicted: &[Vec<Cue>], samples: &[Sample]) -> Result<Scores> {
-    let named = |cues: &mut dyn Iterator<Item = &[Cue]>| -> Result<Annotations> {
+    let named = |cues: &mut dyn Iterator<Item = Option<&Vec<Cue>>>| -> Result<Annotations> {
         let mut annotations = Annotations::new();
         for (number, cues) in cues.enumerate() {
+            let Some(cues) = cues else { continue };
             let events = cues.iter().map(event).collect();
             annotations.insert(&format!("{number:06}"), events).map_err(failed)?;
         }
         Ok(annotations)
     };
-    let predictions = named(&mut predicted.iter().map(Vec::as_slice))?;
-    let references = named(&mut samples.iter().map(|sample| sample.example.events()))?;
-    let corpus = Corpus::join(&predictions, &[references], Unpredicted::Empty).map_err(failed)?;
+    let predictions = named(&mut predicted.iter().map(Some))?;
+    let told_by = |sample: &Sample| sample.example.references.len();
+    let annotators = samples.iter().map(told_by).max().unwrap_or(0);
+    let of = |annotator: usize| {
+        named(&mut samples.iter().map(|sample| sample.example.references.get(annotator)))
+    };
+    let references = (0..annotators).map(of).collect::<Result<Vec<_>>>()?;
+    let corpus = Corpus::join(&predictions, &references, Unpredicted::Empty).map_err(failed)?;
     let found = localisation(&corpus).f1_of_means;
     let mut meteor = MeteorNative::new();
     let soda = soda_c(&corpus, SodaOptions::default(), &mut meteor).map_err(failed)?;

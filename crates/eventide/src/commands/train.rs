@@ -20,7 +20,7 @@ use eventide_catalog::Stores;
 use eventide_media::{Limits, Media};
 use eventide_model::runtime::{Device, Runtime};
 use eventide_training::{
-    data::{features::Progress, folder::Report},
+    data::{self, features::Progress, folder::Report},
     plan::Plan,
     run::{Listener, Outcome, Surroundings, processor, run as carry_out},
     session::{Judgement, Metric, metrics},
@@ -28,6 +28,7 @@ use eventide_training::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use self::lake::LakeVideos;
 use super::{Stop, chain, index::told_to_stop};
 use crate::{
     arguments::{Common, Format, ToolArguments},
@@ -62,6 +63,11 @@ Examples:
   eventide train jobs/train/pre-train.toml     speech, then
   eventide train jobs/train/fine-tune.toml     events; refine.toml goes on with more videos
 
+Data are videos with annotations of ActivityNet Captions, YouCook2, ViTT or VidChapters, synthetic videos, or tables of
+`eventide index`. Of several annotators of a video each is learnt from. Videos without a file, and those whose events
+cannot be (an end before the start, more than a second past the end of the video, no words), are left out; the log
+counts and names them.
+
 An interrupted run goes on where it was, to the bit, when the same command is given again. While it runs, its folder
 holds a learning curve (curve.png), its figures as a table (metrics.parquet) and step by step (metrics.ndjson).";
 
@@ -80,18 +86,22 @@ pub(super) async fn run(
     let shown = Shown::new(&plan, !common.quiet && std::io::stderr().is_terminal());
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
-    let (handle, stores) = (tokio::runtime::Handle::current(), Arc::clone(stores));
+    let scratch = environment::scratch_folder().map_err(|error| bad(&error))?;
+    let handle = tokio::runtime::Handle::current();
+    let lake = LakeVideos::new(Arc::clone(stores), handle, scratch.path());
     let mut work = tokio::task::spawn_blocking(move || {
         let surroundings = Surroundings {
             media: &Media::new(tools, Limits::default()),
             runtime: &runtime,
             workers: workers.unwrap_or(NonZeroUsize::MIN),
             device: learns_on,
-            lake: &|tables| handle.block_on(lake::examples(tables, &stores)),
+            lake: &|tables| lake.examples(tables),
+            elsewhere: &lake,
         };
         let mut listener = Listener {
             prepared: &|progress| shown.prepared(progress),
             joined: &mut joined,
+            unseen: &|error| tracing::warn!("left out: {}", chain(error)),
             stepped: &mut |metric| {
                 shown.stepped(metric);
                 asked.load(Ordering::Relaxed)
@@ -164,6 +174,10 @@ fn explained(error: &eventide_training::Error) -> Stop {
     use eventide_training::Error;
     let text = chain(error);
     match error {
+        Error::Data(data::Error::Fetch { .. }) => Stop::failed(miette::miette!(
+            help = "run the same command again: what was computed is kept",
+            "{text}"
+        )),
         Error::Plan { .. }
         | Error::Data(_)
         | Error::Lake { .. }
@@ -184,20 +198,34 @@ fn explained(error: &eventide_training::Error) -> Stop {
     }
 }
 
+/// Names of one kind that are told of what was left out; the others are only counted.
+const NAMED: usize = 10;
+
 /// Tells what there is to learn from, and what was left out.
 fn joined(what: &str, examples: usize, report: &Report) {
-    let Report { annotated, without_file, without_annotation, silent, faulty } = report;
     tracing::info!(
         what,
         examples,
-        annotated,
-        without_file = without_file.len(),
-        without_annotation = without_annotation.len(),
-        silent,
-        faulty = faulty.len(),
+        annotated = report.annotated,
+        accounts = report.accounts,
+        other_subset = report.other_subset,
+        nameless = report.nameless.len(),
+        without_file = report.without_file.len(),
+        without_annotation = report.without_annotation.len(),
+        silent = report.silent,
+        faulty = report.faulty.len(),
         "examples"
     );
-    for fault in faulty {
+    let left_out = |why: &str, ids: &[String]| {
+        if !ids.is_empty() {
+            let more = if ids.len() > NAMED { ", ..." } else { "" };
+            let named = ids[..ids.len().min(NAMED)].join(", ");
+            tracing::warn!(what, count = ids.len(), "left out, {why}: {named}{more}");
+        }
+    };
+    left_out("no name is known for these ids", &report.nameless);
+    left_out("there is no file of these videos", &report.without_file);
+    for fault in &report.faulty {
         tracing::warn!(what, "left out: {}", chain(fault));
     }
 }

@@ -2,7 +2,7 @@
 //! [`Example::new`](super::Example::new) does that.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -60,14 +60,16 @@ pub struct Annotated {
     pub subset: Option<String>,
     /// The events of each annotator, as they stand in the file.
     pub references: Vec<Vec<Mark>>,
+    /// The file of each annotator.
+    pub files: Vec<PathBuf>,
 }
 
-/// The annotations of a file.
+/// The annotations of a file, or of several about the same videos.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Annotations {
-    /// The file.
+    /// The file, the first of several.
     pub path: PathBuf,
-    /// What it says of each video, in the order of the file. No video is there twice.
+    /// What is said of each video, in the order of the file. No video is there twice.
     pub videos: Vec<Annotated>,
 }
 
@@ -80,12 +82,15 @@ impl Annotations {
     pub fn read(path: &Path, form: Form) -> Result<Self> {
         let text = fs::read_to_string(path)
             .map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let videos = parse(&text, form).map_err(|source| Error::Form {
+        let mut videos = parse(&text, form).map_err(|source| Error::Form {
             path: path.to_owned(),
             form: form.name(),
             source,
         })?;
-        let mut seen = std::collections::BTreeSet::new();
+        for video in &mut videos {
+            video.files = vec![path.to_owned(); video.references.len()];
+        }
+        let mut seen = BTreeSet::new();
         match videos.iter().find(|video| !seen.insert(video.video_id.as_str())) {
             Some(video) => {
                 Err(Error::Twice { path: path.to_owned(), video_id: video.video_id.clone() })
@@ -97,19 +102,38 @@ impl Annotations {
     /// Adds the annotators of another file, such as `val_2.json` of `ActivityNet` to `val_1.json`. Videos that
     /// only that file has come last.
     pub fn add_annotators(&mut self, other: Self) {
-        let mut others: BTreeMap<String, Annotated> =
-            other.videos.iter().map(|video| (video.video_id.clone(), video.clone())).collect();
-        for video in &mut self.videos {
-            if let Some(same) = others.remove(&video.video_id) {
-                video.references.extend(same.references);
-                video.duration = video.duration.or(same.duration);
+        let places = self.videos.iter().enumerate();
+        let places: BTreeMap<String, usize> =
+            places.map(|(place, video)| (video.video_id.clone(), place)).collect();
+        for video in other.videos {
+            match places.get(&video.video_id).and_then(|&place| self.videos.get_mut(place)) {
+                Some(same) => same.add(video),
+                None => self.videos.push(video),
             }
         }
-        let unseen = |video: &Annotated| others.contains_key(&video.video_id);
-        self.videos.extend(other.videos.into_iter().filter(unseen));
     }
 
-    /// Gives videos the names that `names` has for theirs, as `ViTT` needs it; the others go. Those names.
+    /// Keeps the videos of one part of the data set, as `training`. How many went.
+    ///
+    /// # Errors
+    /// [`Error::Subset`] if none is of that part.
+    pub fn keep_subset(&mut self, subset: &str) -> Result<usize> {
+        let known: BTreeSet<&str> =
+            self.videos.iter().filter_map(|video| video.subset.as_deref()).collect();
+        if !known.contains(subset) {
+            let known = known.into_iter().map(str::to_owned).collect();
+            return Err(Error::Subset {
+                path: self.path.clone(),
+                subset: subset.to_owned(),
+                known,
+            });
+        }
+        let before = self.videos.len();
+        self.videos.retain(|video| video.subset.as_deref() == Some(subset));
+        Ok(before - self.videos.len())
+    }
+
+    /// Gives videos the names that `names` has for theirs, as `ViTT` needs it; the others go. Their names.
     pub fn rename(&mut self, names: &BTreeMap<String, String>) -> Vec<String> {
         let mut nameless = Vec::new();
         self.videos.retain_mut(|video| {
@@ -121,6 +145,45 @@ impl Annotations {
             name.is_some()
         });
         nameless
+    }
+}
+
+impl Annotated {
+    /// What a file says of one video.
+    fn of_file(
+        video_id: String,
+        duration: Option<f64>,
+        subset: Option<String>,
+        references: Vec<Vec<Mark>>,
+    ) -> Self {
+        Self { video_id, duration, subset, references, files: Vec::new() }
+    }
+
+    /// Adds the annotators of another file.
+    fn add(&mut self, other: Self) {
+        self.references.extend(other.references);
+        self.files.extend(other.files);
+        self.duration = self.duration.or(other.duration);
+        self.subset = self.subset.take().or(other.subset);
+    }
+}
+
+/// Reads the names of videos for the ids that annotations have in their place: an object `{"id": "name"}`.
+///
+/// `ViTT` needs it: its ids are those of YouTube-8M, which a file of videos is seldom named by.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::Form`], [`Error::Twice`] if two ids have one name.
+pub fn names(path: &Path) -> Result<BTreeMap<String, String>> {
+    let text =
+        fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let names: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|source| {
+        Error::Form { path: path.to_owned(), form: "names of videos by their ids", source }
+    })?;
+    let mut seen = BTreeSet::new();
+    match names.values().find(|name| !seen.insert(name.as_str())) {
+        Some(name) => Err(Error::Twice { path: path.to_owned(), video_id: name.clone() }),
+        None => Ok(names),
     }
 }
 
@@ -162,7 +225,7 @@ impl ActivityNet {
         }
         let mark = |((start, end), caption)| Mark { start, end: Some(end), caption };
         let references = vec![timestamps.into_iter().zip(sentences).map(mark).collect()];
-        Ok(Annotated { video_id, duration, subset: None, references })
+        Ok(Annotated::of_file(video_id, duration, None, references))
     }
 }
 
@@ -193,7 +256,7 @@ impl Recipe {
             caption,
         };
         let references = vec![annotations.into_iter().map(mark).collect()];
-        Annotated { video_id, duration, subset, references }
+        Annotated::of_file(video_id, duration, subset, references)
     }
 }
 
@@ -220,12 +283,7 @@ fn vitt(text: &str) -> serde_json::Result<Vec<Annotated>> {
         let place = *places.entry(id.clone()).or_insert(videos.len());
         match videos.get_mut(place) {
             Some(video) => video.references.push(reference),
-            None => videos.push(Annotated {
-                video_id: id,
-                duration: None,
-                subset: None,
-                references: vec![reference],
-            }),
+            None => videos.push(Annotated::of_file(id, None, None, vec![reference])),
         }
     }
     Ok(videos)
@@ -267,7 +325,7 @@ impl VidChapters {
         // An object has no order.
         starts.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         let references = vec![chapters(starts)];
-        Ok(Annotated { video_id, duration: self.duration, subset: None, references })
+        Ok(Annotated::of_file(video_id, self.duration, None, references))
     }
 }
 
@@ -393,6 +451,27 @@ mod tests {
         let references: Vec<_> =
             found.videos.iter().map(|v| (v.video_id.as_str(), v.references.len())).collect();
         assert_eq!(references, [("v_b", 2), ("v_a", 1), ("v_c", 1)]);
+        assert_eq!(found.videos[0].files.len(), 2);
+        assert_eq!(found.videos[0].files[0], found.path);
+        assert_ne!(found.videos[0].files[1], found.path);
+    }
+
+    #[test]
+    fn a_part_of_a_data_set_is_kept() {
+        let two = r#"{"database": {"a": {"subset": "training", "annotations": []},
+                                   "b": {"subset": "validation", "annotations": []}}}"#;
+        let mut found = read(two, Form::YouCook2).unwrap();
+        let error = found.keep_subset("train").unwrap_err().to_string();
+        assert!(
+            error.ends_with("no video of the subset `train`: there are `training`, `validation`"),
+            "{error}"
+        );
+        assert_eq!(found.keep_subset("validation").unwrap(), 1);
+        assert_eq!(found.videos[0].video_id, "b");
+
+        let error = read(ACTIVITY_NET, Form::ActivityNet).unwrap().keep_subset("training");
+        let error = error.unwrap_err().to_string();
+        assert!(error.ends_with("it names no subsets"), "{error}");
     }
 
     #[test]
@@ -402,5 +481,19 @@ mod tests {
         assert_eq!(found.rename(&names), ["AAAA"]);
         assert_eq!(found.videos[0].video_id, "dQw4w9WgXcQ");
         assert_eq!(found.videos.len(), 1);
+    }
+
+    #[rstest]
+    #[case::right(r#"{"FmTp": "dQw4", "AAAA": "x"}"#, None)]
+    #[case::no_names(r#"["FmTp"]"#, Some("in the form of names of videos by their ids"))]
+    #[case::two_of_one_name(r#"{"FmTp": "x", "AAAA": "x"}"#, Some("two entries for the video `x`"))]
+    fn names_are_read(#[case] text: &str, #[case] wrong: Option<&str>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        let found = names(file.path());
+        let told = found.as_ref().err().map(ToString::to_string);
+        assert_eq!(told.is_some(), wrong.is_some(), "{told:?}");
+        assert!(told.unwrap_or_default().contains(wrong.unwrap_or_default()));
+        assert!(found.is_err() || found.unwrap()["FmTp"] == "dQw4");
     }
 }

@@ -73,8 +73,9 @@ impl Drawn {
         let recipe = self.recipe()?;
         let examples: Vec<Example> =
             (0..self.drawn).map(|index| example(&recipe.video(index))).collect();
-        let silent = examples.iter().filter(|example| example.speech.is_empty()).count();
-        Ok((examples, Report { annotated: self.drawn as usize, silent, ..Report::default() }))
+        let mut report = Report { annotated: self.drawn as usize, ..Report::default() };
+        examples.iter().for_each(|example| report.count(example));
+        Ok((examples, report))
     }
 }
 

@@ -1,6 +1,11 @@
 //! What can go wrong with a data set, each with the file, the video and the event that it is about.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use eventide_schema::Failure;
 
 /// The result of what this module does.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -43,6 +48,16 @@ pub enum Error {
         /// The video.
         video_id: String,
     },
+    /// No video is of the part of a data set that was asked for.
+    #[error("`{}` has no video of the subset `{subset}`: {}", path.display(), subsets(known))]
+    Subset {
+        /// The file.
+        path: PathBuf,
+        /// The part that was asked for.
+        subset: String,
+        /// Those that the file names.
+        known: Vec<String>,
+    },
     /// Two files have the name of one video.
     #[error("`{}` and `{}` are both named as the video `{video_id}`", first.display(), second.display())]
     TwoFiles {
@@ -79,6 +94,22 @@ pub enum Error {
         /// What is wrong with it.
         source: eventide_media::Error,
     },
+    /// A video in an object store cannot be had.
+    #[error("cannot have the video `{}`: {}", path.display(), failure.reason)]
+    Unfetched {
+        /// Its address.
+        path: PathBuf,
+        /// Why, and why it is of no use to try again.
+        failure: Failure,
+    },
+    /// What brings videos here fails.
+    #[error("cannot bring the video `{}` here", path.display())]
+    Fetch {
+        /// Its address.
+        path: PathBuf,
+        /// What is wrong.
+        source: eventide_pipeline::Error,
+    },
     /// The vision encoder cannot be loaded or run.
     #[error("cannot run the vision encoder")]
     Model(#[source] eventide_model::Error),
@@ -101,6 +132,25 @@ pub enum Error {
     /// The machinery that waits for child processes cannot be started.
     #[error("cannot wait for the media tools")]
     Wait(#[source] io::Error),
+}
+
+impl Error {
+    /// The same about a video whose copy it was found in.
+    pub(super) fn about(self, video: &Path) -> Self {
+        match self {
+            Self::Video { source, .. } => Self::Video { path: video.to_owned(), source },
+            other => other,
+        }
+    }
+}
+
+/// The parts of a data set that there are.
+fn subsets(known: &[String]) -> String {
+    if known.is_empty() {
+        "it names no subsets".to_owned()
+    } else {
+        format!("there are `{}`", known.join("`, `"))
+    }
 }
 
 /// What cannot be true of a video. Events and annotators count from 0, times are in seconds.
@@ -158,4 +208,18 @@ pub enum Fault {
         /// Which event.
         event: usize,
     },
+}
+
+impl Fault {
+    /// Who says so, from 0; `None` where it is of no annotator.
+    #[must_use]
+    pub fn annotator(&self) -> Option<usize> {
+        match self {
+            Self::NoDuration => None,
+            Self::NoMoment { annotator, .. }
+            | Self::Reversed { annotator, .. }
+            | Self::Outside { annotator, .. }
+            | Self::NoCaption { annotator, .. } => Some(*annotator),
+        }
+    }
 }

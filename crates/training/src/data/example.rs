@@ -69,9 +69,10 @@ impl Example {
         })
     }
 
-    /// A video of a lake: its current rows of table `events`.
+    /// A video of a lake: what is said in it by table `transcripts`, and its current rows of table `events`.
     ///
-    /// Those with source `speech` are what is said; the others are what happens.
+    /// Rows of events with source `speech` are what is said where there is no transcript, as in tables of earlier
+    /// programs; the others are what happens.
     ///
     /// # Errors
     /// As [`Example::new`].
@@ -79,13 +80,18 @@ impl Example {
         video_id: &str,
         file: PathBuf,
         duration_us: i64,
+        transcript: &[Cue],
         rows: &[(EventSource, Cue)],
     ) -> Result<Self, Fault> {
         let of = |wanted| {
             let rows = rows.iter().filter(move |(source, _)| *source == wanted);
             rows.map(|(_, cue)| cue)
         };
-        let speech = of(EventSource::Speech).cloned().collect();
+        let speech = if transcript.is_empty() {
+            of(EventSource::Speech).cloned().collect()
+        } else {
+            transcript.to_vec()
+        };
         let mark = |cue: &Cue| Mark {
             start: seconds(cue.span.start_us),
             end: Some(seconds(cue.span.end_us)),
@@ -108,7 +114,7 @@ impl Example {
         self.references.first().map_or(&[], Vec::as_slice)
     }
 
-    /// An example for each annotator, so that each is learnt from.
+    /// An example for each annotator, so that each is learnt from; none where nobody looked.
     #[must_use]
     pub fn by_annotator(&self) -> Vec<Self> {
         let only = |reference: &Vec<Cue>| Self {
@@ -212,15 +218,22 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_speech_are_what_is_said() {
+    fn a_transcript_is_what_is_said_or_else_rows_of_speech_are() {
         let cue = |start_us, text: &str| Cue {
             span: TimeSpan::new(start_us, start_us + 1_000_000),
             text: text.to_owned(),
         };
-        let (said, seen) = (cue(0, "hello"), cue(5, "a dog"));
+        let (heard, said, seen) = (cue(7, "hullo"), cue(0, "hello"), cue(5, "a dog"));
         let rows = [(EventSource::Speech, said.clone()), (EventSource::Vid2Seq, seen.clone())];
-        let found = Example::of_rows("v", PathBuf::new(), 9_000_000, &rows).unwrap();
-        assert_eq!((found.speech.as_slice(), found.events()), (&[said][..], &[seen][..]));
+        let of = |transcript: &[Cue]| {
+            Example::of_rows("v", PathBuf::new(), 9_000_000, transcript, &rows).unwrap()
+        };
+        let (without, with) = (of(&[]), of(std::slice::from_ref(&heard)));
+        assert_eq!(
+            (without.speech.as_slice(), without.events()),
+            (&[said][..], &[seen.clone()][..])
+        );
+        assert_eq!((with.speech.as_slice(), with.events()), (&[heard][..], &[seen][..]));
     }
 
     #[test]

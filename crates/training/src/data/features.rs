@@ -33,6 +33,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     cache::{Cache, Features, Pictures, Rows},
     drawn,
+    elsewhere::Elsewhere,
     error::{Error, Result},
     pictures::{Look, pictures},
 };
@@ -152,28 +153,71 @@ pub fn prepare(
     workers: NonZeroUsize,
     told: &(dyn Fn(&Progress) + Sync),
 ) -> Result<Prepared> {
-    let look = vision.look();
     prepared(videos, workers, told, || {
-        let mut encoder: Option<VisionEncoder> = None;
-        let look = &look;
+        let mut eye = Eye { vision, media, encoder: None };
         move |video: &Path| {
             if cache.get::<f16>(video)?.is_some() {
                 return Ok(Done::default());
             }
-            let started = Instant::now();
-            let pictures = pictures(media, video, look)?;
-            let decoding = started.elapsed();
-            let started = Instant::now();
-            // Opened by the first video that needs it.
-            let encoder = match &mut encoder {
-                Some(encoder) => encoder,
-                none => none.insert(load(vision)?),
-            };
-            cache.put(video, &encode(encoder, &pictures)?)?;
-            let encoding = started.elapsed();
-            Ok(Done { pictures: pictures.slots.len(), decoding, encoding, is_new: true })
+            let (features, done) = eye.see(video)?;
+            cache.put(video, &features)?;
+            Ok(done)
         }
     })
+}
+
+/// Computes the features of videos that are [`Elsewhere`], likewise: each is brought here for as long as it is looked at.
+/// They are kept under the names and versions that `from` knows.
+///
+/// # Errors
+/// As [`prepare`]; [`Error::Fetch`] if a store fails. A video that cannot be had is one that cannot be seen.
+pub fn prepare_fetched(
+    videos: &[PathBuf],
+    from: &dyn Elsewhere,
+    vision: &Vision<'_>,
+    media: &Media,
+    cache: &Cache,
+    workers: NonZeroUsize,
+    told: &(dyn Fn(&Progress) + Sync),
+) -> Result<Prepared> {
+    prepared(videos, workers, told, || {
+        let mut eye = Eye { vision, media, encoder: None };
+        move |video: &Path| {
+            let Some(version) = from.version(video) else { return Ok(Done::default()) };
+            let name = video.to_string_lossy();
+            if cache.get_named::<f16>(&name, &version).is_some() {
+                return Ok(Done::default());
+            }
+            let fetched = from.fetch(video)?;
+            let (features, done) = eye.see(fetched.path()).map_err(|error| error.about(video))?;
+            cache.put_named(&name, version, &features)?;
+            Ok(done)
+        }
+    })
+}
+
+/// What a worker looks at files with.
+struct Eye<'a> {
+    vision: &'a Vision<'a>,
+    media: &'a Media,
+    /// Opened by the first video that needs it.
+    encoder: Option<VisionEncoder>,
+}
+
+impl Eye<'_> {
+    fn see(&mut self, file: &Path) -> Result<(Features, Done)> {
+        let started = Instant::now();
+        let pictures = pictures(self.media, file, &self.vision.look())?;
+        let decoding = started.elapsed();
+        let started = Instant::now();
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            none => none.insert(load(self.vision)?),
+        };
+        let features = encode(encoder, &pictures)?;
+        let encoding = started.elapsed();
+        Ok((features, Done { pictures: pictures.slots.len(), decoding, encoding, is_new: true }))
+    }
 }
 
 /// Decodes the pictures of `videos` that `cache` does not have, likewise: for training the vision encoder.
@@ -300,7 +344,9 @@ fn work<T: Sync, W: FnMut(&T) -> Result<Done>>(
             let (progress, failed) = &mut *state;
             match done {
                 Ok(done) => progress.count(&done),
-                Err(error @ (Error::Video { .. } | Error::Read { .. })) => {
+                Err(
+                    error @ (Error::Video { .. } | Error::Read { .. } | Error::Unfetched { .. }),
+                ) => {
                     progress.failed += 1;
                     failed.push((index, error));
                 }

@@ -82,6 +82,7 @@ impl Videos {
             duration: None,
             subset: None,
             references: Vec::new(),
+            files: Vec::new(),
         };
         Annotations { path: folder.to_owned(), videos: self.files.keys().map(nothing).collect() }
     }
@@ -151,10 +152,24 @@ pub struct Report {
     pub without_file: Vec<String>,
     /// Files that have no annotation.
     pub without_annotation: Vec<PathBuf>,
+    /// Those of another part of the data set than the one asked for. They are not among `annotated`.
+    pub other_subset: usize,
+    /// Ids in annotations that no name of a video is known for. They are not among `annotated`.
+    pub nameless: Vec<String>,
+    /// Annotators of all examples: how often a video is told of.
+    pub accounts: usize,
     /// Examples in which nothing is said.
     pub silent: usize,
     /// Videos that are wrong and were left out.
     pub faulty: Vec<Error>,
+}
+
+impl Report {
+    /// Counts an example.
+    pub fn count(&mut self, example: &Example) {
+        self.accounts += example.references.len();
+        self.silent += usize::from(example.speech.is_empty());
+    }
 }
 
 /// An example for each video that has annotations and a file, in the order of the annotations, and what became of
@@ -187,7 +202,7 @@ pub fn join(
         };
         match (example(&annotations.path, video, file, duration), faulty) {
             (Ok(example), _) => {
-                report.silent += usize::from(example.speech.is_empty());
+                report.count(&example);
                 examples.push(example);
             }
             (Err(error), Faulty::LeaveOut) => report.faulty.push(error),
@@ -209,8 +224,11 @@ fn example(
         None => seconds(duration(&file.path)?),
     };
     let speech = words(file)?;
-    let wrong =
-        |fault: Fault| Error::Fault { path: path.to_owned(), video_id: video_id.clone(), fault };
+    let wrong = |fault: Fault| {
+        let told_by = fault.annotator().and_then(|annotator| video.files.get(annotator));
+        let path = told_by.map_or(path, PathBuf::as_path).to_owned();
+        Error::Fault { path, video_id: video_id.clone(), fault }
+    };
     Example::new(video_id, file.path.clone(), Some(length), speech, references).map_err(wrong)
 }
 

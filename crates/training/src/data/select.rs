@@ -1,34 +1,9 @@
-//! Which examples are learnt from: parts of a data set by chance, always the same for a seed. An example keeps its
-//! place when others come or go, and a smaller share lies within every larger one.
+//! Which examples are learnt from: a share of a data set by chance, always the same for a seed. A smaller share lies
+//! within every larger one.
 
 use sha2::{Digest as _, Sha256};
 
 use super::example::Example;
-
-/// The examples in parts that make up these shares, none of them negative: each has the chance of its share to be in
-/// a part.
-///
-/// What is over the sum of the shares goes to the last part.
-#[must_use]
-pub fn split(examples: Vec<Example>, shares: &[f64], seed: u64) -> Vec<Vec<Example>> {
-    let mut parts: Vec<Vec<Example>> = shares.iter().map(|_| Vec::new()).collect();
-    let bounds: Vec<f64> = shares
-        .iter()
-        .scan(0.0, |sum, share| {
-            *sum += share;
-            Some(*sum)
-        })
-        .collect();
-    for example in examples {
-        let at = place(&example.video_id, seed);
-        let part = bounds.iter().position(|&bound| at < bound);
-        let last = parts.len().saturating_sub(1);
-        if let Some(part) = parts.get_mut(part.unwrap_or(last)) {
-            part.push(example);
-        }
-    }
-    parts
-}
 
 /// A share of the examples, in `0..=1`, in their order: for few-shot training. The number is rounded up, so that
 /// there is one if there are any.
@@ -81,22 +56,6 @@ mod tests {
 
     fn ids(examples: &[Example]) -> Vec<&str> {
         examples.iter().map(|example| example.video_id.as_str()).collect()
-    }
-
-    #[test]
-    fn parts_are_of_about_their_share_and_disjoint() {
-        let parts = split(examples(1000), &[0.8, 0.1, 0.1], 7);
-        let sizes: Vec<_> = parts.iter().map(Vec::len).collect();
-        assert_eq!(sizes.iter().sum::<usize>(), 1000);
-        assert!((760..840).contains(&sizes[0]) && (70..130).contains(&sizes[1]), "{sizes:?}");
-    }
-
-    #[test]
-    fn an_example_keeps_its_part() {
-        let few = split(examples(100), &[0.5, 0.5], 7);
-        let many = split(examples(300), &[0.5, 0.5], 7);
-        assert!(few[0].iter().all(|example| many[0].contains(example)));
-        assert_ne!(few, split(examples(100), &[0.5, 0.5], 8));
     }
 
     #[test]

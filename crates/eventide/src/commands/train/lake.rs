@@ -1,63 +1,158 @@
 //! Tables as training data: what was said and seen in the videos of earlier runs.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use arrow::{array::AsArray, array::RecordBatch, datatypes::Int64Type};
 use eventide_catalog::Stores;
+use eventide_engine::StoreSources;
+use eventide_pipeline::{Fetched, LimitOptions, Scratch, Trouble, fetch};
 use eventide_query::{Options, Session};
-use eventide_schema::{Cue, EventSource, TimeSpan};
-use eventide_training::data::{Example, folder::Report};
+use eventide_schema::{Cue, EventSource, TimeSpan, Video};
+use eventide_training::data::{self, Elsewhere, Example, folder::Report};
 use futures::TryStreamExt as _;
+use tokio::runtime::Handle;
 use url::Url;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Videos that were looked at to the end.
 const VIDEOS: &str = "SELECT arrow_cast(video_id, 'Utf8'), arrow_cast(uri, 'Utf8'), \
-     arrow_cast(duration_ms, 'Int64') FROM videos \
+     arrow_cast(duration_ms, 'Int64'), arrow_cast(source_version, 'Utf8'), arrow_cast(size_bytes, 'Int64'), \
+     arrow_cast(arrow_cast(last_modified, 'Timestamp(Millisecond, Some(\"UTC\"))'), 'Int64') FROM videos \
      WHERE status IN ('captioned', 'empty') AND duration_ms IS NOT NULL ORDER BY video_id";
 /// Their events, the first first.
 const EVENTS: &str = "SELECT arrow_cast(video_id, 'Utf8'), arrow_cast(source, 'Utf8'), \
      arrow_cast(caption, 'Utf8'), arrow_cast(start_ms, 'Int64'), arrow_cast(end_ms, 'Int64') \
      FROM events ORDER BY video_id, start_ms, end_ms, window_index, event_index";
+/// What is said in them, in order. Tables of earlier programs have none.
+const TRANSCRIPTS: &str = "SELECT arrow_cast(video_id, 'Utf8'), arrow_cast(text, 'Utf8'), \
+     arrow_cast(start_ms, 'Int64'), arrow_cast(end_ms, 'Int64') \
+     FROM transcripts ORDER BY video_id, sentence_index";
 
-/// An example for each video of the tables whose file is on this machine.
-pub(super) async fn examples(
-    tables: &str,
-    stores: &Stores,
-) -> Result<(Vec<Example>, Report), Failure> {
-    let location = stores.open(tables)?;
-    let session = Session::open(location.store.clone(), &location.uri, &Options::default()).await?;
-    let mut events: BTreeMap<String, Vec<(EventSource, Cue)>> = BTreeMap::new();
-    for batch in rows(&session, EVENTS).await? {
-        for row in 0..batch.num_rows() {
-            events.entry(text(&batch, 0, row).to_owned()).or_default().push(event(&batch, row));
-        }
-    }
-    let (mut examples, mut report) = (Vec::new(), Report::default());
-    for batch in rows(&session, VIDEOS).await? {
-        for row in 0..batch.num_rows() {
-            report.annotated += 1;
-            let (video, uri) = (text(&batch, 0, row), text(&batch, 1, row));
-            let Some(file) = file(uri) else {
-                report.without_file.push(uri.to_owned());
-                continue;
-            };
-            let told = events.get(video).map_or(&[][..], Vec::as_slice);
-            let duration_us = integer(&batch, 2, row) * 1000;
-            let example = Example::of_rows(video, file, duration_us, told);
-            let example = example.map_err(|fault| format!("video `{uri}`: {fault}"))?;
-            report.silent += usize::from(example.speech.is_empty());
-            examples.push(example);
-        }
-    }
-    Ok((examples, report))
+/// The videos of tables: what is known of them, and those that lie in object stores.
+pub(super) struct LakeVideos {
+    stores: Arc<Stores>,
+    /// What waits for the stores, from threads that are not its own.
+    handle: Handle,
+    scratch: Scratch,
+    /// Those in stores, by their address, which is what their examples have for a file.
+    remote: Mutex<HashMap<PathBuf, Video>>,
 }
 
-/// The file of a video, where it is one of this machine and still there.
-fn file(uri: &str) -> Option<PathBuf> {
-    let path = Url::parse(uri).ok()?.to_file_path().ok()?;
-    path.is_file().then_some(path)
+impl LakeVideos {
+    /// Reads tables out of `stores`, and copies videos to `scratch`, which must outlive this value.
+    pub(super) fn new(stores: Arc<Stores>, handle: Handle, scratch: &Path) -> Self {
+        let scratch = Scratch::new(scratch.to_owned(), LimitOptions::default().scratch);
+        Self { stores, handle, scratch, remote: Mutex::default() }
+    }
+
+    fn remote(&self) -> MutexGuard<'_, HashMap<PathBuf, Video>> {
+        self.remote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An example for each video of the tables. Those whose file was on this machine and is gone are left out. Blocks.
+    pub(super) fn examples(&self, tables: &str) -> Result<(Vec<Example>, Report), Failure> {
+        let rows = self.handle.block_on(Rows::read(tables, &self.stores))?;
+        let (mut examples, mut report) = (Vec::new(), Report::default());
+        for (video, duration_us) in rows.videos {
+            report.annotated += 1;
+            let file = match local(&video.uri) {
+                Some(file) if file.is_file() => file,
+                Some(_) => {
+                    report.without_file.push(video.uri);
+                    continue;
+                }
+                None => PathBuf::from(&video.uri),
+            };
+            let told = rows.events.get(&video.video_id).map_or(&[][..], Vec::as_slice);
+            let said = rows.transcripts.get(&video.video_id).map_or(&[][..], Vec::as_slice);
+            let example = Example::of_rows(&video.video_id, file, duration_us, said, told);
+            let example = example.map_err(|fault| format!("video `{}`: {fault}", video.uri))?;
+            report.count(&example);
+            if local(&video.uri).is_none() {
+                self.remote().insert(example.file.clone(), video);
+            }
+            examples.push(example);
+        }
+        Ok((examples, report))
+    }
+}
+
+impl Elsewhere for LakeVideos {
+    fn version(&self, file: &Path) -> Option<String> {
+        self.remote().get(file).map(|video| video.source_version.clone())
+    }
+
+    fn fetch(&self, file: &Path) -> Result<Fetched, data::Error> {
+        let path = file.to_owned();
+        let Some(video) = self.remote().get(file).cloned() else {
+            let source = std::io::ErrorKind::NotFound.into();
+            return Err(data::Error::Read { path, source });
+        };
+        let sources = StoreSources(Arc::clone(&self.stores));
+        self.handle.block_on(fetch(&video, &sources, &self.scratch)).map_err(
+            |trouble| match trouble {
+                Trouble::Video(failure) => data::Error::Unfetched { path, failure },
+                Trouble::Run(source) => data::Error::Fetch { path, source },
+            },
+        )
+    }
+}
+
+/// The file of a video, where it is one of this machine.
+fn local(uri: &str) -> Option<PathBuf> {
+    Url::parse(uri).ok()?.to_file_path().ok()
+}
+
+/// What the tables say of videos, by their ids.
+#[derive(Default)]
+struct Rows {
+    /// With their lengths in microseconds.
+    videos: Vec<(Video, i64)>,
+    events: BTreeMap<String, Vec<(EventSource, Cue)>>,
+    transcripts: BTreeMap<String, Vec<Cue>>,
+}
+
+impl Rows {
+    async fn read(tables: &str, stores: &Stores) -> Result<Self, Failure> {
+        let location = stores.open(tables)?;
+        let options = Options::default();
+        let session = Session::open(location.store.clone(), &location.uri, &options).await?;
+        let mut read = Self::default();
+        for batch in rows(&session, EVENTS).await? {
+            for row in 0..batch.num_rows() {
+                let of_video = read.events.entry(text(&batch, 0, row).to_owned()).or_default();
+                of_video.push(event(&batch, row));
+            }
+        }
+        for batch in rows(&session, TRANSCRIPTS).await? {
+            for row in 0..batch.num_rows() {
+                let of_video = read.transcripts.entry(text(&batch, 0, row).to_owned()).or_default();
+                of_video.push(cue(&batch, row, [1, 2, 3]));
+            }
+        }
+        for batch in rows(&session, VIDEOS).await? {
+            for row in 0..batch.num_rows() {
+                read.videos.push((video(&batch, row), integer(&batch, 2, row) * 1000));
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn video(batch: &RecordBatch, row: usize) -> Video {
+    Video {
+        video_id: text(batch, 0, row).to_owned(),
+        uri: text(batch, 1, row).to_owned(),
+        source_version: text(batch, 3, row).to_owned(),
+        size_bytes: integer(batch, 4, row).unsigned_abs(),
+        last_modified_ms: integer(batch, 5, row),
+        sidecars: Vec::new(),
+    }
 }
 
 fn event(batch: &RecordBatch, row: usize) -> (EventSource, Cue) {
@@ -65,8 +160,13 @@ fn event(batch: &RecordBatch, row: usize) -> (EventSource, Cue) {
         "speech" => EventSource::Speech,
         _ => EventSource::Vid2Seq,
     };
-    let span = TimeSpan::new(integer(batch, 3, row) * 1000, integer(batch, 4, row) * 1000);
-    (source, Cue { span, text: text(batch, 2, row).to_owned() })
+    (source, cue(batch, row, [2, 3, 4]))
+}
+
+/// The words, the start and the end in these columns of a row.
+fn cue(batch: &RecordBatch, row: usize, [words, start, end]: [usize; 3]) -> Cue {
+    let span = TimeSpan::new(integer(batch, start, row) * 1000, integer(batch, end, row) * 1000);
+    Cue { span, text: text(batch, words, row).to_owned() }
 }
 
 async fn rows(session: &Session, statement: &str) -> Result<Vec<RecordBatch>, Failure> {
