@@ -215,9 +215,10 @@ fn the_model_of_the_demo_bears_smaller_precisions() {
     }
 }
 
-/// How many of [`UNSEEN`] greedy sequences are the same at least, and how much of a score is lost at most.
+/// How many of [`UNSEEN`] greedy sequences are the same at least, and how much of a score is lost at most. Where this was
+/// written, `fp16` gave all 40, and `int8` 28, with a `SODA_c` of 0.494 in place of 0.490 and the same F1.
 const DEMO_BOUNDS: [(Precision, usize, f64); 2] =
-    [(Precision::Fp16, 38, 0.01), (Precision::Int8, 20, 0.03)];
+    [(Precision::Fp16, 39, 0.005), (Precision::Int8, 24, 0.02)];
 
 #[test]
 fn weights_lie_as_the_precision_says() {
