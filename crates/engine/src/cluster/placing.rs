@@ -100,12 +100,12 @@ impl DistributionPolicy for LeastTriedFirst {
 /// Which of `free` gets a shard that `tried` have had: of those that had it least, the one with most room. None, where one
 /// that has no room now had it less: that one will have room, or die.
 fn choice(tried: &[String], free: &[&mut AvailableVcores], alive: &[String]) -> Option<usize> {
-    let tries = |id: &String| tried.iter().filter(|tried| *tried == id).count();
+    let count = |id: &String| tried.iter().filter(|tried| *tried == id).count();
     let with_room = || free.iter().enumerate().filter(|(_, executor)| executor.vcores > 0);
     let ids = with_room().map(|(_, executor)| &executor.executor_id);
-    let least = ids.chain(alive).map(tries).min()?;
+    let least = ids.chain(alive).map(count).min()?;
     with_room()
-        .filter(|(_, executor)| tries(&executor.executor_id) == least)
+        .filter(|(_, executor)| count(&executor.executor_id) == least)
         .max_by_key(|(_, executor)| executor.vcores)
         .map(|(index, _)| index)
 }

@@ -60,7 +60,7 @@ impl ExecutionEngine for CancellableEngine {
         let stage = self.engine.create_query_stage_exec(
             job_id, stage_id, task_id, partitions, plan, work_dir, config,
         )?;
-        Ok(Arc::new(Stage { stage, stop, giving_back: self.giving_back.clone() }))
+        Ok(Arc::new(Stage { executor: stage, stop, giving_back: self.giving_back.clone() }))
     }
 }
 
@@ -110,14 +110,14 @@ fn stopped_by(
 
 #[derive(Debug)]
 struct Stage {
-    stage: Arc<dyn QueryStageExecutor>,
+    executor: Arc<dyn QueryStageExecutor>,
     stop: CancellationToken,
     giving_back: CancellationToken,
 }
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.stage.fmt(f)
+        self.executor.fmt(f)
     }
 }
 
@@ -135,24 +135,24 @@ impl QueryStageExecutor for Stage {
                 self.stop.cancel();
                 std::future::pending().await
             }
-            written = self.stage.execute_query_stage(task_id, context) => written,
+            written = self.executor.execute_query_stage(task_id, context) => written,
         }
     }
 
     fn collect_plan_metrics(&self) -> Vec<MetricsSet> {
-        self.stage.collect_plan_metrics()
+        self.executor.collect_plan_metrics()
     }
 
     fn collect_runtime_stats_reports(&self) -> Vec<RuntimeStatsReport> {
-        self.stage.collect_runtime_stats_reports()
+        self.executor.collect_runtime_stats_reports()
     }
 
     fn collect_window_state_reports(&self) -> Result<Vec<WindowStateReport>> {
-        self.stage.collect_window_state_reports()
+        self.executor.collect_window_state_reports()
     }
 
     fn collect_column_stats(&self) -> Vec<TaskColumnStats> {
-        self.stage.collect_column_stats()
+        self.executor.collect_column_stats()
     }
 }
 

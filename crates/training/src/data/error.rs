@@ -100,7 +100,7 @@ pub enum Error {
         /// Its address.
         path: PathBuf,
         /// Why, and why it is of no use to try again.
-        failure: Failure,
+        failure: Box<Failure>,
     },
     /// What brings videos here fails.
     #[error("cannot bring the video `{}` here", path.display())]
@@ -108,7 +108,7 @@ pub enum Error {
         /// Its address.
         path: PathBuf,
         /// What is wrong.
-        source: eventide_pipeline::Error,
+        source: Box<eventide_pipeline::Error>,
     },
     /// The vision encoder cannot be loaded or run.
     #[error("cannot run the vision encoder")]

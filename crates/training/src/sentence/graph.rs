@@ -35,8 +35,8 @@ pub(super) fn encoder(sizes: &Bert, layout: &Layout, style: Style) -> Result<Vec
         let table = graph.weight(&format!("sentence.{name}"));
         graph.gather(&table, indices, 0)
     });
-    let placed = graph.node("Add", &[&words, &places]);
-    let sum = graph.node("Add", &[&placed, &kind]);
+    let sum = graph.node("Add", &[&words, &places]);
+    let sum = graph.node("Add", &[&sum, &kind]);
     let mut value = Stream::new(sum, Norm::Layer, sizes.layer_norm_eps)
         .normalise(&mut graph, "sentence.input_norm");
     let scores = Scores { bias: String::new(), mask: key_mask(&mut graph, &mask) };

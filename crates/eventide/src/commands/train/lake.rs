@@ -96,8 +96,10 @@ impl Elsewhere for LakeVideos {
         let sources = StoreSources(Arc::clone(&self.stores));
         self.handle.block_on(fetch(&video, &sources, &self.scratch)).map_err(
             |trouble| match trouble {
-                Trouble::Video(failure) => data::Error::Unfetched { path, failure },
-                Trouble::Run(source) => data::Error::Fetch { path, source },
+                Trouble::Video(failure) => {
+                    data::Error::Unfetched { path, failure: Box::new(failure) }
+                }
+                Trouble::Run(source) => data::Error::Fetch { path, source: Box::new(source) },
             },
         )
     }
