@@ -74,7 +74,9 @@ impl Drawn {
         let examples: Vec<Example> =
             (0..self.drawn).map(|index| example(&recipe.video(index))).collect();
         let mut report = Report { annotated: self.drawn as usize, ..Report::default() };
-        examples.iter().for_each(|example| report.count(example));
+        for example in &examples {
+            report.count(example);
+        }
         Ok((examples, report))
     }
 }
