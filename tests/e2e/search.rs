@@ -53,7 +53,7 @@ fn words_are_found_in_the_night_that_is_asked_about() {
     for question in [SEARCH, MATCHES] {
         assert_eq!(asked(&trial, &[question]), second, "{question}");
     }
-    assert_eq!(indexes(&trial), [index.clone()], "one index follows the nights");
+    assert_eq!(indexes(&trial), std::slice::from_ref(index), "one index follows the nights");
     for question in [SEARCH, MATCHES] {
         assert_eq!(asked(&trial, &["--as-of", &first_run, question]), first, "{question}");
         assert_eq!(asked(&trial, &[question]), second, "{question}");

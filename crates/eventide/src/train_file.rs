@@ -112,9 +112,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.toml");
         let text = std::fs::read_to_string(&published()[0]).unwrap();
-        let changed = |line: &str| match line.starts_with("training = ") {
-            true => format!("training = {source}\n"),
-            false => format!("{line}\n"),
+        let changed = |line: &str| {
+            let kept = !line.starts_with("training = ");
+            if kept { format!("{line}\n") } else { format!("training = {source}\n") }
         };
         std::fs::write(&path, text.lines().map(changed).collect::<String>()).unwrap();
         load(&path)
