@@ -14,12 +14,22 @@ use eventide_schema::{
 use uuid::Uuid;
 
 use crate::{
-    Error, Result, Table, Tables,
+    Error, PartFile, Result, Table, Tables,
     commit::{add, is_overtaken},
     parts::PartWriter,
     receipt::remove_quietly,
     tables::delta_error,
 };
+
+/// How often rows are added to the newest version before it is an error that others are faster.
+const ATTEMPTS: usize = 10;
+
+/// Whether a file is part of the table now.
+enum Appended {
+    Yes,
+    /// Others were faster, in a way that this is to be tried again on what they made.
+    Overtaken(Error),
+}
 
 impl Tables {
     /// Adds rows to `feedback`, which is made where there is none yet. All of them are there afterwards, or none.
@@ -36,26 +46,39 @@ impl Tables {
         let mut part = PartWriter::create(&folder, name, &feedback_schema())?;
         part.write(&batch).await?;
         let part = part.finish().await?;
+        for _ in 1..ATTEMPTS {
+            match self.append_feedback(&part).await? {
+                Appended::Yes => return Ok(()),
+                Appended::Overtaken(_) => {} // as by another who has made the table anew
+            }
+        }
+        match self.append_feedback(&part).await? {
+            Appended::Yes => Ok(()),
+            Appended::Overtaken(error) => {
+                remove_quietly(&folder, vec![folder.child(&part.path)]).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Adds a file to the newest version. Where others append meanwhile, it is tried again within. After any other
+    /// error the request may still be under way: its file stays for it, or for a vacuum.
+    async fn append_feedback(&self, part: &PartFile) -> Result<Appended> {
+        let folder = self.folder(Table::Feedback);
         let table = self.delta(Table::Feedback, None).await?;
         let table = table.ok_or_else(|| Error::NotFound { uri: folder.uri.clone() })?;
         let wrong = |source| delta_error("commit to", &folder.uri, source);
         let state: &dyn TableReference = table.snapshot().map_err(wrong)?;
         let operation =
             DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        // Whoever else appends changes nothing about these rows: where another was faster it is tried again within.
         let made = CommitBuilder::from(CommitProperties::default())
-            .with_actions(vec![Action::Add(add(&part))])
+            .with_actions(vec![Action::Add(add(part))])
             .build(Some(state), table.log_store(), operation)
             .await;
         match made {
-            Ok(_) => Ok(()),
-            Err(failure) => {
-                // A request may still be under way unless others were faster: its file stays for it, or for a vacuum.
-                if is_overtaken(&failure) {
-                    remove_quietly(&folder, vec![folder.child(&part.path)]).await;
-                }
-                Err(wrong(failure))
-            }
+            Ok(_) => Ok(Appended::Yes),
+            Err(failure) if is_overtaken(&failure) => Ok(Appended::Overtaken(wrong(failure))),
+            Err(failure) => Err(wrong(failure)),
         }
     }
 

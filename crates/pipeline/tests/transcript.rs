@@ -136,11 +136,17 @@ async fn windows_of_several_videos_share_a_run() {
     let Recognised { windows, runs } = transcriber.recognised();
     assert!(windows >= 4, "{windows}");
     assert_eq!(windows, runs, "a video alone asks for one window at a time");
-    let together = futures::future::join_all(films.iter().map(ask)).await;
-    assert_eq!(together, alone);
-    let both = transcriber.recognised();
-    assert_eq!(both.windows, 2 * windows);
-    assert!(both.runs < 2 * runs, "{both:?} after {runs} runs");
+    // Windows share a run where they wait at once; on a busy machine they may miss each other for a while.
+    for round in 2..12 {
+        let together = futures::future::join_all(films.iter().map(ask)).await;
+        assert_eq!(together, alone);
+        let all = transcriber.recognised();
+        assert_eq!(all.windows, round * windows);
+        if all.runs < all.windows {
+            return;
+        }
+    }
+    panic!("{:?}: no two windows shared a run", transcriber.recognised());
 }
 
 /// `wisdom` is cut off in the middle.
