@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -34,6 +34,8 @@ use crate::{Error, captioner::panic_text};
 const WAITING: usize = 8;
 /// Pieces of sound between the decoder and the recogniser, of up to 64 KB each.
 const PIECES: usize = 4;
+/// How long windows wait for those of other videos that are being heard. A run takes a second.
+const LINGER: Duration = Duration::from_millis(50);
 /// Samples that the voice detector hears at once: 8 seconds.
 const BLOCK: usize = 8 * 16_000;
 
@@ -101,6 +103,24 @@ pub struct Recognised {
 struct Meter {
     windows: AtomicU64,
     runs: AtomicU64,
+    /// Videos that are being heard now.
+    videos: AtomicUsize,
+}
+
+/// Counts a video for as long as it lives.
+struct BeingHeard<'a>(&'a Meter);
+
+impl<'a> BeingHeard<'a> {
+    fn new(meter: &'a Meter) -> Self {
+        meter.videos.fetch_add(1, Ordering::Relaxed);
+        Self(meter)
+    }
+}
+
+impl Drop for BeingHeard<'_> {
+    fn drop(&mut self) {
+        self.0.videos.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is asked of a transcript.
@@ -216,19 +236,24 @@ impl Transcriber {
             }
             Ok(recogniser)
         };
+        let timer = || tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let prepare = move || {
+            let recogniser = load().map_err(Error::Model)?;
+            Ok((recogniser, timer().map_err(Error::Thread)?))
+        };
         thread::Builder::new()
             .name("recogniser".to_owned())
-            .spawn(move || match load() {
-                Ok(recogniser) => {
+            .spawn(move || match prepare() {
+                Ok((recogniser, timer)) => {
                     let _ = ready.send(Ok(()));
-                    serve(recogniser, inbox, batch, &counted);
+                    serve(recogniser, inbox, &timer, batch, &counted);
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
                 }
             })
             .map_err(Error::Thread)?;
-        loaded.await.map_err(|_| Error::CaptionerStopped)?.map_err(Error::Model)?;
+        loaded.await.map_err(|_| Error::CaptionerStopped)??;
         Ok(Self { asks, batch, digest, meter })
     }
 
@@ -241,7 +266,7 @@ impl Transcriber {
     /// What it has done for all that share it.
     #[must_use]
     pub fn recognised(&self) -> Recognised {
-        let Meter { windows, runs } = &*self.meter;
+        let Meter { windows, runs, .. } = &*self.meter;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Recognised { windows: count(windows), runs: count(runs) }
     }
@@ -259,6 +284,7 @@ impl Transcriber {
         options: &TranscriptionOptions,
         listening: &Listening,
     ) -> Result<Transcription, TranscriptionError> {
+        let _counted = BeingHeard::new(&self.meter);
         let (sender, pieces) = mpsc::channel(PIECES);
         let decoding = async {
             let decoded = media.sound(file, probe, index, options.wall, sender).await;
@@ -326,13 +352,24 @@ impl Transcriber {
 }
 
 /// Answers one ask after the other, windows that wait together in one go. What is to be listened to goes before
-/// what is to be recognised, since it takes little time and gives more windows; but not without end.
-fn serve(mut recogniser: Recogniser, mut inbox: mpsc::Receiver<Ask>, batch: usize, meter: &Meter) {
+/// what is to be recognised, since it takes little time and gives more windows; but not without end. Windows wait a
+/// little for the other videos that are being heard.
+fn serve(
+    mut recogniser: Recogniser,
+    mut inbox: mpsc::Receiver<Ask>,
+    timer: &tokio::runtime::Runtime,
+    batch: usize,
+    meter: &Meter,
+) {
     let (mut windows, mut listened) = (Vec::new(), 0);
     loop {
+        let others = meter.videos.load(Ordering::Relaxed) > windows.len();
         let ask = if windows.is_empty() {
             listened = 0;
             inbox.blocking_recv()
+        } else if others {
+            let next = async { tokio::time::timeout(LINGER, inbox.recv()).await };
+            timer.block_on(next).ok().flatten()
         } else {
             inbox.try_recv().ok()
         };
@@ -353,6 +390,7 @@ fn serve(mut recogniser: Recogniser, mut inbox: mpsc::Receiver<Ask>, batch: usiz
         }
         let is_due = windows.len() >= batch || is_idle || listened >= WAITING;
         if is_due && !windows.is_empty() {
+            listened = 0;
             recognise(&mut recogniser, std::mem::take(&mut windows), meter);
         }
     }
