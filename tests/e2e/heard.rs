@@ -294,7 +294,7 @@ fn flags_hold_for_a_job() {
     refused(&own, &["--language", "de"], "does not know the language `de`");
     refused(&own, &["--device", "cuda:9"], "cuda");
     let silent = own.replace(", \"asr\"", "").replace("[speech]\nbundle = \"whisper\"", "");
-    for (flag, value) in [("--beams", "2"), ("--device", "cpu"), ("--longest-sentence", "9s")] {
+    for (flag, value) in [("--beams", "2"), ("--device", "cpu"), ("--model", "whisper")] {
         let because =
             format!("{flag} says how speech is heard, and the job `night.toml` hears none");
         refused(&silent, &[flag, value], &because);

@@ -9,8 +9,8 @@ use crate::commands::{
     export::ExportArguments, flight::FlightArguments, model::ModelCommand,
     optimize::OptimizeArguments, report::ReportArguments, runs::RunsArguments,
     scheduler::SchedulerArguments, serve::ServeArguments, sql::SqlArguments,
-    status::StatusArguments, synth::SynthArguments, train::TrainArguments,
-    transcribe::TranscribeArguments, vacuum::VacuumArguments,
+    status::StatusArguments, synth::SynthArguments, transcribe::TranscribeArguments,
+    vacuum::VacuumArguments,
 };
 
 /// Turns a corpus of videos in object storage into tables of captioned events.
@@ -129,7 +129,8 @@ pub(crate) enum Command {
     /// Score predicted against reference events, as the field of dense video captioning does.
     Eval(EvalArguments),
     /// Train a model, or go on with it.
-    Train(TrainArguments),
+    #[cfg(feature = "train")]
+    Train(crate::commands::train::TrainArguments),
     /// Make narrated synthetic videos with known truth, to train on and to score against.
     Synth(SynthArguments),
     /// Write the published schemas.

@@ -21,6 +21,7 @@ pub(crate) mod serve;
 pub(crate) mod sql;
 pub(crate) mod status;
 pub(crate) mod synth;
+#[cfg(feature = "train")]
 pub(crate) mod train;
 pub(crate) mod transcribe;
 pub(crate) mod vacuum;
@@ -228,6 +229,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
             Command::Flight(flight) => flight::run(&flight, &stores).await,
             Command::Sql(sql) => sql::run(&sql, &common, &stores).await,
             Command::Serve(serve) => serve::run(&serve, &stores).await,
+            #[cfg(feature = "train")]
             Command::Train(train) => train::run(&train, &common, &stores).await,
             Command::Synth(_) | Command::Schemas { .. } => Ok(ExitCode::SUCCESS),
         }

@@ -8,6 +8,7 @@ mod markdown;
 mod plots;
 mod report;
 mod telemetry;
+#[cfg(feature = "train")]
 mod train_file;
 
 use std::process::ExitCode;

@@ -13,7 +13,6 @@ use serde_json::{Value, from_value};
 use crate::{
     data::{annotations::Form, drawn::Drawn},
     presets::{CLIP_MEAN, CLIP_STD},
-    trainer::Task,
 };
 
 /// A training file. Paths are relative to it.
@@ -332,19 +331,6 @@ pub enum Lesson {
     Denoising,
     /// What happens.
     Events,
-}
-
-impl Lesson {
-    /// The task of the decoder; `None` for the vision encoder.
-    #[must_use]
-    pub fn task(self) -> Option<Task> {
-        match self {
-            Self::Vision => None,
-            Self::Speech => Some(Task::Speech),
-            Self::Denoising => Some(Task::Denoising),
-            Self::Events => Some(Task::Events),
-        }
-    }
 }
 
 /// How fast is learnt. Adam with a linear warm-up and half a cosine down to zero.

@@ -504,7 +504,8 @@ fn tell(
         Some(source) => samples(source, validation)?,
         None => Vec::new(),
     };
-    let tasks: Vec<Task> = plan.objective.tasks.iter().filter_map(|lesson| lesson.task()).collect();
+    let tasks: Vec<Task> =
+        plan.objective.tasks.iter().filter_map(|lesson| Task::of(*lesson)).collect();
     if tasks.contains(&Task::Events) {
         training = training.iter().flat_map(accounts).collect();
     } else {

@@ -32,6 +32,7 @@ use crate::{
     objective::cross_entropy,
     optimiser::{Schedule, match_time_tokens},
     parameters::{Parameters, floats},
+    plan::Lesson,
     weights::Weights,
 };
 
@@ -62,6 +63,19 @@ pub enum Task {
     Speech,
     /// What is hidden of the speech, from pictures and the rest of the speech: the denoising objective.
     Denoising,
+}
+
+impl Task {
+    /// The task of the decoder in a lesson; `None` for the vision encoder's.
+    #[must_use]
+    pub fn of(lesson: Lesson) -> Option<Self> {
+        match lesson {
+            Lesson::Vision => None,
+            Lesson::Speech => Some(Self::Speech),
+            Lesson::Denoising => Some(Self::Denoising),
+            Lesson::Events => Some(Self::Events),
+        }
+    }
 }
 
 /// What the model is shown.

@@ -38,6 +38,8 @@ const LONGEST: Duration = Duration::from_hours(24);
 /// Files that are worked on at once: their windows share the runs of the recogniser, and their sound is decoded
 /// meanwhile.
 const AT_ONCE: usize = 4;
+/// The environment variable that stands for `--model`.
+const BUNDLE_VARIABLE: &str = "EVENTIDE_SPEECH_BUNDLE";
 
 /// Arguments of `transcribe`.
 #[derive(Debug, Args)]
@@ -48,7 +50,7 @@ pub(crate) struct TranscribeArguments {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<String>,
     /// The speech bundle: a folder or an address. A job names its own.
-    #[arg(long, env = "EVENTIDE_SPEECH_BUNDLE", value_name = "BUNDLE")]
+    #[arg(long, env = BUNDLE_VARIABLE, value_name = "BUNDLE")]
     model: Option<String>,
     /// How it is printed.
     #[arg(long, default_value = "text")]
@@ -117,6 +119,14 @@ impl HearingArguments {
             (self.threads.is_some(), "--threads"),
         ];
         flags.into_iter().find_map(|(given, flag)| given.then_some(flag))
+    }
+}
+
+impl TranscribeArguments {
+    /// A flag that is given and says how speech is heard. The variable of the environment is there for whoever needs it.
+    fn given(&self) -> Option<&'static str> {
+        let is_flag = self.model.is_some() && std::env::var_os(BUNDLE_VARIABLE).is_none();
+        is_flag.then_some("--model").or_else(|| self.hearing.given())
     }
 }
 
@@ -245,7 +255,7 @@ async fn task_of_job(
     let night = JobFile::load(job, &overrides).map_err(Stop::bad_job)?;
     let mut how = night.how();
     (how.model, how.captioning.source) = (None, CaptioningSource::Speech);
-    match (&mut how.speech, arguments.hearing.given()) {
+    match (&mut how.speech, arguments.given()) {
         (Some(speech), _) => arguments.hearing.apply(speech),
         (None, Some(flag)) => {
             return Err(Stop::bad_job(miette::miette!(
