@@ -49,6 +49,27 @@ fn what_the_model_writes_becomes_rows_of_its_video() {
     }
 }
 
+/// Where key frames will do, events say how exact their times are; other frames are other rows.
+#[test]
+fn key_frames_tell_how_far_they_lie() {
+    let trial = eventful("frames = \"keyframe\"");
+    trial.add_narrated(1);
+    assert_eq!(trial.indexed()["captioned"], 1);
+    let video = trial.rows("videos", "uri").remove(0);
+    assert_eq!(video["frames_used"], 5, "{video:#}");
+    let finest = (video["duration_ms"].as_i64().unwrap() + 98) / 99;
+    let events = trial.rows("events", "start_ms");
+    assert!(!events.is_empty());
+    for event in events {
+        let resolution = event["time_resolution_ms"].as_i64().unwrap();
+        assert!(finest < resolution && resolution <= 2000, "a key every two seconds: {event:#}");
+    }
+    assert_eq!(trial.indexed()["unchanged"], 1);
+    let job = std::fs::read_to_string(trial.folder().join("night.toml")).unwrap();
+    trial.write_job(&job.replace("frames = \"keyframe\"", ""));
+    assert_eq!(trial.indexed()["captioned"], 1);
+}
+
 #[test]
 fn random_weights_are_refused() {
     let trial = trial("");

@@ -2,7 +2,8 @@
 //!
 //! Runs the real program over the demo's corpus, once for what is said and once with a model of random weights, and
 //! beside them what the reference program does to see the same frames: one `ffmpeg` that decodes every picture of each
-//! video. All in one go on one machine; processor time is that of the whole process tree.
+//! video; and of the film, what `PyAV` takes to bring as many frames. All in one go on one machine; processor time is that
+//! of the whole process tree.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,6 +17,8 @@ use serde_json::Value;
 use crate::children;
 use crate::corpus;
 use crate::error::{Error, Result};
+use crate::parts;
+use crate::python;
 use crate::setup::{self, Scope};
 use crate::workspace::{Workspace, create_folder, say, write};
 
@@ -79,9 +82,18 @@ pub(crate) fn night(workspace: &Workspace, profile: &str) -> Result<()> {
     let seen = run("tiny model", &corpus_folder, model)?;
     let peer = decode_all("ffmpeg fps=1", &tools, &corpus_folder, seen.video_hours)?;
     let film_seen = run("tiny model on a film", &film_folder, model)?;
-    let film_peer =
-        decode_all("ffmpeg fps=1 on a film", &tools, &film_folder, film_seen.video_hours)?;
-    let rows = [said, seen, peer, film_seen, film_peer];
+    let keys = "frames = \"keyframe\"\nmax-output-tokens = 64";
+    let film_keys = run("tiny model on a film, key frames", &film_folder, keys)?;
+    let hours = film_seen.video_hours;
+    let film_peer = decode_all("ffmpeg fps=1 on a film", &tools, &film_folder, hours)?;
+    let python = {
+        let _held = workspace.lock()?;
+        python::environment(workspace, &parts::FASTER_WHISPER)? // which reads sound through PyAV
+    };
+    let film = film_folder.join("film.mp4");
+    let exact = seek("PyAV, 100 frames of a film", &python, &film, "exact", hours)?;
+    let nearest = seek("PyAV, 100 key frames of a film", &python, &film, "keyframe", hours)?;
+    let rows = [said, seen, peer, film_seen, film_keys, film_peer, exact, nearest];
     let json = serde_json::to_vec_pretty(&rows).unwrap_or_default();
     write(&folder.join("night.json"), json)?;
     let table = markdown(&rows, profile);
@@ -137,6 +149,27 @@ fn decode_all(name: &'static str, tools: &Path, corpus: &Path, video_hours: f64)
         }
         Ok(())
     })?;
+    Ok(row(name, video_hours, wall, cores, Vec::new()))
+}
+
+/// Brings frames of a film with `PyAV`.
+fn seek(
+    name: &'static str,
+    python: &Path,
+    film: &Path,
+    mode: &str,
+    video_hours: f64,
+) -> Result<Row> {
+    say("run", name);
+    let (said, wall, cores) = measured(|| {
+        let mut command = Command::new(python);
+        command.args(["-c", include_str!("bench_night.py")]).arg(film).arg(mode);
+        children::output(&mut command)
+    })?;
+    if said.trim_ascii() != b"100" {
+        let said = String::from_utf8_lossy(&said);
+        return Err(Error::Bench { what: format!("PyAV brought `{said}` frames") });
+    }
     Ok(row(name, video_hours, wall, cores, Vec::new()))
 }
 

@@ -4,6 +4,8 @@
 //! the grid (`fps`) and the selection; only wanted pictures are scaled and leave it. Where the
 //! wanted pictures are far apart and the container has an index, several runs each start at the
 //! key picture before theirs. A run that lands too late is done again from the beginning.
+//!
+//! Where key pictures will do ([`Exactness::Keyframe`]), one run decodes nothing but them.
 
 use std::{ffi::OsString, fmt, path::Path};
 
@@ -24,6 +26,17 @@ const WORTH_A_START: usize = 250;
 /// The largest side of a picture that a model looks at, in pixels.
 const LARGEST_SIZE: u32 = 4096;
 
+/// Which picture stands on a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exactness {
+    /// The one that FFmpeg's `fps=1` puts there, as in the reference.
+    #[default]
+    Exact,
+    /// Of those that a decoder can start at, the one that is shown nearest to it: far less is decoded. Where one of them
+    /// cannot be had, all slots are exact.
+    Keyframe,
+}
+
 /// Which pictures are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameRequest<'a> {
@@ -35,6 +48,8 @@ pub struct FrameRequest<'a> {
     pub window: TimeSpan,
     /// Wanted slots, increasing, each less than [`slots`](crate::slots) of the window.
     pub slots: &'a [usize],
+    /// Which picture stands on a slot.
+    pub exactness: Exactness,
 }
 
 /// The pictures that are there.
@@ -62,6 +77,8 @@ pub struct Frames {
     pub slots: Vec<usize>,
     /// Wanted slots that are not.
     pub missing: u32,
+    /// How far a picture lies from the exact one of its slot, at most, in microseconds.
+    pub shift_us: i64,
     /// The window is under half a second, where the grid has no slot; this is its first picture.
     pub is_short: bool,
 }
@@ -88,6 +105,11 @@ pub(crate) async fn frames(
         is_short: grid::is_short(request.window),
     };
     let seekable = SEEKABLE.contains(&probe.container.as_str());
+    if request.exactness == Exactness::Keyframe
+        && let Some(frames) = job.key_frames(budget, request.slots, seekable).await?
+    {
+        return Ok(frames);
+    }
     let mut frames = Frames::none(request.size, job.is_short);
     let mut last = None;
     let mut runs = job.plan(request.slots, seekable).into_iter();
@@ -215,6 +237,76 @@ impl Job<'_> {
         self.pictures.listed(self.origin, slot)
     }
 
+    /// The key picture nearest to each slot; `None` where one of them cannot be had.
+    async fn key_frames(
+        &self,
+        budget: &mut Budget,
+        slots: &[usize],
+        seekable: bool,
+    ) -> Result<Option<Frames>, Error> {
+        let nearest = |&slot: &usize| self.pictures.nearest_key(self.listed(slot));
+        let Some(of_slots) = slots.iter().map(nearest).collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        let mut keys = of_slots.clone();
+        keys.dedup();
+        let Some(&first) = keys.first().filter(|_| !self.is_short) else { return Ok(None) };
+        let far = self.pictures.between(self.pictures.start(), first) >= WORTH_A_START;
+        let mut starts = vec![None];
+        if seekable && far && self.pictures.base.micros(first) > 0 {
+            starts.insert(0, Some(first));
+        }
+        for from in starts {
+            let decoded = self.decode_keys(budget, from, &keys).await?;
+            if let Some(pixels) = decoded {
+                return Ok(Some(self.on_slots(slots, &of_slots, &keys, &pixels)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The pixels of some key pictures, in their order; `None` unless all came out, undamaged.
+    async fn decode_keys(
+        &self,
+        budget: &mut Budget,
+        from: Option<i64>,
+        keys: &[i64],
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let is_key: Vec<String> = keys.iter().map(|key| format!("eq(pts,{key})")).collect();
+        let chain =
+            format!("showinfo@{TELLER}=checksum=0,select='{}',{}", sum(&is_key), self.filters);
+        let mut arguments = self.input(from, &["-skip_frame", "nokey"])?;
+        arguments.extend(self.output(&chain, keys.len()));
+        let (mut pixels, mut came, mut damaged) = (Vec::new(), Vec::new(), false);
+        let mut messages = |line: &str| {
+            if let Some(ticks) = shown_at(line) {
+                if !std::mem::take(&mut damaged) && keys.binary_search(&ticks).is_ok() {
+                    came.push(ticks);
+                }
+            } else if line.contains("corrupt decoded frame") {
+                damaged = true; // said of the picture that comes next
+            }
+        };
+        self.run(budget, arguments, keys.len(), &mut pixels, &mut messages).await?;
+        let all = came == keys && pixels.len() == keys.len().saturating_mul(self.picture_bytes());
+        Ok(all.then_some(pixels))
+    }
+
+    /// Puts the pictures of `keys` on the slots that they are nearest to.
+    fn on_slots(&self, slots: &[usize], of_slots: &[i64], keys: &[i64], pixels: &[u8]) -> Frames {
+        let mut frames = Frames::none(self.size, false);
+        let base = self.pictures.base;
+        for (&slot, key) in slots.iter().zip(of_slots) {
+            let place = keys.partition_point(|other| other < key) * self.picture_bytes();
+            frames.pixels.extend_from_slice(&pixels[place..place + self.picture_bytes()]);
+            frames.times_us.push(base.micros(key.saturating_sub(self.pictures.start())));
+            frames.slots.push(slot);
+            let shift = base.micros(key.saturating_sub(self.listed(slot))).abs();
+            frames.shift_us = frames.shift_us.max(shift);
+        }
+        frames
+    }
+
     async fn decode(&self, budget: &mut Budget, run: &Run) -> Result<Taken, Error> {
         let (mut pixels, mut first, mut damaged) = (Vec::new(), None, false);
         let mut follower = if self.is_short {
@@ -231,19 +323,33 @@ impl Job<'_> {
                 damaged = true;
             }
         };
-        let launch =
-            Launch { tool: &self.tools.ffmpeg, file: self.file, arguments: self.arguments(run)? };
-        let most = run.slots.len().saturating_mul(self.picture_bytes());
-        let mut output = child::keep(&mut pixels, most);
-        let exit = child::run(launch, self.limits, budget, &mut output, &mut messages).await?;
-        drop(output);
-        if let Some(error) = exit.broken_limit(self.file, self.limits) {
-            return Err(error);
-        }
+        let mut arguments = self.input(run.from, &[])?;
+        arguments.extend(self.output(&self.chain(&run.slots), run.slots.len()));
+        let exit = self.run(budget, arguments, run.slots.len(), &mut pixels, &mut messages).await?;
         Ok(Taken { pixels, pictures: follower.finish(), first, exit })
     }
 
-    fn arguments(&self, run: &Run) -> Result<Vec<OsString>, Error> {
+    /// Runs the decoder, which gives `count` pictures at most.
+    async fn run(
+        &self,
+        budget: &mut Budget,
+        arguments: Vec<OsString>,
+        count: usize,
+        pixels: &mut Vec<u8>,
+        messages: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Exit, Error> {
+        let launch = Launch { tool: &self.tools.ffmpeg, file: self.file, arguments };
+        let mut output = child::keep(pixels, count.saturating_mul(self.picture_bytes()));
+        let exit = child::run(launch, self.limits, budget, &mut output, messages).await?;
+        drop(output);
+        match exit.broken_limit(self.file, self.limits) {
+            Some(error) => Err(error),
+            None => Ok(exit),
+        }
+    }
+
+    /// Arguments up to the input: the file from the key picture at `from` on, decoded with `options`.
+    fn input(&self, from: Option<i64>, options: &[&str]) -> Result<Vec<OsString>, Error> {
         let mut arguments = probe::guarded();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
         add(&["-nostdin", "-nostats", "-v", "level+info", "-max_error_rate", "1"]);
@@ -251,16 +357,23 @@ impl Job<'_> {
         add(&["-max_pixels", &self.limits.pixels.to_string()]);
         // The clock of the container, and one chain of filters even where the size changes.
         add(&["-copyts", "-reinit_filter", "0"]);
-        if let Some(key) = run.from {
+        add(options);
+        if let Some(key) = from {
             let us = self.pictures.base.micros(key).saturating_add(1);
             let at = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
             add(&["-seek_timestamp", "1", "-noaccurate_seek", "-ss", &at]);
         }
         add(&["-i"]);
         arguments.push(child::input(self.file)?);
+        Ok(arguments)
+    }
+
+    /// Arguments behind the input: `count` pictures at most that come out of `chain`.
+    fn output(&self, chain: &str, count: usize) -> Vec<OsString> {
+        let mut arguments = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
         add(&["-map", &format!("0:{}", self.stream.index), "-an", "-sn", "-dn"]);
-        add(&["-vf", &self.chain(&run.slots), "-frames:v", &run.slots.len().to_string()]);
+        add(&["-vf", chain, "-frames:v", &count.to_string()]);
         add(&[
             "-threads",
             "1",
@@ -272,7 +385,7 @@ impl Job<'_> {
             "rawvideo",
             "pipe:1",
         ]);
-        Ok(arguments)
+        arguments
     }
 
     /// Tell the time, put on the grid, select, scale.
@@ -342,6 +455,7 @@ impl Frames {
             times_us: Vec::new(),
             slots: Vec::new(),
             missing: 0,
+            shift_us: 0,
             is_short,
         }
     }

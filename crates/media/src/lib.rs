@@ -35,7 +35,7 @@ use eventide_schema::Transcript;
 use tokio::sync::mpsc;
 
 pub use error::Error;
-pub use frames::{FrameRequest, Frames};
+pub use frames::{Exactness, FrameRequest, Frames};
 pub use grid::slots;
 pub use limits::{Limits, Tools, Versions};
 pub use probe::{AudioStream, Probe, SubtitleStream, VideoStream};

@@ -105,6 +105,13 @@ impl Pictures {
         self.keys[..after].last().copied()
     }
 
+    /// The picture nearest to `ticks` that a decoder can start at; of two that are as near, the earlier.
+    pub(crate) fn nearest_key(&self, ticks: i64) -> Option<i64> {
+        let after = self.keys.partition_point(|&key| key <= ticks);
+        let around = &self.keys[after.saturating_sub(1)..self.keys.len().min(after + 1)];
+        around.iter().copied().min_by_key(|key| key.abs_diff(ticks))
+    }
+
     /// How many pictures are shown in `from..to`.
     pub(crate) fn between(&self, from: i64, to: i64) -> usize {
         let place = |ticks| self.ticks.partition_point(|&t| t < ticks);
@@ -149,6 +156,17 @@ mod tests {
         assert_eq!(untold.unwrap().duration_us(), 80_000);
     }
 
+    #[rstest]
+    #[case::on_it(1000, 1000)]
+    #[case::before_it(900, 1000)]
+    #[case::of_two_the_earlier(1500, 1000)]
+    #[case::behind_the_last(9000, 3000)]
+    fn the_nearest_key_is_on_either_side(#[case] ticks: i64, #[case] nearest: i64) {
+        let pictures =
+            Pictures::new(MILLIS, (10..=30).map(|t| packet(t * 100, 100)).collect(), false);
+        assert_eq!(pictures.unwrap().nearest_key(ticks), Some(nearest));
+    }
+
     #[test]
     fn a_hole_counts_only_where_the_file_is_damaged_and_nothing_covers_it() {
         let packets = vec![packet(0, 40), packet(40, 5000), packet(5040, 40), packet(9000, 40)];
@@ -166,6 +184,7 @@ mod tests {
         let pictures = pictures.unwrap();
         assert_eq!([0, 1, 2].map(|slot| pictures.listed(0, slot)), [499, 1499, 1500]);
         assert_eq!(pictures.key_before(1499), Some(0));
+        assert_eq!([0, 499, 1500].map(|ticks| pictures.nearest_key(ticks)), [Some(0); 3]);
         assert_eq!(pictures.between(0, 500), 2);
     }
 }

@@ -26,16 +26,68 @@ const REQUIRED: [&str; 7] = [
     files::TOKENIZER,
 ];
 
+/// What the manifest of a kind of bundle must say for its folder to be opened.
+pub trait BundleManifest: Serialize + DeserializeOwned + Clone {
+    /// The name of its file.
+    const FILE: &'static str;
+    /// The version of its layout that this program reads and writes.
+    const FORMAT_VERSION: u32;
+    /// Files that every bundle of the kind lists.
+    const REQUIRED: &'static [&'static str];
+    /// The first line of what the digest is taken over.
+    const KIND: &'static str;
+
+    /// The SHA-256 of each file, by its name.
+    fn files(&self) -> &BTreeMap<String, String>;
+
+    /// What the digest covers of the manifest beside its files: itself without them.
+    #[must_use]
+    fn bare(&self) -> Self;
+
+    /// Whether sizes, rules and tokens fit one another, whatever files are listed.
+    ///
+    /// # Errors
+    /// [`Error::Field`] for the first that does not.
+    fn validate(&self) -> Result<()>;
+}
+
+impl BundleManifest for Manifest {
+    const FILE: &'static str = files::MANIFEST;
+    const FORMAT_VERSION: u32 = FORMAT_VERSION;
+    const REQUIRED: &'static [&'static str] = &REQUIRED;
+    const KIND: &'static str = "eventide-bundle 1";
+
+    fn files(&self) -> &BTreeMap<String, String> {
+        &self.files
+    }
+
+    /// Without its scores: the same model scored anew keeps its name.
+    fn bare(&self) -> Self {
+        Self { files: BTreeMap::new(), metrics: BTreeMap::new(), ..self.clone() }
+    }
+
+    fn validate(&self) -> Result<()> {
+        validate_name(self)?;
+        validate_sizes(self)?;
+        validate_encoders(self)?;
+        validate_tokens(self)?;
+        validate_decoding(self)
+    }
+}
+
 /// A folder whose manifest is sound and whose files are those that the manifest lists, byte for byte.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Bundle {
+pub struct BundleOf<M> {
     folder: PathBuf,
-    manifest: Manifest,
+    manifest: M,
     digest: String,
 }
 
-impl Bundle {
-    /// Opens the bundle in a folder: reads and checks `bundle.json`, then reads every listed file to
+/// A bundle of Vid2Seq, `bundle.json`.
+pub type Bundle = BundleOf<Manifest>;
+
+impl<M: BundleManifest> BundleOf<M> {
+    /// Opens the bundle in a folder: reads and checks its manifest, then reads every listed file to
     /// its end and compares its SHA-256. Files that are not listed are not looked at.
     ///
     /// # Errors
@@ -43,9 +95,9 @@ impl Bundle {
     /// [`Error::Manifest`], [`Error::Field`] and [`Error::Unlisted`] if the manifest is wrong,
     /// [`Error::Damaged`] if a file is.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join(files::MANIFEST);
+        let path = folder.join(M::FILE);
         let manifest = Self::read_manifest(&path, &read(&path)?)?;
-        for (name, expected) in &manifest.files {
+        for (name, expected) in manifest.files() {
             verify(&folder.join(name), expected)?;
         }
         let digest = Self::digest_of(&manifest);
@@ -56,15 +108,16 @@ impl Bundle {
     ///
     /// # Errors
     /// [`Error::FormatVersion`], [`Error::Manifest`], [`Error::Field`] and [`Error::Unlisted`].
-    pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest> {
-        let manifest = parse(path, bytes, FORMAT_VERSION)?;
-        validate(&manifest)?;
+    pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<M> {
+        let manifest: M = parse(path, bytes, M::FORMAT_VERSION)?;
+        manifest.validate()?;
+        check_file_list(manifest.files(), M::REQUIRED, M::FILE)?;
         Ok(manifest)
     }
 
     /// What the bundle says about itself.
     #[must_use]
-    pub fn manifest(&self) -> &Manifest {
+    pub fn manifest(&self) -> &M {
         &self.manifest
     }
 
@@ -74,7 +127,7 @@ impl Bundle {
         self.folder.join(name)
     }
 
-    /// The bundle's name: [`Bundle::digest_of`] its manifest.
+    /// The bundle's name: [`BundleOf::digest_of`] its manifest.
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
@@ -82,33 +135,19 @@ impl Bundle {
 
     /// The name of the bundle that has this manifest: a SHA-256, 64 digits of lower-case hexadecimal.
     ///
-    /// Over a line `eventide-bundle 1`, a line `<sha256>  <name>` for each listed file in the order of
-    /// their names, and the manifest as compact JSON, its fields in the order of [`Manifest`], with
-    /// `files` and `metrics` emptied: the same model scored anew keeps its name.
+    /// Over a line [`KIND`](BundleManifest::KIND), a line `<sha256>  <name>` for each listed file in the order of
+    /// their names, and the [`bare`](BundleManifest::bare) manifest as compact JSON, its fields in the order of the type.
     #[must_use]
-    pub fn digest_of(manifest: &Manifest) -> String {
-        let mut bare = manifest.clone();
-        bare.files.clear();
-        bare.metrics.clear();
-        digest("eventide-bundle 1", &manifest.files, &bare)
+    pub fn digest_of(manifest: &M) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{}\n", M::KIND));
+        for (name, digest) in manifest.files() {
+            hash.update(format!("{}  {name}\n", digest.to_ascii_lowercase()));
+        }
+        // Writing plain fields to memory cannot fail; should it ever, the files still name the bundle.
+        hash.update(serde_json::to_vec(&manifest.bare()).unwrap_or_default());
+        format!("{:x}", hash.finalize())
     }
-}
-
-/// The SHA-256 of a line `kind`, a line `<sha256>  <name>` for each of `files`, and a manifest without
-/// them as compact JSON.
-pub(crate) fn digest(
-    kind: &str,
-    files: &BTreeMap<String, String>,
-    bare: &impl Serialize,
-) -> String {
-    let mut hash = Sha256::new();
-    hash.update(format!("{kind}\n"));
-    for (name, digest) in files {
-        hash.update(format!("{}  {name}\n", digest.to_ascii_lowercase()));
-    }
-    // Writing plain fields to memory cannot fail; should it ever, the files still name the bundle.
-    hash.update(serde_json::to_vec(bare).unwrap_or_default());
-    format!("{:x}", hash.finalize())
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
@@ -116,7 +155,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// A manifest of one version of its layout, whose bytes were read from `path`.
-pub(crate) fn parse<M: DeserializeOwned>(path: &Path, bytes: &[u8], expected: u32) -> Result<M> {
+fn parse<M: DeserializeOwned>(path: &Path, bytes: &[u8], expected: u32) -> Result<M> {
     /// Read first, so that a manifest of another version is not reported as a misspelt key.
     #[derive(Deserialize)]
     struct Version {
@@ -132,7 +171,7 @@ pub(crate) fn parse<M: DeserializeOwned>(path: &Path, bytes: &[u8], expected: u3
     serde_json::from_slice(bytes).map_err(wrong)
 }
 
-pub(crate) fn verify(path: &Path, expected: &str) -> Result<()> {
+fn verify(path: &Path, expected: &str) -> Result<()> {
     let found = sha256(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     if found.eq_ignore_ascii_case(expected) {
         return Ok(());
@@ -153,29 +192,6 @@ fn sha256(path: &Path) -> io::Result<String> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Whether the sizes and rules of a manifest fit one another.
-///
-/// # Errors
-/// [`Error::Field`] for the first that does not, [`Error::Unlisted`] for a file that is missing from
-/// the list.
-pub fn validate(manifest: &Manifest) -> Result<()> {
-    validate_rules(manifest)?;
-    check_file_list(&manifest.files, &REQUIRED, files::MANIFEST)
-}
-
-/// The same before there are files: whether the sizes and rules of a manifest fit one another, whatever
-/// it lists.
-///
-/// # Errors
-/// [`Error::Field`] for the first that does not.
-pub fn validate_rules(manifest: &Manifest) -> Result<()> {
-    validate_name(manifest)?;
-    validate_sizes(manifest)?;
-    validate_encoders(manifest)?;
-    validate_tokens(manifest)?;
-    validate_decoding(manifest)
 }
 
 pub(crate) fn require(
@@ -289,7 +305,7 @@ fn validate_decoding(manifest: &Manifest) -> Result<()> {
 }
 
 /// Whether a list of files and their digests has all of `required`, and nothing that lies elsewhere.
-pub(crate) fn check_file_list(
+fn check_file_list(
     listed: &BTreeMap<String, String>,
     required: &[&str],
     own_name: &str,

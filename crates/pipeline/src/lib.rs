@@ -23,8 +23,8 @@ pub use captioner::{Captioner, ModelInfo};
 pub use error::Error;
 pub use fetch::{Fetched, Located, Scratch, Sources, Trouble, fetch};
 pub use options::{
-    CaptioningOptions, CaptioningSource, LimitOptions, ListeningOptions, TranscriptOption,
-    WindowOption,
+    CaptioningOptions, CaptioningSource, FrameOption, LimitOptions, ListeningOptions,
+    TranscriptOption, WindowOption,
 };
 pub use sample::{Sampled, features_in_place, sample};
 pub use speech::sentences;

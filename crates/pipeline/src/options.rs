@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use bytesize::ByteSize;
+use eventide_media::Exactness;
 use eventide_model::speech::{RecognitionOptions, sentences::SentenceOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
@@ -21,6 +22,10 @@ pub struct CaptioningOptions {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub overlap: Duration,
+    /// Which frames the model looks at.
+    #[serde(skip_serializing_if = "FrameOption::is_exact")]
+    // rows of exact frames keep the digest that they have
+    pub frames: FrameOption,
     /// Hypotheses kept by the beam search; the bundle's own number if not given.
     pub beams: Option<NonZeroU32>,
     /// Exponent of the length in the score of a hypothesis; the bundle's own if not given.
@@ -37,6 +42,7 @@ impl Default for CaptioningOptions {
             source: CaptioningSource::Vid2Seq,
             window: WindowOption::Whole,
             overlap: Duration::ZERO,
+            frames: FrameOption::Exact,
             beams: None,
             length_penalty: None,
             max_output_tokens: None,
@@ -54,6 +60,34 @@ pub enum CaptioningSource {
     Vid2Seq,
     /// The sentences of the transcript: the paper's pseudo events. Needs no model.
     Speech,
+}
+
+/// Which frames the model looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FrameOption {
+    /// Those of one picture a second, as the reference takes them.
+    #[default]
+    Exact,
+    /// The key picture nearest to each of them. Much less is decoded; times are less exact, and `time_resolution_ms` of the
+    /// events says by how much.
+    Keyframe,
+}
+
+impl FrameOption {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "this is how serde calls it")]
+    fn is_exact(&self) -> bool {
+        *self == Self::Exact
+    }
+}
+
+impl From<FrameOption> for Exactness {
+    fn from(option: FrameOption) -> Self {
+        match option {
+            FrameOption::Exact => Self::Exact,
+            FrameOption::Keyframe => Self::Keyframe,
+        }
+    }
 }
 
 /// How a video is cut into windows.

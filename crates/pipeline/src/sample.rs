@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use eventide_media::{FrameRequest, Frames, Media, Probe};
+use eventide_media::{Exactness, FrameRequest, Frames, Media, Probe};
 use eventide_model::{frames, manifest::FrameRule};
 use eventide_schema::TimeSpan;
 use ndarray::Array2;
@@ -39,7 +39,7 @@ pub async fn sample(
     rule: &FrameRule,
 ) -> Result<Sampled, eventide_media::Error> {
     let slots = frames::pick(eventide_media::slots(window), rule);
-    let request = FrameRequest { size, window, slots: &slots };
+    let request = FrameRequest { size, window, slots: &slots, exactness: Exactness::Exact };
     let frames = media.frames(file, probe, &request).await?.value;
     Ok(Sampled { frames, slots })
 }
@@ -70,6 +70,7 @@ mod tests {
             times_us: vec![0, 8_000_000],
             slots: vec![0, 8],
             missing: 1,
+            shift_us: 0,
             is_short: false,
         };
         let sampled = Sampled { frames, slots: vec![0, 4, 8] };

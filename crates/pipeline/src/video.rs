@@ -132,6 +132,8 @@ struct Draft {
     windows: u32,
     frames_used: u32,
     frames_missing: u32,
+    /// How far a frame lies from the exact one of its slot, at most.
+    shift_us: i64,
     costs: Costs,
     /// Wall time of each stage. Stages of different windows overlap.
     stages: [Duration; STAGES],
@@ -163,6 +165,7 @@ impl Draft {
             sample_ms = stage_ms(Stage::Sample),
             encode_ms = stage_ms(Stage::Encode),
             generate_ms = stage_ms(Stage::Generate),
+            frame_shift_ms = self.shift_us / 1000,
             "{}",
             status.as_str()
         );
@@ -196,6 +199,7 @@ impl Notes {
             windows: 0,
             frames_used: 0,
             frames_missing: 0,
+            shift_us: 0,
             costs: Costs::default(),
             stages: [Duration::ZERO; STAGES],
             tokens: 0,
@@ -595,7 +599,8 @@ impl Way<'_> {
         part: &Part,
         size: u32,
     ) -> Result<Sampled, Trouble> {
-        let request = FrameRequest { size, window: part.grid, slots: &part.slots };
+        let exactness = self.pipeline.captioning.frames.into();
+        let request = FrameRequest { size, window: part.grid, slots: &part.slots, exactness };
         let decoding = self.media.frames(&fetched.path, probe, &request);
         let decoded = self.notes.during(Stage::Sample, decoding).await;
         let decoded = decoded.map_err(|e| self.media_trouble(Stage::Sample, e))?.value;
@@ -603,6 +608,7 @@ impl Way<'_> {
         self.notes.note(|draft| {
             draft.frames_used += u32::try_from(frames).unwrap_or(u32::MAX);
             draft.frames_missing += missing;
+            draft.shift_us = draft.shift_us.max(decoded.shift_us);
         });
         debug!(frames, missing, "sampled");
         Ok(Sampled { frames: decoded, slots: part.slots.clone() })
@@ -627,6 +633,7 @@ impl Way<'_> {
         };
         let (window, own) = (windows[index], own_part(windows, index));
         let steps = i64::from(manifest.time_tokens.bins.saturating_sub(1).max(1));
+        let shift_us = self.notes.note(|draft| draft.shift_us);
         found
             .into_iter()
             .map(|event| (event.span.shifted(window.start_us), event))
@@ -637,7 +644,7 @@ impl Way<'_> {
                 window_index: u32::try_from(index).unwrap_or(u32::MAX),
                 event_index,
                 span,
-                time_resolution_us: window.duration_us() / steps,
+                time_resolution_us: (window.duration_us() / steps).max(shift_us),
                 caption: event.caption,
                 score: Some(event.score),
                 source: EventSource::Vid2Seq,

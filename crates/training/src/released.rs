@@ -8,7 +8,7 @@ use std::{
 
 use eventide_model::{
     Tokenizer,
-    bundle::validate_rules,
+    bundle::BundleManifest as _,
     manifest::{FrameRule, Manifest, Precision, TimeTokens},
     runtime::Runtime,
 };
@@ -118,7 +118,7 @@ impl Release {
             t5: sizes.t5,
             ..base
         };
-        validate_rules(&manifest).map_err(unfit)?;
+        manifest.validate().map_err(unfit)?;
         let pieces = Tokenizer::pieces_of(tokenizer).map_err(unfit)?;
         let extra_ids = manifest.text.extra_ids;
         if u64::from(pieces) + u64::from(extra_ids) != u64::from(first_id) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use eventide_media::{FrameRequest, slots};
+use eventide_media::{Exactness, FrameRequest, slots};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -54,7 +54,8 @@ async fn every_slot_of_every_clip() {
         let window = whole(&probe);
         assert_eq!(slots(window), clip.slots, "{}", clip.file);
         let wanted: Vec<_> = (0..clip.slots).collect();
-        let request = FrameRequest { size: 224, window, slots: &wanted };
+        let request =
+            FrameRequest { size: 224, window, slots: &wanted, exactness: Exactness::Exact };
         let measured = media.frames(&file, &probe, &request).await.unwrap();
         assert!(measured.core_ms > 0);
         let frames = measured.value;
@@ -76,7 +77,12 @@ async fn some_slots_are_the_same_as_among_all() {
         let file = Path::new(FRAMES).join(&clip.file);
         let probe = probed(&media, &file).await;
         let wanted = [1, 3];
-        let request = FrameRequest { size: 224, window: whole(&probe), slots: &wanted };
+        let request = FrameRequest {
+            size: 224,
+            window: whole(&probe),
+            slots: &wanted,
+            exactness: Exactness::Exact,
+        };
         let frames = media.frames(&file, &probe, &request).await.unwrap().value;
         for (i, &slot) in wanted.iter().enumerate() {
             let hash = format!("{:x}", Sha256::digest(picture(&frames, i)));

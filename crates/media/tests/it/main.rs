@@ -12,7 +12,7 @@ use std::{
     process::Command,
 };
 
-use eventide_media::{Error, FrameRequest, Frames, Limits, Media, Probe, Tools, slots};
+use eventide_media::{Error, Exactness, FrameRequest, Frames, Limits, Media, Probe, Tools, slots};
 use eventide_schema::TimeSpan;
 use tempfile::TempDir;
 
@@ -73,7 +73,7 @@ async fn pictures(
     slots: &[usize],
 ) -> Result<Frames, Error> {
     let probe = probed(media, file).await;
-    let request = FrameRequest { size: SIZE, window, slots };
+    let request = FrameRequest { size: SIZE, window, slots, exactness: Exactness::Exact };
     Ok(media.frames(file, &probe, &request).await?.value)
 }
 
@@ -81,7 +81,12 @@ async fn pictures(
 async fn all(media: &Media, file: &Path) -> Result<Frames, Error> {
     let probe = media.probe(file).await?.value;
     let slots: Vec<_> = (0..slots(whole(&probe))).collect();
-    let request = FrameRequest { size: SIZE, window: whole(&probe), slots: &slots };
+    let request = FrameRequest {
+        size: SIZE,
+        window: whole(&probe),
+        slots: &slots,
+        exactness: Exactness::Exact,
+    };
     Ok(media.frames(file, &probe, &request).await?.value)
 }
 

@@ -1,6 +1,8 @@
 //! Files that are whole but out of the ordinary.
 
-use eventide_media::{FrameRequest, Limits, Media, slots};
+use std::process::Command;
+
+use eventide_media::{Exactness, FrameRequest, Limits, Media, slots};
 use eventide_schema::TimeSpan;
 use rstest::rstest;
 
@@ -54,6 +56,73 @@ async fn sparse_pictures_are_the_same_as_among_all(#[case] name: &str, #[case] c
         assert!(picture(&sparse, i) == picture(&whole, slot), "slot {slot}");
     }
     assert!(spent.core_ms() > 0);
+}
+
+/// The key picture nearest to the exact one stands on each slot, to the bit, and the shift is told.
+#[rstest]
+#[case::h264("a.mp4", "libx264 -bf 2")]
+#[case::open_groups("b.mkv", "libx264 -bf 2 -x264-params open-gop=1")]
+#[case::hevc("a.mp4", "libx265 -x265-params log-level=none")]
+#[case::vp9("a.webm", "libvpx-vp9 -deadline realtime -cpu-used 8")]
+#[case::av1("a.mkv", "libaom-av1 -usage realtime -cpu-used 8")]
+#[case::no_index("a.ts", "libx264 -bf 2")]
+#[tokio::test]
+async fn key_pictures_stand_where_they_are_nearest(#[case] name: &str, #[case] codec: &str) {
+    let (media, folder) = (media(), folder());
+    let source = "-f lavfi -i testsrc2=s=128x72:r=25:d=40 -g 75 -pix_fmt yuv420p -c:v";
+    let file = make(&folder, name, &format!("{source} {codec}"));
+    let probe = probed(&media, &file).await;
+    let wanted = [0, 1, 2, 5, 20, 21, 37, 39];
+    let ask = async |window, slots: &[usize], exactness| {
+        let request = FrameRequest { size: SIZE, window, slots, exactness };
+        media.frames(&file, &probe, &request).await.unwrap().value
+    };
+    let frames = ask(whole(&probe), &wanted, Exactness::Keyframe).await;
+    assert_eq!((frames.slots.as_slice(), frames.missing), (&wanted[..], 0));
+    let exact = ask(whole(&probe), &wanted, Exactness::Exact).await;
+    assert_eq!(exact.shift_us, 0);
+    let moved = |i: usize| (frames.times_us[i] - exact.times_us[i]).abs();
+    assert_eq!(frames.shift_us, (0..wanted.len()).map(moved).max().unwrap());
+    // A key picture every three seconds at least, so none is further than half of that.
+    assert!((SECOND / 2..=3 * SECOND / 2).contains(&frames.shift_us), "{frames:?}");
+    for (i, &time_us) in frames.times_us.iter().enumerate() {
+        // The window whose first half second ends right behind the picture has it on its first slot.
+        let window = TimeSpan::new(time_us - SECOND / 2 + 20_000, time_us + 2 * SECOND);
+        let same = ask(window, &[0], Exactness::Exact).await;
+        assert_eq!(same.times_us, [time_us], "slot {}", wanted[i]);
+        assert!(picture(&frames, i) == picture(&same, 0), "slot {}", wanted[i]);
+    }
+}
+
+#[tokio::test]
+async fn where_a_key_picture_is_damaged_all_slots_are_exact() {
+    let (media, folder) = (media(), folder());
+    let file = clip(&folder, "a.mkv", 12);
+    let listed = Command::new(tools().ffprobe)
+        .args(["-v", "error", "-select_streams", "v", "-of", "csv=p=0"])
+        .args(["-show_entries", "packet=pos,size,flags"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let third = listed.lines().filter(|line| line.contains(",K")).nth(2).unwrap();
+    let field = |n: usize| third.split(',').nth(n).unwrap().parse::<usize>().unwrap();
+    let (size, place) = (field(0), field(1));
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[place + 16..place + size - 8].fill(0);
+    let damaged = folder.path().join("damaged.mkv");
+    std::fs::write(&damaged, bytes).unwrap();
+    let probe = probed(&media, &file).await;
+    let slots: Vec<usize> = (0..slots(whole(&probe))).collect();
+    let ask = async |file, exactness| {
+        let probe = probed(&media, file).await;
+        let request = FrameRequest { size: SIZE, window: whole(&probe), slots: &slots, exactness };
+        media.frames(file, &probe, &request).await.unwrap().value
+    };
+    assert!(ask(&file, Exactness::Keyframe).await.shift_us > 0);
+    let keys = ask(&damaged, Exactness::Keyframe).await;
+    assert_eq!(keys.shift_us, 0);
+    assert_eq!(keys, ask(&damaged, Exactness::Exact).await);
 }
 
 /// The two halves of a picture that is black above and white below.
@@ -186,7 +255,8 @@ async fn a_request_that_cannot_be_met_is_refused(#[case] size: u32, #[case] want
     let (media, folder) = (media(), folder());
     let file = clip(&folder, "a.mp4", 2);
     let probe = probed(&media, &file).await;
-    let request = FrameRequest { size, window: whole(&probe), slots: wanted };
+    let request =
+        FrameRequest { size, window: whole(&probe), slots: wanted, exactness: Exactness::Exact };
     let error = media.frames(&file, &probe, &request).await.unwrap_err();
     assert_eq!(error.reason_code(), "invalid_request");
 }

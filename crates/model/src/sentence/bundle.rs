@@ -1,88 +1,36 @@
 //! A sentence bundle on disk: opened, checked, named by its digest.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
 use crate::{
-    bundle::{check_file_list, digest, parse, read, require, verify},
+    bundle::{BundleManifest, BundleOf, require},
     error::Result,
     sentence::manifest::{FORMAT_VERSION, SentenceManifest, files},
 };
 
-/// Files that every sentence bundle lists.
-const REQUIRED: [&str; 3] = [files::ENCODER, files::WEIGHTS, files::TOKENIZER];
+/// A bundle of a text encoder, `sentence.json`.
+pub type SentenceBundle = BundleOf<SentenceManifest>;
 
-/// A folder whose `sentence.json` is sound and whose files are those that it lists, byte for byte.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SentenceBundle {
-    folder: PathBuf,
-    manifest: SentenceManifest,
-    digest: String,
-}
+impl BundleManifest for SentenceManifest {
+    const FILE: &'static str = files::MANIFEST;
+    const FORMAT_VERSION: u32 = FORMAT_VERSION;
+    const REQUIRED: &'static [&'static str] = &[files::ENCODER, files::WEIGHTS, files::TOKENIZER];
+    const KIND: &'static str = "eventide-sentence 1";
 
-impl SentenceBundle {
-    /// Opens the sentence bundle in a folder: reads and checks `sentence.json`, then reads every listed file to its end
-    /// and compares its SHA-256.
-    ///
-    /// # Errors
-    /// [`Error::Read`] if the manifest or a listed file cannot be read, [`Error::FormatVersion`], [`Error::Manifest`],
-    /// [`Error::Field`] and [`Error::Unlisted`] if the manifest is wrong, [`Error::Damaged`] if a file is.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join(files::MANIFEST);
-        let manifest = Self::read_manifest(&path, &read(&path)?)?;
-        for (name, expected) in &manifest.files {
-            verify(&folder.join(name), expected)?;
-        }
-        let digest = Self::digest_of(&manifest);
-        Ok(Self { folder: folder.to_owned(), manifest, digest })
+    fn files(&self) -> &BTreeMap<String, String> {
+        &self.files
     }
 
-    /// The manifest whose bytes were read from `path`, checked by itself: no other file is looked at.
-    ///
-    /// # Errors
-    /// As [`SentenceBundle::open`], of the manifest.
-    pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<SentenceManifest> {
-        let manifest = parse(path, bytes, FORMAT_VERSION)?;
-        validate(&manifest)?;
-        check_file_list(&manifest.files, &REQUIRED, files::MANIFEST)?;
-        Ok(manifest)
+    fn bare(&self) -> Self {
+        Self { files: BTreeMap::new(), ..self.clone() }
     }
 
-    /// What the bundle says about itself.
-    #[must_use]
-    pub fn manifest(&self) -> &SentenceManifest {
-        &self.manifest
-    }
-
-    /// Where a file of the bundle lies.
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    /// The bundle's name: [`SentenceBundle::digest_of`] its manifest.
-    #[must_use]
-    pub fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    /// The name of the bundle that has this manifest: a SHA-256, 64 digits of lower-case hexadecimal, over a line
-    /// `eventide-sentence 1`, a line `<sha256>  <name>` for each listed file in the order of their names, and the
-    /// manifest as compact JSON with `files` emptied.
-    #[must_use]
-    pub fn digest_of(manifest: &SentenceManifest) -> String {
-        let bare = SentenceManifest { files: BTreeMap::new(), ..manifest.clone() };
-        digest("eventide-sentence 1", &manifest.files, &bare)
+    fn validate(&self) -> Result<()> {
+        validate_sizes(self)
     }
 }
 
-/// Whether the sizes of a manifest fit one another, whatever files it lists.
-///
-/// # Errors
-/// [`Error::Field`] for the first that does not.
-pub fn validate(manifest: &SentenceManifest) -> Result<()> {
+fn validate_sizes(manifest: &SentenceManifest) -> Result<()> {
     let sizes = &manifest.bert;
     let counts = [
         ("bert.width", sizes.width),
@@ -144,9 +92,9 @@ mod tests {
     #[case::eps(|it: &mut SentenceManifest| it.bert.layer_norm_eps = 0.0, "layer_norm_eps")]
     fn sizes_must_fit(#[case] change: fn(&mut SentenceManifest), #[case] field: &str) {
         let mut manifest = manifest();
-        validate(&manifest).unwrap();
+        manifest.validate().unwrap();
         change(&mut manifest);
-        let error = validate(&manifest).unwrap_err().to_string();
+        let error = manifest.validate().unwrap_err().to_string();
         assert!(error.contains(field), "{error}");
     }
 }

@@ -1,99 +1,41 @@
 //! A speech bundle on disk: opened, checked, named by its digest.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
 use crate::{
-    bundle::{check_file_list, digest, parse, read, require, verify},
+    bundle::{BundleManifest, BundleOf, require},
     error::Result,
     speech::manifest::{FORMAT_VERSION, SpeechManifest, files},
 };
 
-/// Files that every speech bundle lists.
-const REQUIRED: [&str; 6] = [
-    files::ENCODER,
-    files::DECODER,
-    files::ALIGNER,
-    files::WEIGHTS,
-    files::TOKENIZER,
-    files::VOICE,
-];
+/// A bundle of a speech recogniser, `speech.json`.
+pub type SpeechBundle = BundleOf<SpeechManifest>;
 
-/// A folder whose `speech.json` is sound and whose files are those that it lists, byte for byte.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SpeechBundle {
-    folder: PathBuf,
-    manifest: SpeechManifest,
-    digest: String,
-}
+impl BundleManifest for SpeechManifest {
+    const FILE: &'static str = files::MANIFEST;
+    const FORMAT_VERSION: u32 = FORMAT_VERSION;
+    const REQUIRED: &'static [&'static str] = &[
+        files::ENCODER,
+        files::DECODER,
+        files::ALIGNER,
+        files::WEIGHTS,
+        files::TOKENIZER,
+        files::VOICE,
+    ];
+    const KIND: &'static str = "eventide-speech 1";
 
-impl SpeechBundle {
-    /// Opens the speech bundle in a folder: reads and checks `speech.json`, then reads every listed
-    /// file to its end and compares its SHA-256.
-    ///
-    /// # Errors
-    /// [`Error::Read`] if the manifest or a listed file cannot be read, [`Error::FormatVersion`],
-    /// [`Error::Manifest`], [`Error::Field`] and [`Error::Unlisted`] if the manifest is wrong,
-    /// [`Error::Damaged`] if a file is.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join(files::MANIFEST);
-        let manifest = Self::read_manifest(&path, &read(&path)?)?;
-        for (name, expected) in &manifest.files {
-            verify(&folder.join(name), expected)?;
-        }
-        let digest = Self::digest_of(&manifest);
-        Ok(Self { folder: folder.to_owned(), manifest, digest })
+    fn files(&self) -> &BTreeMap<String, String> {
+        &self.files
     }
 
-    /// The manifest whose bytes were read from `path`, checked by itself: no other file is looked at.
-    ///
-    /// # Errors
-    /// [`Error::FormatVersion`], [`Error::Manifest`], [`Error::Field`] and [`Error::Unlisted`].
-    pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<SpeechManifest> {
-        let manifest = parse(path, bytes, FORMAT_VERSION)?;
-        validate(&manifest)?;
-        check_file_list(&manifest.files, &REQUIRED, files::MANIFEST)?;
-        Ok(manifest)
+    fn bare(&self) -> Self {
+        Self { files: BTreeMap::new(), ..self.clone() }
     }
 
-    /// What the bundle says about itself.
-    #[must_use]
-    pub fn manifest(&self) -> &SpeechManifest {
-        &self.manifest
+    fn validate(&self) -> Result<()> {
+        validate_sizes(self)?;
+        validate_tokens(self)
     }
-
-    /// Where a file of the bundle lies.
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    /// The bundle's name: [`SpeechBundle::digest_of`] its manifest.
-    #[must_use]
-    pub fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    /// The name of the bundle that has this manifest: a SHA-256, 64 digits of lower-case hexadecimal.
-    ///
-    /// Over a line `eventide-speech 1`, a line `<sha256>  <name>` for each listed file in the order of
-    /// their names, and the manifest as compact JSON with `files` emptied.
-    #[must_use]
-    pub fn digest_of(manifest: &SpeechManifest) -> String {
-        let bare = SpeechManifest { files: BTreeMap::new(), ..manifest.clone() };
-        digest("eventide-speech 1", &manifest.files, &bare)
-    }
-}
-
-/// Whether the sizes and tokens of a manifest fit one another, whatever files it lists.
-///
-/// # Errors
-/// [`Error::Field`] for the first that does not.
-pub fn validate(manifest: &SpeechManifest) -> Result<()> {
-    validate_sizes(manifest)?;
-    validate_tokens(manifest)
 }
 
 fn validate_sizes(manifest: &SpeechManifest) -> Result<()> {

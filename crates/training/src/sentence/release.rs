@@ -9,10 +9,11 @@ use std::{
 
 use eventide_model::{
     Error as ModelError,
+    bundle::BundleManifest as _,
     manifest::Precision,
     runtime::{Runtime, SessionOptions},
     sentence::{
-        Bert, SentenceBundle, SentenceEncoder, SentenceManifest, bundle, golden,
+        Bert, SentenceBundle, SentenceEncoder, SentenceManifest, golden,
         manifest::{FORMAT_VERSION, files},
     },
 };
@@ -94,7 +95,7 @@ impl SentenceRelease {
         }
         let weights = self.folder.join("model.safetensors");
         let mut manifest = self.described(precision, &weights)?;
-        bundle::validate(&manifest).map_err(unfit)?;
+        manifest.validate().map_err(unfit)?;
         let checkpoint = Checkpoint::read_safetensors(&weights)?;
         let table = bert_tensors(&manifest.bert);
         let layout = Layout::of_tensors(&table, precision);

@@ -7,9 +7,10 @@ use std::{
 };
 
 use eventide_model::{
+    bundle::BundleManifest as _,
     manifest::Precision,
     runtime::Runtime,
-    speech::{SpeechManifest, SpeechTokens, Vocabulary, Whisper, bundle, manifest::FORMAT_VERSION},
+    speech::{SpeechManifest, SpeechTokens, Vocabulary, Whisper, manifest::FORMAT_VERSION},
 };
 use serde::Deserialize;
 
@@ -119,7 +120,7 @@ impl WhisperRelease {
             tokens,
             files: BTreeMap::new(),
         };
-        bundle::validate(&manifest).map_err(unfit)?;
+        manifest.validate().map_err(unfit)?;
         let checkpoint = Checkpoint::read_safetensors(&weights)?;
         refuse_other_head(&checkpoint)?;
         let table = whisper_tensors(&manifest.whisper);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use eventide_catalog::{Location, Stores};
-use eventide_media::{FrameRequest, Limits, Media, Tools, slots};
+use eventide_media::{Exactness, FrameRequest, Limits, Media, Tools, slots};
 use eventide_query::{Moment, Pictures};
 use eventide_schema::{TimeSpan, video_id};
 use futures::{FutureExt, TryStreamExt};
@@ -133,7 +133,8 @@ impl Maker {
         let window = TimeSpan::new(0, probe.duration_us);
         let last = slots(window).saturating_sub(1);
         let slot = usize::try_from(second).unwrap_or(last).min(last);
-        let request = FrameRequest { size: SIZE, window, slots: &[slot] };
+        let request =
+            FrameRequest { size: SIZE, window, slots: &[slot], exactness: Exactness::Exact };
         let frames = self.media.frames(&path, &probe, &request).await?.value;
         if frames.slots.is_empty() {
             return Err(Error::Nothing);
