@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use eventide_testkit::poison::{self, POISON};
-use eventide_testkit::{Hostile, Program, bundles};
+use eventide_testkit::{Hostile, Program, S3Server, bundles, tools};
+use futures::TryStreamExt as _;
+use object_store::{ObjectStore as _, path::Path};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, times};
+use crate::object_store::upload;
 use crate::trial::{LIMIT, Trial};
 
 /// One video a shard, so that a query is many tasks.
@@ -105,7 +108,7 @@ fn a_model_captions_alike_there() {
 fn who_has_not_the_token_gets_no_captions() {
     let trial = night();
     let token = || ("EVENTIDE_CLUSTER_TOKEN", "correct horse battery staple".to_owned());
-    let cluster = Cluster::with(1, vec![token()]);
+    let cluster = Cluster::with(2, vec![token()]);
     let query = "SELECT uri, caption FROM caption(job => 'night.toml') ORDER BY uri, caption";
     let refused = sql(&trial, Some(&cluster), query).run(LIMIT).unwrap();
     refused.assert_code(1);
@@ -113,6 +116,39 @@ fn who_has_not_the_token_gets_no_captions() {
     let there = sql(&trial, Some(&cluster), query).environment([token()]).run(LIMIT).unwrap();
     there.assert_code(0);
     assert_eq!(there.stdout, sql(&trial, None, query).run(LIMIT).unwrap().stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_of_a_query_travel_by_their_places_in_a_bucket() {
+    let server = S3Server::start(&tools().unwrap()).unwrap();
+    let store = server.store().unwrap();
+    let trial = Trial::of_speech();
+    for number in 1..=3 {
+        trial.add_narrated(number);
+    }
+    upload(&store, &trial.corpus(), "videos").await;
+    let (videos, lake) = (server.uri("videos"), server.uri("lake"));
+    let job = format!("[corpus]\nuri = \"{videos}\"\n[tables]\nuri = \"{lake}\"\n{ONE_EACH}");
+    trial.write_job(&job);
+    trial.index().environment(server.environment()).run(LIMIT).unwrap().assert_code(0);
+    let told = [("EVENTIDE_LOG", "debug".to_owned())];
+    let cluster = Cluster::with(2, server.environment().into_iter().chain(told).collect());
+    let query = "SELECT uri, caption FROM caption(job => 'night.toml') ORDER BY uri, caption";
+    let asked = |cluster: &[&str]| {
+        let program = trial.program(["sql", "--tables", &*lake, "--format", "json"]);
+        let program = program.arguments(cluster).arguments([query]);
+        let finished = program.environment(server.environment()).run(LIMIT).unwrap();
+        finished.assert_code(0);
+        finished.stdout
+    };
+    let here = asked(&[]);
+    assert_eq!(here.matches("begins").count(), 3, "{here}");
+    assert_eq!(asked(&["--cluster", &*cluster.url]), here);
+    let said = cluster.said();
+    assert_eq!((times(&said, "plan written"), times(&said, "captioning")), (1, 3));
+    let plans = Path::from("lake/_eventide/plans");
+    let left: Vec<_> = store.list(Some(&plans)).try_collect().await.unwrap();
+    assert!(left.is_empty(), "who asked has removed the plan: {left:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::conservation::ask;
 use crate::heard;
+use crate::operations::fetched;
 use crate::trial::{LIMIT, Trial, eventide};
 
 /// One video a shard, so that a run has many parts to lose.
@@ -109,6 +110,7 @@ pub(crate) fn scheduler_of(
     let running = program
         .clone()
         .arguments(["scheduler", "--listen", listen, "--executor-timeout", "4s"])
+        .arguments(["--metrics", "0"])
         .environment(TOLD)
         .environment(environment.to_vec())
         .start()
@@ -659,6 +661,10 @@ fn a_device_that_says_something_else_leaves_the_cluster() {
     let client = client.wait(LIMIT).unwrap();
     client.assert_code(1);
     assert!(client.stderr.contains("no executor works for"), "{}", client.stderr);
+    // Its own counters ended with it.
+    let metrics = cluster.scheduler.await_line("metrics at ", LIMIT).unwrap();
+    let told = fetched(metrics.rsplit(' ').next().unwrap());
+    assert!(told.contains("eventide_executors_left_total{reason=\"device_unfit\"} 1"), "{told}");
     assert!(!trial.table("runs").join("_delta_log").exists(), "nothing was published");
 }
 

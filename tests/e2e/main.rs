@@ -39,6 +39,7 @@ mod serve;
 mod soak;
 mod speech;
 mod store_faults;
+mod strangers;
 mod stretches;
 mod synth;
 mod traces;

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use eventide_testkit::{Hostile, Program, Running};
+use eventide_testkit::{Hostile, Program, Running, bundles};
 use serde_json::Value;
 
 use crate::trial::{LIMIT, Trial, eventide};
@@ -148,6 +148,10 @@ fn a_vacuum_tells_before_it_removes_and_takes_only_old_orphans() {
             File::open(events.join(name)).unwrap().set_modified(eight_days_ago).unwrap();
         }
     }
+    let half_written = trial.lake().join("_eventide/receipts/run/shard.json#1");
+    fs::create_dir_all(half_written.parent().unwrap()).unwrap();
+    fs::write(&half_written, "{").unwrap();
+    File::open(&half_written).unwrap().set_modified(eight_days_ago).unwrap();
     let (before, rows) = (files(&events), trial.events());
     let vacuum = |more: &[&str]| {
         let arguments = ["vacuum", "--tables", "lake"];
@@ -158,12 +162,15 @@ fn a_vacuum_tells_before_it_removes_and_takes_only_old_orphans() {
     };
     let told = vacuum(&[]);
     assert!(
-        told.contains("part-killed-old.parquet") && told.contains("would remove 1 part"),
+        told.contains("part-killed-old.parquet")
+            && told.contains("would remove 1 part")
+            && told.contains("1 fragment of"),
         "{told}"
     );
     assert_eq!(files(&events), before, "it only told");
     let told = vacuum(&["--delete"]);
     assert!(told.contains("removed 1 part"), "{told}");
+    assert!(!half_written.exists());
     let mut left = before;
     left.remove("part-killed-old.parquet");
     assert_eq!(files(&events), left);
@@ -172,6 +179,73 @@ fn a_vacuum_tells_before_it_removes_and_takes_only_old_orphans() {
     let young =
         trial.program(["vacuum", "--tables", "lake", "--older-than", "1s"]).run(LIMIT).unwrap();
     young.assert_code(2);
+}
+
+/// The receipts that lie beside the tables.
+fn receipts(trial: &Trial) -> Vec<Value> {
+    let runs = fs::read_dir(trial.lake().join("_eventide/receipts")).unwrap();
+    let files = runs.flat_map(|run| fs::read_dir(run.unwrap().path()).unwrap());
+    let paths = files.map(|file| file.unwrap().path());
+    let whole = paths.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
+    whole.map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
+}
+
+/// What a page's table has in the columns after the first, in the row of this name.
+fn row_of(page: &str, name: &str) -> Vec<f64> {
+    let begin = format!("<tr><td>{name}</td>");
+    let (_, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("no `{name}` in {page}"));
+    let (row, _) = rest.split_once("</tr>").unwrap();
+    let cells = row.split("<td>").filter_map(|cell| cell.strip_suffix("</td>"));
+    cells.map(|cell| cell.trim().parse().unwrap()).collect()
+}
+
+#[test]
+fn a_report_tells_what_a_video_hour_costs() {
+    let trial = Trial::with_job(
+        "[model]\nbundle = \"bundle\"\n[captioning]\nmax-output-tokens = 20\n[run]\nshard-videos = 1\n",
+    );
+    bundles::golden(&trial.folder().join("bundle")).unwrap();
+    for number in 1..=3 {
+        trial.add_narrated(number);
+    }
+    // Receipts go when their run is published.
+    let index = trial.index().arguments(["--log", "info", "--workers", "1"]).start().unwrap();
+    index.await_line("receipt written", LIMIT).unwrap();
+    assert!(index.kill().unwrap().was_killed());
+    let receipts = receipts(&trial);
+    assert!(!receipts.is_empty());
+    trial.indexed();
+
+    let videos = trial.rows("videos", "uri");
+    for receipt in &receipts {
+        let id = &receipt["items"][0]["video_id"];
+        let video = videos.iter().find(|video| video["video_id"] == *id).unwrap();
+        let costs =
+            [("video_ms", "duration_ms"), ("core_ms", "core_ms"), ("device_ms", "device_ms")];
+        for (counted, told) in costs {
+            assert_eq!(receipt["counts"][counted], video[told], "{counted}: {receipt:#}");
+        }
+    }
+    let sum =
+        |column: &str| videos.iter().map(|video| video[column].as_f64().unwrap()).sum::<f64>();
+    trial
+        .program(["report", "--tables", "lake", "--out", "night.html"])
+        .run(LIMIT)
+        .unwrap()
+        .assert_code(0);
+    let page = fs::read_to_string(trial.folder().join("night.html")).unwrap();
+    let hours = sum("duration_ms") / 3_600_000.0;
+    for (name, column) in [("cores", "core_ms"), ("devices", "device_ms")] {
+        let spent = sum(column) / 1000.0;
+        assert!(spent > 0.0, "{name}");
+        let told = row_of(&page, name);
+        let rounded = |told: f64, exact: f64| (told - exact).abs() < 0.051;
+        assert!(
+            told.len() == 2 && rounded(told[0], spent) && rounded(told[1], spent / hours),
+            "{name}: {told:?}, and not {spent}, {} a video-hour",
+            spent / hours
+        );
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Receipt, Result, Tables,
-    receipt::{FORMAT_VERSION, read_document},
+    receipt::{FORMAT_VERSION, read_document, remove_quietly},
     tables::read_concurrency,
 };
 
@@ -137,6 +137,17 @@ impl Tables {
         Err(Error::WrongOutcomes { shard_id: place.shard_id.clone(), because })
     }
 
+    /// Removes the plans of a run, or of a query, that nobody goes on with. What cannot be removed is told, and left to a
+    /// vacuum.
+    ///
+    /// # Errors
+    /// Whatever keeps them from being listed.
+    pub async fn remove_plans(&self, run_id: &str) -> Result<()> {
+        let paths = self.list_own(&format!("plans/{run_id}")).await?;
+        remove_quietly(self.location(), paths).await;
+        Ok(())
+    }
+
     /// The shards of a run that have a receipt, by their ids.
     ///
     /// # Errors
@@ -251,6 +262,13 @@ mod tests {
             assert_eq!(place.videos, 1);
             assert_eq!(tables.planned_shard("r1", &plan.name, place).await.unwrap(), *shard);
         }
+        let other = tables.write_plan("r2", &shards).await.unwrap();
+        for _ in 0..2 {
+            tables.remove_plans("r1").await.unwrap();
+        }
+        let gone = tables.plan_file("r1", &written.name).await;
+        assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
+        assert_eq!(tables.plan_file("r2", &other.name).await.unwrap(), other);
     }
 
     #[tokio::test]

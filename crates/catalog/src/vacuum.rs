@@ -1,5 +1,5 @@
 //! What killed processes leave behind, and nobody will ever read: part files without a receipt, receipts
-//! and plans of runs that were published without them.
+//! and plans of runs that were published without them, and on a file system what was half written.
 //!
 //! Only what was never part of a table goes. Files that a commit has taken out of a table stay, since
 //! older versions are read through them; Delta Lake's own vacuum is for those. A vacuum may be killed
@@ -9,6 +9,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -39,7 +41,16 @@ pub struct Orphan {
     pub age_s: u64,
     /// What it is.
     pub kind: OrphanKind,
-    path: Path,
+    place: Place,
+}
+
+/// Where an orphan is, for who removes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// In the store.
+    Object(Path),
+    /// On this machine, under a name that the store does not show.
+    File(PathBuf),
 }
 
 /// What an orphan is.
@@ -53,6 +64,8 @@ pub enum OrphanKind {
     Plan,
     /// A note that was to be gone at once.
     Note,
+    /// A file of this machine that was not written to its end.
+    Fragment,
 }
 
 impl OrphanKind {
@@ -64,6 +77,7 @@ impl OrphanKind {
             Self::Receipt => "receipt",
             Self::Plan => "plan",
             Self::Note => "note",
+            Self::Fragment => "fragment",
         }
     }
 }
@@ -125,6 +139,7 @@ impl Tables {
             }));
         }
         orphans.extend(self.stray_documents(&pending, before).await?);
+        orphans.extend(self.fragments(before).await?);
         orphans.sort_by(|a, b| (a.kind, &a.uri).cmp(&(b.kind, &b.uri)));
         Ok(orphans)
     }
@@ -135,7 +150,11 @@ impl Tables {
     /// What the store says to the first that it does not remove; calling again goes on.
     pub async fn remove_orphans(&self, orphans: &[Orphan]) -> Result<()> {
         for orphan in orphans {
-            match self.location().store.delete(&orphan.path).await {
+            let removed = match &orphan.place {
+                Place::Object(path) => self.location().store.delete(path).await,
+                Place::File(path) => tokio::fs::remove_file(path).await.map_err(of_disk),
+            };
+            match removed {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(source) => return Err(Error::store("delete", orphan.uri.clone(), source)),
             }
@@ -147,10 +166,35 @@ impl Tables {
         Orphan {
             uri: self.location().uri_of(&object.location),
             size_bytes: object.size,
-            age_s: (Utc::now() - object.last_modified).num_seconds().try_into().unwrap_or(0),
+            age_s: age_s(object.last_modified),
             kind,
-            path: object.location,
+            place: Place::Object(object.location),
         }
+    }
+
+    /// What writing to a file system leaves behind where the process dies: the store writes beside the place of a file,
+    /// under its name, `#` and a number, then gives it its name. It neither lists nor removes such files.
+    async fn fragments(&self, before: DateTime<Utc>) -> Result<Vec<Orphan>> {
+        let nights = [Table::Events, Table::Videos, Table::Transcripts, Table::Runs];
+        let folders = nights.into_iter().chain([Table::Feedback]).map(|table| self.folder(table));
+        let mut fragments = Vec::new();
+        for folder in folders.chain([self.location().below("_eventide")]) {
+            let Some(path) = folder.local_path(&folder.prefix) else { return Ok(Vec::new()) };
+            let found = tokio::task::spawn_blocking(move || fragments_below(path, before)).await;
+            let found = found.unwrap_or_else(|ended| Err(io::Error::other(ended)));
+            let found = found.map_err(|e| Error::store("list", &folder.uri, of_disk(e)))?;
+            fragments.extend(found.into_iter().filter_map(|fragment| {
+                let path = Path::parse(fragment.path.to_str()?.trim_start_matches('/')).ok()?;
+                Some(Orphan {
+                    uri: folder.uri_of(&path),
+                    size_bytes: fragment.size_bytes,
+                    age_s: age_s(fragment.written),
+                    kind: OrphanKind::Fragment,
+                    place: Place::File(fragment.path),
+                })
+            }));
+        }
+        Ok(fragments)
     }
 
     /// The files of a table's folder that we have written, once; others are not ours to judge.
@@ -260,6 +304,64 @@ impl Tables {
     }
 }
 
+fn age_s(written: DateTime<Utc>) -> u64 {
+    (Utc::now() - written).num_seconds().try_into().unwrap_or(0)
+}
+
+/// What the disk says, as the store would.
+fn of_disk(error: io::Error) -> object_store::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            object_store::Error::NotFound { path: String::new(), source: error.into() }
+        }
+        _ => object_store::Error::Generic { store: "LocalFileSystem", source: error.into() },
+    }
+}
+
+/// A file that was not written to its end.
+struct Fragment {
+    path: PathBuf,
+    size_bytes: u64,
+    written: DateTime<Utc>,
+}
+
+/// The fragments in a folder and below it that were written before a moment. What goes meanwhile is not there.
+fn fragments_below(folder: PathBuf, before: DateTime<Utc>) -> io::Result<Vec<Fragment>> {
+    let (mut folders, mut fragments) = (vec![folder], Vec::new());
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() && entry.file_name().to_str().is_some_and(is_of_a_fragment) {
+                let facts = match entry.metadata() {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    facts => facts?,
+                };
+                let (path, size_bytes) = (entry.path(), facts.len());
+                let written = DateTime::from(facts.modified()?);
+                if written < before {
+                    fragments.push(Fragment { path, size_bytes, written });
+                }
+            }
+        }
+    }
+    Ok(fragments)
+}
+
+/// Whether the store gives such a name to what it has begun to write, `NAME#1`.
+fn is_of_a_fragment(name: &str) -> bool {
+    let parts = name.rsplit_once('#');
+    parts.is_some_and(|(name, number)| {
+        !name.is_empty() && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
 /// The objects of a folder that were written before a moment.
 async fn old_objects(folder: &Location, before: DateTime<Utc>) -> Result<Vec<ObjectMeta>> {
     let mut objects = list(folder).await?;
@@ -297,4 +399,64 @@ fn named_by(entry: &[u8]) -> Result<Vec<String>, serde_json::Error> {
         names.extend([add, remove, cdc].into_iter().flatten().map(|file| file.path));
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::Stores;
+
+    #[rstest]
+    #[case::document("0198.json#1", true)]
+    #[case::second("part-1.parquet#12", true)]
+    #[case::whole("0198.json", false)]
+    #[case::no_number("notes#", false)]
+    #[case::word("part-1.parquet#a1", false)]
+    #[case::nothing_before("#1", false)]
+    fn fragments_are_known_by_their_names(#[case] name: &str, #[case] fragment: bool) {
+        assert_eq!(is_of_a_fragment(name), fragment);
+    }
+
+    #[tokio::test]
+    async fn old_fragments_go_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = folder.path().join("my lake #1");
+        let tables = Tables::open(&Stores::new(BTreeMap::new()), lake.to_str().unwrap()).unwrap();
+        let write = |name: &str, old: bool| {
+            let path = lake.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "{").unwrap();
+            if old {
+                let then = std::time::SystemTime::now() - 2 * LEAST_AGE;
+                fs::File::open(path).unwrap().set_modified(then).unwrap();
+            }
+        };
+        let doomed = ["_eventide/receipts/r1/s1.json#1", "events/part-1.parquet#2"];
+        for name in doomed {
+            write(name, true);
+        }
+        let kept = ["events/_delta_log/00.json#1", "_eventide/receipts/r1/s2.json#1"];
+        for name in kept {
+            write(name, false);
+        }
+        let others = ["events/notes#1.txt", "elsewhere/part-1.parquet#1"];
+        for name in others {
+            write(name, true);
+        }
+        let orphans = tables.orphans(Duration::ZERO).await.unwrap();
+        let found: Vec<_> = orphans.iter().map(|orphan| (orphan.kind, &*orphan.uri)).collect();
+        let uri = |name: &str| tables.location().uri_of(&Path::parse(name).unwrap());
+        let named = doomed.map(|name| uri(&format!("{}/{name}", tables.location().prefix)));
+        assert_eq!(found, named.each_ref().map(|uri| (OrphanKind::Fragment, uri.as_str())));
+        for _ in 0..2 {
+            tables.remove_orphans(&orphans).await.unwrap(); // what is gone is as good
+        }
+        assert!(doomed.iter().all(|name| !lake.join(name).exists()));
+        assert!(kept.iter().chain(&others).all(|name| lake.join(name).exists()));
+        assert!(tables.orphans(Duration::ZERO).await.unwrap().is_empty());
+    }
 }

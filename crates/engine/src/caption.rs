@@ -2,7 +2,8 @@
 //!
 //! A video that a filter leaves out by its name is not looked at, and one whose rows nobody reads to
 //! the end is stopped. The same table and operator work on a cluster, where the scheduler lists and
-//! executors caption: `cluster::captions` sends them there.
+//! executors caption: `cluster::captions` sends them there. A shard travels as its place in a plan file,
+//! where there is a store that every process reaches.
 
 use std::{fmt, sync::Arc};
 
@@ -28,7 +29,9 @@ use datafusion::{
         stream::RecordBatchStreamAdapter,
     },
 };
-use eventide_catalog::{CorpusOptions, Known, PlanOptions, Stores, list, plan};
+use eventide_catalog::{
+    CorpusOptions, Known, PlanFile, PlanOptions, ShardPlace, Stores, Tables, list, plan,
+};
 use eventide_schema::{
     Shard, Video,
     tables::{captions_batch, captions_schema},
@@ -55,7 +58,7 @@ pub struct CaptionOptions {
     pub marks: Option<Marks>,
 }
 
-/// Where the marks of a query are.
+/// Where the marks of a query are, and its plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
     /// The tables beside which they are.
@@ -127,6 +130,37 @@ impl CaptionTable {
         Ok(work.map_err(|error| Error::Catalog(error).into_task_error())?.shards)
     }
 
+    /// What travels of these shards: their places in a plan file, where the workers' marks are in a store; where they are
+    /// in a folder, which other machines may not have, or where nothing can be written, the shards themselves.
+    async fn planned(&self, stores: &Stores, shards: Vec<Shard>) -> Vec<Planned> {
+        match self.plan_file(stores, &shards).await {
+            Ok(Some((marks, plan))) => {
+                let PlanFile { name, shards, .. } = plan;
+                let planned = |place| Planned::Place(marks.clone(), name.clone(), place);
+                shards.into_iter().map(planned).collect()
+            }
+            Ok(None) => shards.into_iter().map(Planned::Shard).collect(),
+            Err(error) => {
+                tracing::info!(error = %error, "no plan can be written: shards are sent whole");
+                shards.into_iter().map(Planned::Shard).collect()
+            }
+        }
+    }
+
+    async fn plan_file(
+        &self,
+        stores: &Stores,
+        shards: &[Shard],
+    ) -> Result<Option<(&Marks, PlanFile)>, eventide_catalog::Error> {
+        let Some(marks) = &self.options.marks else { return Ok(None) };
+        let tables = Tables::open(stores, &marks.tables)?;
+        if tables.location().is_local() || shards.is_empty() {
+            return Ok(None);
+        }
+        let plan = tables.write_plan(&marks.query, shards).await?;
+        Ok(Some((marks, plan)))
+    }
+
     /// The videos of the corpus, once it is known that the models are there.
     async fn listed(&self, stores: &Arc<Stores>) -> Result<Vec<Video>, Error> {
         let CaptionOptions { corpus, how, .. } = self.options.as_ref();
@@ -172,6 +206,8 @@ impl TableProvider for CaptionTable {
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let shards = self.shards(session, filters).await?;
+        let stores = self.stores(session)?;
+        let shards = self.planned(&stores, shards).await;
         let indexers = self.here.as_ref().map(|here| Arc::clone(&here.indexers));
         let (scan, options) = (shards_scan(&shards)?, Arc::clone(&self.options));
         Ok(Arc::new(CaptionExec {
@@ -227,10 +263,36 @@ fn passing(videos: Vec<Video>, session: &dyn Session, filters: &[Expr]) -> Resul
     Ok(videos.into_iter().enumerate().filter(|(row, _)| passes(*row)).map(|(_, v)| v).collect())
 }
 
-/// One partition a shard, its videos as JSON; one that is empty where there is no shard.
-fn shards_scan(shards: &[Shard]) -> Result<Arc<dyn ExecutionPlan>> {
+/// A shard as it travels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Planned {
+    /// With its videos.
+    Shard(Shard),
+    /// By its place in the plan of this name, of a query.
+    Place(Marks, String, ShardPlace),
+}
+
+impl Planned {
+    /// The shard with its videos.
+    ///
+    /// # Errors
+    /// Whatever keeps the plan from being read.
+    async fn read(self, stores: &Stores) -> Result<Shard, Error> {
+        let (Marks { tables, query }, plan, place) = match self {
+            Self::Shard(shard) => return Ok(shard),
+            Self::Place(marks, plan, place) => (marks, plan, place),
+        };
+        let tables = &Tables::open(stores, &tables)?;
+        let (query, plan, place) = (&query, &plan, &place);
+        let read = || async move { Ok(tables.planned_shard(query, plan, place).await?) };
+        RETRIES.of("read the plan", read).await
+    }
+}
+
+/// One partition a shard, as JSON; one that is empty where there is no shard.
+fn shards_scan(shards: &[Planned]) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = Arc::new(Schema::new(vec![Field::new("shard", DataType::Utf8, false)]));
-    let partition = |shard: &Shard| {
+    let partition = |shard: &Planned| {
         let text = serde_json::to_string(shard).map_err(|e| DataFusionError::External(e.into()))?;
         let column = Arc::new(StringArray::from(vec![text]));
         Ok(vec![RecordBatch::try_new(Arc::clone(&schema), vec![column])?])
@@ -363,6 +425,7 @@ impl ExecutionPlan for CaptionExec {
         let output = BaselineMetrics::new(&self.metrics, partition);
         let videos = MetricBuilder::new(&self.metrics).counter("videos", partition);
         let indexers = self.indexers(&context)?;
+        let stores = Arc::clone(indexers.stores());
         let Self { options, projection, stop, .. } = self.clone();
         let stopped = stop.clone();
         let captions = self
@@ -370,6 +433,10 @@ impl ExecutionPlan for CaptionExec {
             .execute(partition, context)?
             .map_ok(|batch| stream::iter(shards_of(&batch)))
             .try_flatten()
+            .and_then(move |planned| {
+                let stores = Arc::clone(&stores);
+                async move { planned.read(&stores).await.map_err(Error::into_task_error) }
+            })
             .map_ok(move |shard| Arc::clone(&indexers).captions(Arc::clone(&options), shard))
             .try_flatten()
             .map(move |outcome| {
@@ -392,8 +459,89 @@ async fn cut_off(stopped: bool) -> Option<Result<RecordBatch>> {
     stopped.then(|| Err(Error::Cancelled.into_task_error()))
 }
 
-fn shards_of(batch: &RecordBatch) -> Vec<Result<Shard>> {
+fn shards_of(batch: &RecordBatch) -> Vec<Result<Planned>> {
     let texts = batch.column(0).as_string::<i32>();
     let read = |text| serde_json::from_str(text).map_err(|e| DataFusionError::External(e.into()));
     texts.iter().flatten().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use datafusion::prelude::{SessionConfig, SessionContext};
+    use futures::TryStreamExt;
+    use object_store::{ObjectStore, ObjectStoreExt, PutPayload, memory::InMemory, path::Path};
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::caption_options;
+
+    /// What travels of three videos, one a shard, whose captions may leave marks at `tables`.
+    async fn travelling(stores: &Arc<Stores>, tables: Option<&str>) -> Vec<Planned> {
+        let mut options = caption_options();
+        options.shards.videos = 1;
+        options.marks =
+            tables.map(|tables| Marks { tables: tables.to_owned(), query: "q".to_owned() });
+        let config = SessionConfig::new().with_extension(Arc::clone(stores));
+        let session = SessionContext::new_with_config(config);
+        let table = CaptionTable::elsewhere(options);
+        let plan = table.scan(&session.state(), None, &[], None).await.unwrap();
+        let input = Arc::clone(plan.children()[0]);
+        let partitions = input.output_partitioning().partition_count();
+        let mut planned = Vec::new();
+        for partition in 0..partitions {
+            let rows = input.execute(partition, session.task_ctx()).unwrap();
+            let rows: Vec<_> = rows.try_collect().await.unwrap();
+            planned.extend(rows.iter().flat_map(shards_of).map(Result::unwrap));
+        }
+        assert_eq!(planned.len(), partitions, "one a partition");
+        planned
+    }
+
+    async fn stores() -> Arc<Stores> {
+        let (videos, lake) = (Arc::new(InMemory::new()), Arc::new(InMemory::new()));
+        for number in 1..=3 {
+            let name = Path::from(format!("talk-{number}.mp4"));
+            videos.put(&name, PutPayload::from_static(b"video")).await.unwrap();
+        }
+        let stores = Stores::new(BTreeMap::new());
+        stores.insert("s3://videos", videos);
+        stores.insert("s3://lake", lake);
+        Arc::new(stores)
+    }
+
+    fn names(shards: &[Shard]) -> Vec<&str> {
+        let items = shards.iter().flat_map(|shard| &shard.items);
+        let mut names: Vec<_> = items.map(|item| item.video.uri.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[rstest]
+    #[case::a_store(Some("s3://lake/tables"), true)]
+    #[case::a_folder_that_others_may_not_have(Some("/nowhere/to/be/found"), false)]
+    #[case::a_bucket_that_is_not_there(Some("nonsense://x"), false)]
+    #[case::no_place(None, false)]
+    #[tokio::test]
+    async fn shards_travel_by_their_places(#[case] tables: Option<&str>, #[case] places: bool) {
+        let stores = stores().await;
+        let planned = travelling(&stores, tables).await;
+        let text = serde_json::to_string(&planned).unwrap();
+        assert_eq!(text.contains("talk-"), !places, "{text}");
+        let mut shards = Vec::new();
+        for planned in planned {
+            shards.push(planned.read(&stores).await.unwrap());
+        }
+        let expected =
+            ["s3://videos/talk-1.mp4", "s3://videos/talk-2.mp4", "s3://videos/talk-3.mp4"];
+        assert_eq!(names(&shards), expected);
+        let lake = stores.open("s3://lake").unwrap();
+        let left: Vec<_> = lake.store.list(None).try_collect().await.unwrap();
+        assert_eq!(
+            left.len(),
+            if places { 2 } else { 0 },
+            "the shards, and where each stands: {left:?}"
+        );
+    }
 }

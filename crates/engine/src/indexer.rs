@@ -146,6 +146,11 @@ impl Indexers {
         }
     }
 
+    /// Where it reads and writes.
+    pub(crate) fn stores(&self) -> &Arc<Stores> {
+        &self.stores
+    }
+
     /// Waits until the marks of all shards are gone that this worker has given up. Have their work dropped first.
     pub(crate) async fn none_held(&self) {
         self.held.none_left().await;

@@ -26,7 +26,7 @@ use prometheus_client::{
 };
 use tokio::net::TcpListener;
 
-use crate::{ClusterState, Error, PIPELINE_VERSION};
+use crate::{ClusterState, Error, PIPELINE_VERSION, cluster::Departures};
 
 /// The form of the text.
 const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -246,7 +246,7 @@ impl Watcher for DeviceWatcher {
 }
 
 /// What a scheduler sees, as Prometheus reads it.
-pub(crate) fn cluster_text(state: &ClusterState, turned_away: u64) -> String {
+pub(crate) fn cluster_text(state: &ClusterState, turned_away: u64, gone: &Departures) -> String {
     let mut registry = registry();
     let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let (executors, slots, runs) =
@@ -270,7 +270,12 @@ pub(crate) fn cluster_text(state: &ClusterState, turned_away: u64) -> String {
     }
     let refused = Counter::<u64>::default();
     refused.inc_by(turned_away);
+    let left = Family::<[Label; 1], Counter>::default();
+    for (reason, count) in gone.by_reason() {
+        left.get_or_create(&[("reason", reason.to_owned())]).inc_by(count);
+    }
     registry.register("executors", "Executors that are there", executors);
+    registry.register("executors_left", "Executors that said that they go, by why", left);
     registry.register("executor_slots", "Shards that they take at once", slots);
     registry.register("executor_shards", "Shards that an executor holds", held);
     registry.register_with_unit(
@@ -335,7 +340,7 @@ mod tests {
     use eventide_schema::{Failure, Status, Stretch, Video, WorkItem};
 
     use super::*;
-    use crate::{ExecutorState, RunState};
+    use crate::{ExecutorState, RunState, cluster::Leaving};
 
     fn outcome() -> Outcome {
         let video = Video {
@@ -418,7 +423,9 @@ mod tests {
             executors: vec![executor],
             runs: vec![run],
         };
-        let text = cluster_text(&state, 5);
+        let gone = Departures::default();
+        gone.count(Leaving::DeviceUnfit);
+        let text = cluster_text(&state, 5, &gone);
         for line in [
             "eventide_executors 1",
             "eventide_executor_slots 2",
@@ -426,6 +433,8 @@ mod tests {
             "eventide_executor_silent_seconds{executor=\"10.0.0.2:50051\"} 3",
             "eventide_run_shards{job=\"nightly\",state=\"waiting\"} 40",
             "eventide_callers_refused_total 5",
+            "eventide_executors_left_total{reason=\"device_unfit\"} 1",
+            "eventide_executors_left_total{reason=\"told_to_stop\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -33,6 +33,7 @@ use datafusion::{
         stream::RecordBatchStreamAdapter,
     },
 };
+use eventide_catalog::Tables;
 use eventide_schema::tables::captions_schema;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
@@ -65,13 +66,13 @@ pub struct ClusterCaptions {
     cluster: Cluster,
     patience: Patience,
     queries: TaskTracker,
-    /// The tables beside which executors leave marks.
-    tables: String,
+    /// The tables beside which executors leave marks, and the scheduler its plan.
+    tables: Tables,
 }
 
 impl ClusterCaptions {
     /// The captions of what lies at `options.corpus` when they are read. Executors mark beside `tables`
-    /// what they begin. Whatever a query leaves at the cluster is removed by a task of `queries`: who
+    /// what they begin, and find there what is theirs, where these are in a store. Whatever a query leaves at the cluster is removed by a task of `queries`: who
     /// waits for these leaves nothing behind.
     #[must_use]
     pub fn new(
@@ -79,7 +80,7 @@ impl ClusterCaptions {
         cluster: Cluster,
         patience: Patience,
         queries: TaskTracker,
-        tables: String,
+        tables: Tables,
     ) -> Self {
         Self { options, cluster, patience, queries, tables }
     }
@@ -91,7 +92,8 @@ impl ClusterCaptions {
         columns: Option<Vec<usize>>,
         filters: &[Expr],
     ) -> Result<Vec<u8>> {
-        let marks = Some(Marks { tables: self.tables.clone(), query: query.to_owned() });
+        let tables = self.tables.location().uri.clone();
+        let marks = Some(Marks { tables, query: query.to_owned() });
         let options = CaptionOptions { marks, ..self.options.clone() };
         let table = provider_as_source(Arc::new(CaptionTable::elsewhere(options)));
         let plan =
@@ -148,6 +150,7 @@ impl TableProvider for ClusterCaptions {
                 cluster: self.cluster.clone(),
                 patience: self.patience,
                 queries: self.queries.clone(),
+                tables: self.tables.clone(),
             }),
             shown: format!(
                 "scheduler={}, corpus={}, filters=[{}]",
@@ -244,6 +247,7 @@ struct Query {
     cluster: Cluster,
     patience: Patience,
     queries: TaskTracker,
+    tables: Tables,
 }
 
 impl Query {
@@ -384,6 +388,9 @@ impl Drop for Asked {
             runtime.spawn(async move {
                 if let Err(error) = remove(&query.cluster, id, done).await {
                     tracing::warn!(error = %error, "the cluster may still be at work on the query");
+                }
+                if let Err(error) = query.tables.remove_plans(&query.name).await {
+                    tracing::warn!(error = %error, "the plan of the query may be left to a vacuum");
                 }
                 drop(token);
             });

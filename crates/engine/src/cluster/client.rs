@@ -40,7 +40,7 @@ use super::{
     scheduler_address,
     secret::{Secret, build_of, introduced},
     session::{Local, MESSAGE_BYTES, session_config},
-    state::{self, ClusterState},
+    state::{self, ClusterState, Farewell},
     table::RunTable,
     watch::{Patience, Seen, Verdict, Watchdog},
 };
@@ -96,9 +96,11 @@ impl Cluster {
     }
 
     /// Tells the scheduler that an executor is gone, so that its shards go to others within a second.
-    pub(super) async fn leave(&self, executor_id: &str, reason: &str) -> Result<(), Error> {
+    pub(super) async fn leave(&self, executor_id: &str, farewell: &Farewell) -> Result<(), Error> {
+        let text = serde_json::to_string(farewell);
+        let text = text.map_err(|source| self.refused(source.to_string()))?;
         let request = http::Request::post(state::left_path(executor_id));
-        let request = request.body(Body::new(reason.to_owned()));
+        let request = request.body(Body::new(text));
         match self.asked(&mut self.connect().await?, request).await? {
             // One that is not known is gone already.
             (StatusCode::NO_CONTENT | StatusCode::NOT_FOUND, _) => Ok(()),

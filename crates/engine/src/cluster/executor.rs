@@ -10,16 +10,20 @@ use std::{
 
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
+use datafusion::common::runtime::SpawnedTask;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
     Cluster,
     codec::{LogicalCodec, PhysicalCodec},
-    failed, scheduler_address,
+    failed,
+    guarded::GuardedPorts,
+    scheduler_address,
     secret::{Secret, introduced},
     session::{Local, MESSAGE_BYTES, session_config},
     stage::CancellableEngine,
+    state::{Farewell, Leaving},
 };
 use crate::{Error, Indexers, metrics::MetricsListener};
 
@@ -64,6 +68,8 @@ pub struct ExecutorOptions {
 pub struct ExecutorAddresses {
     /// Where it takes orders.
     pub orders: SocketAddr,
+    /// Where what it made for others can be fetched.
+    pub data: SocketAddr,
     /// Where its metrics can be read.
     pub metrics: Option<SocketAddr>,
 }
@@ -87,7 +93,12 @@ pub async fn run_executor(
         found = await_scheduler(options) => found?,
         () = &mut overdue => return Ok(()),
     }
-    let [port, data_port] = free_ports(options.listen, [options.port, options.data_port])?;
+    let secret = options.secret.clone();
+    let guarded = secret.map(|secret| GuardedPorts::take(options, secret)).transpose()?;
+    let [port, data_port] = match &guarded {
+        Some(guarded) => guarded.numbers(),
+        None => free_ports(options.listen, [options.port, options.data_port])?,
+    };
     let metrics = MetricsListener::bind(options.metrics).await?;
     let giving_back = CancellationToken::new();
     let engine = CancellableEngine::stopped_by(giving_back.clone());
@@ -100,14 +111,19 @@ pub async fn run_executor(
     let executor_id = config.executor_id.clone();
     ready(ExecutorAddresses {
         orders: SocketAddr::new(options.listen, port),
+        data: SocketAddr::new(options.listen, data_port),
         metrics: metrics.as_ref().map(|(_, address)| *address),
     });
+    let (config, mut orders) = taking_orders(config, guarded);
     // Not dropped before the marks are gone: its runtime is where the shards end.
     let mut process = pin!(start_executor_process(Arc::new(config)));
     let ended = tokio::select! {
         ended = &mut process => ended.map_err(failed("the executor")),
         unfit = indexers.unfit() => Err(unfit),
         ended = count(metrics, Arc::clone(&indexers)) => ended,
+        ended = &mut orders => ended.unwrap_or_else(|ended| {
+            Err(Error::Process { what: "the executor", source: Box::new(ended) })
+        }),
         () = overdue => {
             tracing::warn!("the grace is over: shards in flight are given back");
             Ok(())
@@ -117,6 +133,21 @@ pub async fn run_executor(
     marks_gone(&indexers).await;
     leave(options, &executor_id, ended.as_ref().err()).await;
     ended
+}
+
+/// What stands between the scheduler and an executor, at work until it is dropped, if anything does; and what Ballista is
+/// told then.
+fn taking_orders(
+    config: ExecutorProcessConfig,
+    guarded: Option<GuardedPorts>,
+) -> (ExecutorProcessConfig, SpawnedTask<Result<(), Error>>) {
+    match guarded {
+        Some(guarded) => {
+            let (config, orders) = guarded.stand_before(config);
+            (config, SpawnedTask::spawn(orders))
+        }
+        None => (config, SpawnedTask::spawn(std::future::pending())),
+    }
 }
 
 /// Waits until the shards that are given back have no marks any more.
@@ -129,10 +160,17 @@ async fn marks_gone(indexers: &Indexers) {
 /// Tells the scheduler that this executor is gone. Its shards are not answered for: a task that failed here would
 /// soon be given to it again.
 async fn leave(options: &ExecutorOptions, executor_id: &str, because: Option<&Error>) {
-    let reason = because.map_or_else(|| "it was told to stop".to_owned(), ToString::to_string);
+    let farewell = Farewell {
+        because: match because {
+            None => Leaving::ToldToStop,
+            Some(Error::Unfit { .. }) => Leaving::DeviceUnfit,
+            Some(_) => Leaving::Failed,
+        },
+        reason: because.map_or_else(|| "it was told to stop".to_owned(), ToString::to_string),
+    };
     let left = async {
         let cluster = Cluster::at(&options.scheduler, options.secret.clone())?;
-        cluster.leave(executor_id, &reason).await
+        cluster.leave(executor_id, &farewell).await
     };
     match tokio::time::timeout(LEAVE, left).await {
         Ok(Ok(())) => tracing::info!("left the cluster"),
@@ -210,7 +248,10 @@ async fn await_scheduler(options: &ExecutorOptions) -> Result<(), Error> {
 
 /// Ports that are free now, where 0 is asked for. Another process may still take one first; then the
 /// executor does not start.
-fn free_ports<const N: usize>(listen: IpAddr, ports: [u16; N]) -> Result<[u16; N], Error> {
+pub(super) fn free_ports<const N: usize>(
+    listen: IpAddr,
+    ports: [u16; N],
+) -> Result<[u16; N], Error> {
     let refused = |source| Error::Listen { address: listen.to_string(), source };
     let mut held = Vec::new(); // so that no port is given twice
     let mut free = ports;
@@ -223,7 +264,7 @@ fn free_ports<const N: usize>(listen: IpAddr, ports: [u16; N]) -> Result<[u16; N
 }
 
 /// As it stands before a colon and a port.
-fn bracketed(ip: IpAddr) -> String {
+pub(super) fn bracketed(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(four) => four.to_string(),
         IpAddr::V6(six) => format!("[{six}]"),

@@ -10,7 +10,9 @@ mod captions;
 mod client;
 mod codec;
 mod executor;
+mod guarded;
 mod placing;
+mod registrar;
 mod scheduler;
 mod secret;
 mod session;
@@ -24,6 +26,9 @@ pub use client::Cluster;
 pub use executor::{ExecutorAddresses, ExecutorOptions, run_executor};
 pub use scheduler::{Scheduler, SchedulerOptions};
 pub use secret::Secret;
+pub(crate) use state::Departures;
+#[cfg(test)]
+pub(crate) use state::Leaving;
 pub use state::{ClusterState, ExecutorState, RunState};
 pub use watch::Patience;
 

@@ -8,8 +8,9 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{Path, State},
-    http::{HeaderMap, StatusCode, header::USER_AGENT},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -34,9 +35,10 @@ use super::{
     codec::{LogicalCodec, PhysicalCodec},
     failed,
     placing::LeastTriedFirst,
-    secret::{Guard, Secret, TurnedAway},
+    registrar::Registrar,
+    secret::{Guard, Secret, TurnedAway, agent_of, introduced},
     session::{Local, MESSAGE_BYTES, session_config},
-    state::{self, Server},
+    state::{self, Departures, Farewell, Server},
 };
 use crate::{
     BUILD, Error,
@@ -110,6 +112,7 @@ impl Scheduler {
             override_session_builder: Some(Arc::new(default_session_builder)),
             override_logical_codec: Some(Arc::new(LogicalCodec::new(secret.clone()))),
             override_physical_codec: Some(Arc::new(PhysicalCodec::new(secret.clone()))),
+            override_create_grpc_client_endpoint: Some(introduced(secret.as_ref())),
             ..SchedulerConfig::default()
         };
         Ok(Self { listener, address, config, guard: Guard::new(secret), metrics })
@@ -141,8 +144,10 @@ impl Scheduler {
         config.validate().map_err(failed("the scheduler"))?;
         let scheduler: Server =
             create_scheduler(cluster, Arc::new(config)).await.map_err(failed("the scheduler"))?;
-        let counting = count(self.metrics, scheduler.clone(), self.guard.clone());
-        let router = router(scheduler, executors, self.guard);
+        let departures = Departures::default();
+        let counting =
+            count(self.metrics, scheduler.clone(), self.guard.clone(), departures.clone());
+        let router = router(scheduler, executors, self.guard, departures);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let failed = |source| Error::Process { what: "the scheduler", source: Box::new(source) };
         tokio::select! {
@@ -157,14 +162,17 @@ async fn count(
     metrics: Option<(MetricsListener, SocketAddr)>,
     scheduler: Server,
     guard: Guard,
+    departures: Departures,
 ) -> Result<(), Error> {
     let Some((listener, _)) = metrics else { return std::future::pending().await };
-    let (scheduler, guard) = (Arc::new(scheduler), Arc::new(guard));
+    let counted = Arc::new((scheduler, guard, departures));
     let text = move || {
-        let (scheduler, guard) = (Arc::clone(&scheduler), Arc::clone(&guard));
+        let counted = Arc::clone(&counted);
         async move {
-            let state = state::of(&scheduler, &guard).await;
-            state.map_or_else(|_| String::new(), |state| cluster_text(&state, guard.turned_away()))
+            let (scheduler, guard, departures) = counted.as_ref();
+            let state = state::of(scheduler, guard).await;
+            let text = |state| cluster_text(&state, guard.turned_away(), departures);
+            state.map_or_else(|_| String::new(), text)
         }
     };
     listener.serve(text).await
@@ -172,15 +180,20 @@ async fn count(
 
 /// What the scheduler answers: Ballista's calls and ours to those who have the secret, and to everybody
 /// that it lives.
-fn router(scheduler: Server, executors: Arc<dyn ClusterState>, guard: Guard) -> Router {
+fn router(
+    scheduler: Server,
+    executors: Arc<dyn ClusterState>,
+    guard: Guard,
+    departures: Departures,
+) -> Router {
     let size = MESSAGE_BYTES as usize;
-    let calls = SchedulerGrpcServer::new(scheduler.clone())
+    let calls = SchedulerGrpcServer::new(Registrar(scheduler.clone()))
         .max_encoding_message_size(size)
         .max_decoding_message_size(size);
     let told = Router::new()
         .route(state::PATH, get(tell))
         .with_state((Arc::new(scheduler), guard.clone()))
-        .route(state::LEFT, post(left).with_state((executors, guard.clone())))
+        .route(state::LEFT, post(left).with_state((executors, guard.clone(), departures)))
         .route("/healthz", get(|| async { "ok" }));
     Routes::new(InterceptedService::new(calls, guard)).into_axum_router().merge(told)
 }
@@ -201,14 +214,19 @@ async fn tell(
 
 /// Takes in that an executor is gone.
 async fn left(
-    State((executors, guard)): State<(Arc<dyn ClusterState>, Guard)>,
+    State((executors, guard, departures)): State<(Arc<dyn ClusterState>, Guard, Departures)>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    reason: String,
+    text: Bytes,
 ) -> Response {
     if let Err(why) = guard.admit(agent_of(&headers)) {
         return why.into_response();
     }
+    let Farewell { because, reason } = match serde_json::from_slice(&text) {
+        Ok(farewell) => farewell,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
+    departures.count(because);
     let Some(heard) = executors.get_executor_heartbeat(&id) else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -230,10 +248,6 @@ impl IntoResponse for TurnedAway {
             Self::OtherBuild => (StatusCode::PRECONDITION_FAILED, BUILD).into_response(),
         }
     }
-}
-
-fn agent_of(headers: &HeaderMap) -> Option<&str> {
-    headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok())
 }
 
 /// The address that a process of this machine reaches a listener of `ip` at.

@@ -18,7 +18,13 @@ use std::{
 use ballista_core::extension::EndpointOverrideFn;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use tonic::{Request, Status, metadata::MetadataValue, service::Interceptor, transport::Endpoint};
+use tonic::{
+    Request, Status,
+    codegen::http::{HeaderMap, header::USER_AGENT},
+    metadata::MetadataValue,
+    service::Interceptor,
+    transport::Endpoint,
+};
 
 use crate::{BUILD, Error};
 
@@ -30,6 +36,8 @@ const AGENT: &str = "eventide-cluster/";
 const NO_TAG: &str = "open";
 /// What comes before the build of a caller in its user agent.
 const AGENT_BUILD: &str = "build/";
+/// What comes before the port, in the user agent of an executor, at which it takes orders.
+const AGENT_ORDERS: &str = "orders/";
 /// The field by which a scheduler that refuses another build says which it is.
 const BUILD_FIELD: &str = "eventide-build";
 
@@ -93,8 +101,26 @@ fn agent(secret: Option<&Secret>) -> String {
 
 /// The end of a connection to a process of the cluster, which says who calls.
 pub(super) fn introduced(secret: Option<&Secret>) -> EndpointOverrideFn {
-    let agent = agent(secret);
+    named(agent(secret))
+}
+
+/// The same of an executor that takes orders at `port`, whatever Ballista knows.
+pub(super) fn introduced_as_executor(secret: &Secret, port: u16) -> EndpointOverrideFn {
+    named(format!("{} {AGENT_ORDERS}{port}", agent(Some(secret))))
+}
+
+fn named(agent: String) -> EndpointOverrideFn {
     Arc::new(move |endpoint: Endpoint| Ok(endpoint.user_agent(agent.clone())?))
+}
+
+/// The port at which an executor with this user agent takes orders, where it says so.
+pub(super) fn orders_port(agent: &str) -> Option<u16> {
+    agent.split(' ').find_map(|part| part.strip_prefix(AGENT_ORDERS))?.parse().ok()
+}
+
+/// The user agent of a call.
+pub(super) fn agent_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok())
 }
 
 /// The build of the scheduler, where it refuses a call because the caller is another one.
@@ -149,13 +175,11 @@ impl Guard {
         self.turned_away.fetch_add(1, Ordering::Relaxed);
         Err(why)
     }
-}
 
-impl Interceptor for Guard {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let agent = request.metadata().get("user-agent").and_then(|agent| agent.to_str().ok());
+    /// The same, for a call of Ballista's.
+    pub(super) fn check(&self, agent: Option<&str>) -> Result<(), Status> {
         match self.admit(agent) {
-            Ok(()) => Ok(request),
+            Ok(()) => Ok(()),
             Err(TurnedAway::Stranger) => {
                 Err(Status::unauthenticated("the caller has not the token of this cluster"))
             }
@@ -166,6 +190,13 @@ impl Interceptor for Guard {
                 Err(refusal)
             }
         }
+    }
+}
+
+impl Interceptor for Guard {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        self.check(agent_of(request.metadata().as_ref()))?;
+        Ok(request)
     }
 }
 
@@ -223,6 +254,15 @@ mod tests {
         assert_eq!(Guard::new(None).admit(agent.as_deref()), verdict);
         let stranger = Guard::new(Some(secret(OURS))).admit(agent.as_deref());
         assert_eq!(stranger, Err(TurnedAway::Stranger), "a stranger is not told the build");
+    }
+
+    #[test]
+    fn an_executor_says_where_it_takes_orders() {
+        let sent = format!("{} {AGENT_ORDERS}50051 tonic/0.14.9", agent(Some(&secret(OURS))));
+        assert_eq!(orders_port(&sent), Some(50051));
+        assert_eq!(Guard::new(Some(secret(OURS))).admit(Some(&sent)), Ok(()));
+        assert_eq!(orders_port(&agent(None)), None);
+        assert_eq!(orders_port("orders/70000"), None);
     }
 
     #[test]

@@ -2,6 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,7 +21,7 @@ use crate::BUILD;
 
 /// Where the scheduler tells it, under its own address.
 pub(super) const PATH: &str = "/state";
-/// Where it is told that an executor is gone: a `POST` whose body is the reason.
+/// Where it is told that an executor is gone: a `POST` of a [`Farewell`].
 pub(super) const LEFT: &str = "/executors/{id}/left";
 
 /// When an executor that has left was heard last: so long ago that the scheduler misses it at its next look, within a second.
@@ -26,6 +30,51 @@ pub(super) const LONG_AGO: Duration = Duration::ZERO;
 /// [`LEFT`] of one executor.
 pub(super) fn left_path(executor_id: &str) -> String {
     LEFT.replace("{id}", executor_id)
+}
+
+/// Why an executor is gone that could still say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Leaving {
+    /// It was told to stop.
+    ToldToStop,
+    /// A device of it must not be used.
+    DeviceUnfit,
+    /// Something else ended it.
+    Failed,
+}
+
+impl Leaving {
+    /// Each with its name in metrics.
+    pub(crate) const ALL: [(Self, &str); 3] = [
+        (Self::ToldToStop, "told_to_stop"),
+        (Self::DeviceUnfit, "device_unfit"),
+        (Self::Failed, "failed"),
+    ];
+}
+
+/// What an executor says as the last thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Farewell {
+    pub(super) because: Leaving,
+    /// The same for a person.
+    pub(super) reason: String,
+}
+
+/// How many executors have said that they go, by why.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Departures(Arc<[AtomicU64; Leaving::ALL.len()]>);
+
+impl Departures {
+    pub(crate) fn count(&self, because: Leaving) {
+        self.0[because as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Every reason by its name, with how many went for it.
+    pub(crate) fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let count = |because: Leaving| self.0[because as usize].load(Ordering::Relaxed);
+        Leaving::ALL.into_iter().map(move |(because, name)| (name, count(because)))
+    }
 }
 
 /// The executors and the runs of a cluster at one moment.

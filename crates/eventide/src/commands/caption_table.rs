@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use eventide_catalog::{CorpusOptions, Stores};
+use eventide_catalog::{CorpusOptions, Stores, Tables};
 use eventide_engine::{
     CaptionCall, CaptionOptions, CaptionRelation, CaptionTable, Cluster, ClusterCaptions, How,
     Indexers, ModelOptions, Night, Patience, Progress, ShardOptions,
@@ -48,7 +48,7 @@ pub(super) fn relation(tools: ToolArguments, stores: Arc<Stores>) -> CaptionRela
 pub(super) fn relation_on(
     cluster: Cluster,
     queries: TaskTracker,
-    tables: String,
+    tables: Tables,
 ) -> CaptionRelation {
     CaptionRelation::new(move |call| {
         let (options, patience) = options_of(call)?;

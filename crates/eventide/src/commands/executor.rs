@@ -49,8 +49,8 @@ pub(crate) struct ExecutorArguments {
     /// Videos that are worked on at once; one a core if not given.
     #[arg(long, value_name = "N", env = "EVENTIDE_WORKERS")]
     workers: Option<NonZeroUsize>,
-    /// Where it listens. Without `EVENTIDE_CLUSTER_TOKEN`, whoever reaches this address can have it work;
-    /// with it they can still end its work: let only the scheduler through.
+    /// Where it listens. Without `EVENTIDE_CLUSTER_TOKEN`, whoever reaches this address can have it work, and
+    /// end its work.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     listen: IpAddr,
     /// The host name under which the scheduler reaches it, if it is not the one that it calls from.
@@ -112,7 +112,8 @@ pub(super) async fn run(
     let ready = |addresses: ExecutorAddresses| {
         working.store(true, Ordering::Relaxed);
         tell_metrics(addresses.metrics);
-        println!("executor listens at {} for {}", addresses.orders, options.scheduler);
+        let ExecutorAddresses { orders, data, .. } = addresses;
+        println!("executor listens at {orders} (data at {data}) for {}", options.scheduler);
     };
     let overdue = overdue(arguments.grace, &working);
     let ended = run_executor(&options, Arc::new(indexers), ready, overdue).await;

@@ -15,7 +15,7 @@ use miette::{IntoDiagnostic, WrapErr};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::{LAST_MOMENT, Stop, absolute, caption_table, cluster};
+use super::{LAST_MOMENT, Stop, absolute, caption_table, cluster, tables_at};
 use crate::{
     arguments::{CLUSTER_ENVIRONMENT, Common, ToolArguments},
     environment,
@@ -141,7 +141,7 @@ async fn shell(
     }
     let relation = match &arguments.cluster {
         Some(url) => {
-            let tables = absolute(&arguments.tables)?;
+            let tables = tables_at(&arguments.tables, stores)?;
             caption_table::relation_on(cluster(url)?, queries.clone(), tables)
         }
         None => caption_table::relation(arguments.tools.clone(), Arc::clone(stores)),
