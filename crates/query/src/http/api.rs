@@ -56,6 +56,9 @@ pub(super) struct About {
     pictures: bool,
     /// Whether it has references.
     references: bool,
+    /// The text encoder by which plain words find captions that mean alike, too; null where there is none.
+    #[schema(required)]
+    text_encoder: Option<String>,
 }
 
 /// What this server does beside answering.
@@ -63,11 +66,12 @@ pub(super) struct About {
     (status = 200, description = "As it was started", body = About),
 ))]
 pub(super) async fn about(State(site): State<Arc<Site>>) -> Json<About> {
-    let Served { record, pictures, references, .. } = &site.served;
+    let Served { record, pictures, references, search, .. } = &site.served;
     Json(About {
         feedback: record.is_some(),
         pictures: pictures.is_some(),
         references: references.is_some(),
+        text_encoder: search.embedder.as_ref().map(|embedder| embedder.model.clone()),
     })
 }
 
@@ -136,7 +140,8 @@ pub(super) struct Found {
     events: Value,
 }
 
-/// Full-text search over captions and speech.
+/// Full-text search over captions and speech. Where the server has a text encoder, plain words find captions that mean
+/// alike, too, and both lists become one by reciprocal rank fusion (`rrf`).
 #[utoipa::path(get, path = "/api/v1/search", params(Asked), responses(
     (status = 200, description = "What was found", body = Found),
     (status = 400, description = "The words cannot be understood", body = Failure),
