@@ -243,7 +243,7 @@ fn what_people_have_marked_is_learnt() {
         (finished, steps.collect::<Vec<_>>())
     };
     let (finished, of_marks) = learns("{ tables = \"lake\", feedback = \"marked\" }");
-    let counts = "examples=1 annotated=2 accounts=1 without_mark=1 faulty=0";
+    let counts = "examples=1 annotated=1 accounts=1 without_mark=1 faulty=0";
     assert_counts(&finished, "training", counts);
     let told = format!("marks events={} left_out=0 videos=1", marked.len());
     assert_told(&finished, &[&told]);
