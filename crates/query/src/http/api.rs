@@ -301,8 +301,15 @@ pub(super) async fn events(
     State(site): State<Arc<Site>>,
     Path(video_id): Path<String>,
 ) -> Answer<Events> {
-    let events = rows(&*night(&site)?, &of_video("events", &video_id)).await?;
-    Ok(Json(Events { events }))
+    Ok(Json(Events { events: events_of(&site, video_id).await? }))
+}
+
+/// The events of a video, by the index: the table may have thousands of files.
+async fn events_of(site: &Site, video_id: String) -> Result<Value, Failure> {
+    let index = night(site)?.index.clone();
+    let found = tokio::task::spawn_blocking(move || index.of_video(&video_id)).await;
+    let found = found.map_err(|source| Error::Run { source: source.cause() })??;
+    Ok(json_of(stream_of(found)).await?)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -322,7 +329,7 @@ pub(super) async fn transcripts(
     State(site): State<Arc<Site>>,
     Path(video_id): Path<String>,
 ) -> Answer<Transcripts> {
-    let transcripts = rows(&*night(&site)?, &of_video("transcripts", &video_id)).await?;
+    let transcripts = rows(&*night(&site)?, &said_in(&video_id)).await?;
     Ok(Json(Transcripts { transcripts }))
 }
 
@@ -365,8 +372,11 @@ pub(super) async fn references(
     Ok(Json(ReferenceEvents { references }))
 }
 
-fn of_video(table: &str, video_id: &str) -> String {
-    format!("SELECT * FROM {table} WHERE video_id = {} ORDER BY start_ms, end_ms", quoted(video_id))
+fn said_in(video_id: &str) -> String {
+    format!(
+        "SELECT * FROM transcripts WHERE video_id = {} ORDER BY start_ms, end_ms",
+        quoted(video_id)
+    )
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -436,7 +446,7 @@ pub(super) async fn captions(
     State(site): State<Arc<Site>>,
     Path(video_id): Path<String>,
 ) -> Result<Response, Failure> {
-    let rows = rows(&*night(&site)?, &of_video("events", &video_id)).await?;
+    let rows = events_of(&site, video_id).await?;
     let cue = |row: &Value| {
         let ms = |name: &str| row[name].as_i64().unwrap_or_default();
         // A line break would end the cue.

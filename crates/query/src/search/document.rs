@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray},
-    compute::cast,
+    compute::{SortColumn, cast, lexsort_to_indices, take_record_batch},
     datatypes::{DataType, Field, Float64Type, Int64Type, Schema as Columns, SchemaRef},
     error::ArrowError,
 };
@@ -174,4 +174,16 @@ pub(super) fn rows(
     columns.push(Arc::new(ranks().map(|hit| hit.similarity).collect::<Float32Array>()));
     columns.push(Arc::new(Float64Array::from_iter_values(ranks().map(|hit| hit.rrf))));
     RecordBatch::try_new(hits_schema(), columns)
+}
+
+/// Rows of [`hits_schema`] as rows of `events`, in the order of their starts and ends.
+pub(super) fn in_order(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let events: Vec<_> = (0..events_schema().fields().len()).collect();
+    let events = rows.project(&events)?;
+    let keys = ["start_ms", "end_ms", "event_id"].map(|name| {
+        let place = events.schema().index_of(name)?;
+        Ok(SortColumn { values: Arc::clone(events.column(place)), options: None })
+    });
+    let keys: Vec<_> = keys.into_iter().collect::<Result<_, ArrowError>>()?;
+    take_record_batch(&events, &lexsort_to_indices(&keys, None)?)
 }

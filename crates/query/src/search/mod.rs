@@ -30,7 +30,7 @@ use datafusion::{
 };
 use tantivy::{
     DocAddress, DocSet, Index, IndexReader, ReloadPolicy, TantivyDocument, Term,
-    collector::{Count, TopDocs},
+    collector::{Count, DocSetCollector, TopDocs},
     query::{BooleanQuery, EnableScoring, Occur, Query, RangeQuery, TermQuery},
     schema::IndexRecordOption,
 };
@@ -161,6 +161,22 @@ impl SearchIndex {
         let found = ranking::fused(found, &near);
         let page: Vec<_> = found.into_iter().skip(offset).take(limit).collect();
         Ok(Hits { rows: self.rows(&page)?, total })
+    }
+
+    /// All events of a video as rows of `events`, the first first. This computes. However many files the table has,
+    /// none of them is read.
+    ///
+    /// # Errors
+    /// As [`SearchIndex::search`].
+    pub(crate) fn of_video(&self, video_id: &str) -> Result<RecordBatch> {
+        let filters = Filters { video_id: Some(video_id.to_owned()), ..Filters::default() };
+        let query = self.question("", &filters)?;
+        let wrong = index_error(&self.folder);
+        let searcher = self.reader.searcher();
+        let places = searcher.search(&query, &DocSetCollector).map_err(wrong)?;
+        let places: Vec<_> = places.into_iter().map(|at| (0.0, at)).collect();
+        let rows = self.rows(&ranking::by_words(&places, 0))?;
+        document::in_order(&rows).map_err(|source| Error::Run { source: source.cause() })
     }
 
     /// How many events [`SearchIndex::best`] finds at most. This computes.

@@ -129,6 +129,31 @@ async fn a_second_night_that_removes_and_adds_equals_a_rebuild() {
 }
 
 #[tokio::test]
+async fn events_of_a_video_are_those_of_the_table() {
+    let lake = two_nights().await;
+    let session = lake.open().await.unwrap();
+    let index = index_of(&session, &lake).await;
+    let video_id = eventide_schema::video_id("file:///a.mp4");
+    let found = index.of_video(&video_id).unwrap();
+    let statement = "SELECT * FROM events ORDER BY start_ms, end_ms, event_id";
+    let rows = session.query(statement).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    let whole = |batches: &[RecordBatch]| {
+        let schema = eventide_schema::tables::events_schema();
+        let cast = |batch: &RecordBatch| {
+            let columns = batch.columns().iter().zip(schema.fields());
+            let columns = columns.map(|(column, field)| {
+                datafusion::arrow::compute::cast(column, field.data_type()).unwrap()
+            });
+            RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap()
+        };
+        let batches: Vec<_> = batches.iter().map(cast).collect();
+        datafusion::arrow::compute::concat_batches(&schema, &batches).unwrap()
+    };
+    assert_eq!((found.num_rows(), whole(&[found])), (2, whole(&rows)));
+    assert_eq!(index.of_video("nothing").unwrap().num_rows(), 0);
+}
+
+#[tokio::test]
 async fn filters_leave_out() {
     let lake = Lake::with_a_night().await;
     let index = index_of(&lake.open().await.unwrap(), &lake).await;
