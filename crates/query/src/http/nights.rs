@@ -92,6 +92,6 @@ async fn session(served: &Served) -> Result<Option<Session>> {
 }
 
 async fn indexed(served: &Served, session: Session) -> Result<Night> {
-    let index = session.search_index(&served.search_folder).await?;
+    let index = session.search_index(&served.search).await?;
     Ok(Night { session, index, groups: OnceCell::new() })
 }
