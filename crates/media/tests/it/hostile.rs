@@ -163,7 +163,7 @@ fn mutated(whole: &[u8], random: &mut StdRng) -> Vec<u8> {
     for _ in 0..random.random_range(1..40) {
         let at = random.random_range(0..bytes.len());
         match random.random_range(0..10) {
-            0 => drop(bytes.drain(at..bytes.len().min(at + 50))),
+            0 if bytes.len() > 100 => drop(bytes.drain(at..bytes.len().min(at + 50))),
             1 => bytes.truncate(at.max(100)),
             2 => bytes[at] = 0xFF,
             _ => bytes[at] ^= 1 << random.random_range(0..8),
