@@ -8,6 +8,7 @@ use crate::workspace::{Workspace, say};
 /// The packages of the workspace, and those of ours that each may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
     ("eventide-schema", &[]),
+    ("eventide-decoder", &[]),
     ("eventide-media", &["eventide-schema"]),
     ("eventide-model", &["eventide-schema"]),
     ("eventide-pipeline", &["eventide-schema", "eventide-media", "eventide-model"]),
@@ -74,6 +75,7 @@ const IN_TESTS: &[&str] = &[
 /// Families of foreign packages (a name, or a name and `-...` after it) that only these packages may depend on.
 const ONLY: &[(&str, &[&str])] = &[
     ("ort", &["eventide-model"]),
+    ("ffmpeg", &["eventide-decoder"]),
     ("ballista", &["eventide-engine"]),
     ("candle", &["eventide-training"]),
     ("burn", &["eventide-training"]),

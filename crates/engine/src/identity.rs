@@ -189,7 +189,7 @@ fn stores(store: Arc<dyn object_store::ObjectStore>) -> Arc<Stores> {
 fn worker(stores: &Arc<Stores>, options: &IndexOptions, echo: Echo) -> Indexers {
     let folder = env::temp_dir();
     let worker = Worker {
-        tools: Tools { ffmpeg: folder.clone(), ffprobe: folder.clone() },
+        tools: Tools { ffmpeg: folder.clone(), ffprobe: folder.clone(), decoder: None },
         scratch: Arc::new(OwnFolder::make(&folder, "eventide-identity-").unwrap()),
         cache: folder.clone(),
         onnxruntime: folder,

@@ -209,7 +209,8 @@ pub(crate) struct TablesArguments {
 /// Where the tools are.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ToolArguments {
-    /// Folder with `ffmpeg`, `ffprobe` and `libonnxruntime.so`; else they are looked for in `PATH`.
+    /// Folder with `ffmpeg`, `ffprobe`, `libonnxruntime.so` and, if not beside this program, `eventide-decoder`; else they are
+    /// looked for in `PATH`.
     #[arg(long, env = "EVENTIDE_TOOLS", value_name = "DIR")]
     pub(crate) tools: Option<PathBuf>,
     /// The ONNX Runtime library.

@@ -14,6 +14,9 @@ use crate::arguments::ToolArguments;
 /// How the names of variables begin that are settings of object stores.
 const STORE_SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
+/// The program that brings far pictures of a video in one run.
+const DECODER: &str = "eventide-decoder";
+
 /// The file of Silero's voice detector that reads many frames a run.
 const VOICE_DETECTOR: &str = "silero_vad_16k_sequence.onnx";
 
@@ -144,7 +147,16 @@ pub(crate) fn media_tools(arguments: &ToolArguments) -> Result<Tools, ToolError>
             .or_else(|| in_path(name))
             .ok_or(ToolError::Missing { name })
     };
-    Ok(Tools { ffmpeg: find("ffmpeg")?, ffprobe: find("ffprobe")? })
+    Ok(Tools { ffmpeg: find("ffmpeg")?, ffprobe: find("ffprobe")?, decoder: decoder(arguments) })
+}
+
+/// The decoder of our own: in the folder of the tools, beside this program, or in `PATH`.
+fn decoder(arguments: &ToolArguments) -> Option<PathBuf> {
+    let program = env::current_exe().ok();
+    let beside = program.as_deref().and_then(Path::parent);
+    in_folder(arguments.tools.as_deref(), DECODER)
+        .or_else(|| in_folder(beside, DECODER))
+        .or_else(|| in_path(DECODER))
 }
 
 /// The Java that was named, or that of the tools, or the machine's.

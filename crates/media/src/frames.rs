@@ -1,5 +1,8 @@
 //! The pictures of wanted slots: decoded, put on the grid, scaled, cropped.
 //!
+//! Where the container has an index and the decoder of our own is there ([`Tools::decoder`]), one run of it brings them all,
+//! each from the key picture before it. It brings them whole or not at all; then the long way is taken:
+//!
 //! One run of `ffmpeg` decodes, and tells the time of each decoded picture (`showinfo`) before
 //! the grid (`fps`) and the selection; only wanted pictures are scaled and leave it. Where the
 //! wanted pictures are far apart and the container has an index, several runs each start at the
@@ -108,6 +111,9 @@ pub(crate) async fn frames(
     if request.exactness == Exactness::Keyframe
         && let Some(frames) = job.key_frames(budget, request.slots, seekable).await?
     {
+        return Ok(frames);
+    }
+    if seekable && let Some(frames) = job.seek_exact(budget, request.slots).await? {
         return Ok(frames);
     }
     let mut frames = Frames::none(request.size, job.is_short);
@@ -229,6 +235,79 @@ impl Job<'_> {
         runs
     }
 
+    /// The pictures that the container lists for the slots, by the decoder that seeks; `None` unless it brings all of
+    /// them, undamaged.
+    async fn seek_exact(
+        &self,
+        budget: &mut Budget,
+        slots: &[usize],
+    ) -> Result<Option<Frames>, Error> {
+        if self.is_short || self.pictures.is_torn() {
+            return Ok(None);
+        }
+        let listed = |slot| Picture { ticks: self.listed(slot), damaged: false };
+        let opens = |ticks: i64| self.pictures.base.slot(ticks.saturating_sub(self.origin));
+        // Before the first picture nothing is shown.
+        let is_shown = |slot, picture: Picture| {
+            usize::try_from(opens(picture.ticks).max(0)).is_ok_and(|opens| opens <= slot)
+        };
+        let standing: Vec<_> = slots
+            .iter()
+            .map(|&slot| (slot, listed(slot)))
+            .filter(|&(slot, picture)| is_shown(slot, picture) && self.stands(slot, picture))
+            .collect();
+        let mut at: Vec<_> = standing.iter().map(|(_, picture)| picture.ticks).collect();
+        at.dedup();
+        let Some(pixels) = self.seek(budget, &at).await? else { return Ok(None) };
+        let mut frames = Frames::none(self.size, false);
+        for (slot, picture) in standing {
+            self.put(&mut frames, slot, picture.ticks, &at, &pixels);
+        }
+        let missing = slots.len().saturating_sub(frames.slots.len());
+        frames.missing = u32::try_from(missing).unwrap_or(u32::MAX);
+        Ok(Some(frames))
+    }
+
+    /// The pixels of the pictures at some ticks, increasing, by one run of the decoder that seeks; `None` unless all of
+    /// them came.
+    async fn seek(&self, budget: &mut Budget, at: &[i64]) -> Result<Option<Vec<u8>>, Error> {
+        let Some(decoder) = self.tools.decoder.as_deref().filter(|_| !at.is_empty()) else {
+            return Ok(None);
+        };
+        let with_key = |&at: &i64| Some(format!("{}:{at}", self.pictures.key_before(at)?));
+        let Some(wanted) = at.iter().map(with_key).collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        let mut arguments: Vec<OsString> = [
+            format!("--stream={}", self.stream.index),
+            format!("--threads={}", self.limits.threads),
+            format!("--max-pixels={}", self.limits.pixels),
+            format!("--containers={}", probe::CONTAINERS),
+            format!("--filters={}", self.filters),
+            format!("--wanted={}", wanted.join(",")),
+            "--".to_owned(),
+        ]
+        .map(OsString::from)
+        .into();
+        arguments.push(child::input(self.file)?);
+        let mut pixels = Vec::new();
+        let all = at.len().saturating_mul(self.picture_bytes());
+        let mut output = child::keep(&mut pixels, all);
+        let launch = Launch { tool: decoder, file: self.file, arguments };
+        let exit = child::run(launch, self.limits, budget, &mut output, &mut |_| ()).await?;
+        drop(output);
+        Ok((exit.is_success() && pixels.len() == all).then_some(pixels))
+    }
+
+    /// Puts the picture at `ticks` on `slot`; `pixels` are those of the pictures at `at`.
+    fn put(&self, frames: &mut Frames, slot: usize, ticks: i64, at: &[i64], pixels: &[u8]) {
+        let place = at.partition_point(|&other| other < ticks) * self.picture_bytes();
+        frames.pixels.extend_from_slice(&pixels[place..place + self.picture_bytes()]);
+        let since = ticks.saturating_sub(self.pictures.start());
+        frames.times_us.push(self.pictures.base.micros(since));
+        frames.slots.push(slot);
+    }
+
     /// The picture that the container lists for `slot`, in ticks.
     fn listed(&self, slot: usize) -> i64 {
         if self.is_short {
@@ -251,6 +330,9 @@ impl Job<'_> {
         let mut keys = of_slots.clone();
         keys.dedup();
         let Some(&first) = keys.first().filter(|_| !self.is_short) else { return Ok(None) };
+        if seekable && let Some(pixels) = self.seek(budget, &keys).await? {
+            return Ok(Some(self.on_slots(slots, &of_slots, &keys, &pixels)));
+        }
         let far = self.pictures.between(self.pictures.start(), first) >= WORTH_A_START;
         let mut starts = vec![None];
         if seekable && far && self.pictures.base.micros(first) > 0 {
@@ -295,13 +377,9 @@ impl Job<'_> {
     /// Puts the pictures of `keys` on the slots that they are nearest to.
     fn on_slots(&self, slots: &[usize], of_slots: &[i64], keys: &[i64], pixels: &[u8]) -> Frames {
         let mut frames = Frames::none(self.size, false);
-        let base = self.pictures.base;
-        for (&slot, key) in slots.iter().zip(of_slots) {
-            let place = keys.partition_point(|other| other < key) * self.picture_bytes();
-            frames.pixels.extend_from_slice(&pixels[place..place + self.picture_bytes()]);
-            frames.times_us.push(base.micros(key.saturating_sub(self.pictures.start())));
-            frames.slots.push(slot);
-            let shift = base.micros(key.saturating_sub(self.listed(slot))).abs();
+        for (&slot, &key) in slots.iter().zip(of_slots) {
+            self.put(&mut frames, slot, key, keys, pixels);
+            let shift = self.pictures.base.micros(key.saturating_sub(self.listed(slot))).abs();
             frames.shift_us = frames.shift_us.max(shift);
         }
         frames
@@ -597,7 +675,7 @@ mod tests {
             |i: i64| Packet { ticks: i * 40, duration: 40, key: i % 50 == 0, damaged: false };
         let pictures = Pictures::new(base, (0..2500).map(packet).collect(), false).unwrap();
         let job = Job {
-            tools: &Tools { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into() },
+            tools: &Tools { ffmpeg: "ffmpeg".into(), ffprobe: "ffprobe".into(), decoder: None },
             limits: &Limits::default(),
             file: Path::new("a"),
             stream: &stream(320, 180, 0),

@@ -1,19 +1,27 @@
 //! The tools that decode, and what one look at one file may cost.
 
-use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     Error,
     child::{self, Budget, Launch},
 };
 
-/// Where the two programs of FFmpeg are. 5.1 or later.
+/// Where the two programs of FFmpeg are, 5.1 or later, and the decoder of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tools {
     /// The decoder.
     pub ffmpeg: PathBuf,
     /// The one that tells about streams.
     pub ffprobe: PathBuf,
+    /// `eventide-decoder`, which brings far pictures of a video in one run. Without it `ffmpeg` is started for each of
+    /// them: the same pictures, but several times the processor time.
+    pub decoder: Option<PathBuf>,
 }
 
 /// What the tools call themselves.
@@ -23,32 +31,40 @@ pub struct Versions {
     pub ffmpeg: String,
     /// The same of `ffprobe`.
     pub ffprobe: String,
+    /// The same of `eventide-decoder`, where there is one.
+    pub decoder: Option<String>,
 }
 
 impl Tools {
-    /// Runs both tools in the sandbox and asks for their versions.
+    /// Runs the tools in the sandbox and asks for their versions.
     ///
     /// # Errors
     /// [`Error::Spawn`] where a tool cannot be started, [`Error::Tool`] where it answers anything
-    /// else than a version of FFmpeg.
+    /// else than a version.
     pub async fn check(&self) -> Result<Versions, Error> {
+        let decoder = match &self.decoder {
+            Some(decoder) => Some(version(decoder, "--version", "eventide-decoder").await?),
+            None => None,
+        };
         Ok(Versions {
-            ffmpeg: version(&self.ffmpeg).await?,
-            ffprobe: version(&self.ffprobe).await?,
+            ffmpeg: version(&self.ffmpeg, "-version", "version").await?,
+            ffprobe: version(&self.ffprobe, "-version", "version").await?,
+            decoder,
         })
     }
 }
 
-async fn version(tool: &std::path::Path) -> Result<String, Error> {
+/// The word after `before` in what the tool answers to `question`.
+async fn version(tool: &Path, question: &str, before: &str) -> Result<String, Error> {
     let limits = Limits { wall: Duration::from_secs(30), ..Limits::default() };
     let mut budget = Budget::new(&limits, Arc::default());
     let mut said = Vec::new();
-    let launch = Launch { tool, file: tool, arguments: vec!["-version".into()] };
+    let launch = Launch { tool, file: tool, arguments: vec![question.into()] };
     let exit =
         child::run(launch, &limits, &mut budget, &mut child::keep(&mut said, 1 << 16), &mut |_| ())
             .await?;
     let text = String::from_utf8_lossy(&said);
-    let word = text.split_whitespace().skip_while(|&word| word != "version").nth(1);
+    let word = text.split_whitespace().skip_while(|&word| word != before).nth(1);
     match word {
         Some(version) if exit.is_success() => Ok(version.to_owned()),
         _ => Err(Error::Tool { tool: tool.to_owned(), detail: exit.detail() }),

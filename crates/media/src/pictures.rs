@@ -118,6 +118,11 @@ impl Pictures {
         place(to).saturating_sub(place(from))
     }
 
+    /// Whether there is any hole where packets were lost.
+    pub(crate) fn is_torn(&self) -> bool {
+        !self.torn.is_empty()
+    }
+
     /// Whether the picture at `ticks` is followed by a hole where packets were lost.
     pub(crate) fn is_torn_after(&self, ticks: i64) -> bool {
         self.torn.binary_search(&ticks).is_ok()

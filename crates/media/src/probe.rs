@@ -15,7 +15,7 @@ use crate::{
 
 /// Containers that are read, by the names of FFmpeg's demultiplexers. None of them opens another
 /// file. Playlists (`hls`, `dash`, `concat`), stills, sessions and devices are absent on purpose.
-const CONTAINERS: &str = "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,asf_o,ogg,rm,mxf,nut,ivf,\
+pub(crate) const CONTAINERS: &str = "mov,matroska,avi,mpegts,mpeg,flv,live_flv,asf,asf_o,ogg,rm,mxf,nut,ivf,\
     dv,wtv,obu,av1,h261,h263,h264,hevc,vvc,m4v,mpegvideo,mjpeg,vc1,gif,apng,amv,viv,vivo,nsv,3dostr,\
     mp3,wav,w64,flac,aac,ac3,eac3,amr,aiff,au,caf,ape,wv,tta,dts,truehd,opus";
 

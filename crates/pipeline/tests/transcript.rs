@@ -53,8 +53,11 @@ fn film(folder: &Path, name: &str, form: &str) -> PathBuf {
 
 fn media() -> Media {
     let tools = tools().unwrap();
-    let programs =
-        MediaTools { ffmpeg: tools.ffmpeg().unwrap(), ffprobe: tools.ffprobe().unwrap() };
+    let programs = MediaTools {
+        ffmpeg: tools.ffmpeg().unwrap(),
+        ffprobe: tools.ffprobe().unwrap(),
+        decoder: None,
+    };
     Media::new(programs, Limits::default())
 }
 

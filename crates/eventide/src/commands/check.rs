@@ -22,6 +22,10 @@ pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Resul
         .map_err(|e| Stop::bad_job(explained(&eventide_engine::Error::Media(e))))?;
     findings
         .push(("media tools", format!("ffmpeg {}, ffprobe {}", versions.ffmpeg, versions.ffprobe)));
+    let decoder = versions.decoder.unwrap_or_else(|| {
+        "eventide-decoder is not there; ffmpeg does its work, at several times the cost".to_owned()
+    });
+    findings.push(("decoder", decoder));
 
     findings.push(("sandbox", Sandbox::report().to_string()));
 

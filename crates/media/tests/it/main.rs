@@ -26,7 +26,7 @@ fn tools() -> Tools {
         assert!(tool.exists(), "`{}` is not there: run `cargo xtask setup`", tool.display());
         tool
     };
-    Tools { ffmpeg: tool("ffmpeg"), ffprobe: tool("ffprobe") }
+    Tools { ffmpeg: tool("ffmpeg"), ffprobe: tool("ffprobe"), decoder: None }
 }
 
 fn media() -> Media {

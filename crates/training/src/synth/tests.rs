@@ -10,7 +10,7 @@ fn short(seed: u64) -> Recipe {
 
 fn tools() -> Tools {
     let tools = eventide_testkit::tools().unwrap();
-    Tools { ffmpeg: tools.ffmpeg().unwrap(), ffprobe: tools.ffprobe().unwrap() }
+    Tools { ffmpeg: tools.ffmpeg().unwrap(), ffprobe: tools.ffprobe().unwrap(), decoder: None }
 }
 
 fn make(folder: &Path, recipe: &Recipe, videos: u32) -> Result<Summary, Error> {

@@ -43,7 +43,7 @@ fn tools() -> Tools {
     let folder = std::env::var_os("EVENTIDE_TOOLS").map(PathBuf::from).unwrap_or_default();
     let found = |name| folder.join(name);
     assert!(found("ffmpeg").exists(), "no ffmpeg: run `cargo xtask setup`");
-    Tools { ffmpeg: found("ffmpeg"), ffprobe: found("ffprobe") }
+    Tools { ffmpeg: found("ffmpeg"), ffprobe: found("ffprobe"), decoder: None }
 }
 
 fn media() -> Media {
