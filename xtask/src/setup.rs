@@ -62,6 +62,23 @@ static REQUIRED: [Required; 5] = [
     },
 ];
 
+/// What `eventide-decoder` is built against. Only the workspace as a whole needs it, so that the demo does without.
+static LIBRARIES: [Required; 3] = [
+    Required {
+        program: "pkg-config",
+        package: "pkg-config",
+        works: || children::find("pkg-config").is_some(),
+        instead: None,
+    },
+    Required {
+        program: "libavfilter",
+        package: "libavfilter-dev",
+        works: || knows_library("libavfilter") && knows_library("libavformat"),
+        instead: None,
+    },
+    Required { program: "libclang", package: "libclang-dev", works: libclang_works, instead: None },
+];
+
 /// What METEOR runs on. Any will do, so that none is installed: that would take ten times what the part weighs.
 const JAVA: Required = Required {
     program: "java",
@@ -89,8 +106,8 @@ static GROONGA: Required = Required {
 impl Scope {
     /// The programs that the machine should have.
     fn required(self) -> impl Iterator<Item = &'static Required> {
-        let for_tests = [&BROWSER, &GROONGA].into_iter().filter(move |_| self == Self::Test);
-        REQUIRED.iter().chain(for_tests)
+        let for_tests = LIBRARIES.iter().chain([&BROWSER, &GROONGA]);
+        REQUIRED.iter().chain(for_tests.filter(move |_| self == Self::Test))
     }
 }
 
@@ -170,6 +187,22 @@ fn apt() -> Command {
 
 fn pip_works() -> bool {
     children::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok()
+}
+
+/// Whether programs can be built against a library.
+fn knows_library(name: &str) -> bool {
+    children::output(Command::new("pkg-config").args(["--exists", name])).is_ok()
+}
+
+/// Whether Debian's package of the headers' reader is there, or a folder with one is named.
+fn libclang_works() -> bool {
+    let installed = || {
+        let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+        let llvm =
+            folders.filter(|folder| folder.file_name().to_string_lossy().starts_with("llvm-"));
+        llvm.map(|folder| folder.path().join("lib/libclang.so")).any(|library| library.exists())
+    };
+    std::env::var_os("LIBCLANG_PATH").is_some() || installed()
 }
 
 /// Root owns its own process folder.
