@@ -191,7 +191,7 @@ impl Bench<'_> {
 
     /// What the script says of one of its parts.
     fn theirs<T: serde::de::DeserializeOwned>(&self, part: &str, more: &[&str]) -> Result<T> {
-        say("run", &[&[part], more].concat().join(" "));
+        say("run", &format!("bench_model.py {part} {}", more.join(" ")));
         let mut command = Command::new(&self.python);
         command.args(["-c", SCRIPT, part]).arg(&self.folder).arg(RUNS.to_string()).args(more);
         command.env("OMP_NUM_THREADS", "1").env("HF_HUB_OFFLINE", "1");

@@ -63,7 +63,7 @@ pub fn generate(
     let &Generation { beams, tokens, together } = generation;
     let decoding =
         Decoding { beams, max_output_tokens: tokens, ..model.manifest().decoding.clone() };
-    let (rows, seconds) = timed(runs, || {
+    let (rows, seconds) = timed(runs, || -> Result<_> {
         let mut rows = Vec::with_capacity(windows.len());
         for windows in windows.chunks(together.max(1)) {
             let found = model.generate(windows, &decoding, &|| false);
