@@ -6,8 +6,7 @@
 //! the same run.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
@@ -341,6 +340,7 @@ fn markdown(profile: &str, limits: &Limits, encoded: &[Row], generated: &[Row]) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn answer(tokens: &[&[i64]], sum: f64) -> Answer {
         let sequence = |tokens: &&[i64]| Sequence {
