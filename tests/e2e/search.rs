@@ -2,7 +2,15 @@
 
 use std::fs;
 
-use crate::trial::{LIMIT, Trial};
+use eventide_testkit::{
+    footage::{Scene, narrated},
+    tools,
+};
+
+use crate::{
+    serve::Server,
+    trial::{LIMIT, Trial},
+};
 
 /// Asks with an index in the folder of the trial, and gives lines of CSV.
 fn asked(trial: &Trial, arguments: &[&str]) -> Vec<String> {
@@ -82,4 +90,50 @@ fn without_a_place_for_an_index_each_text_is_looked_at() {
     fs::write(trial.folder().join("cache/eventide"), "no folder").unwrap();
     let ends = "SELECT caption FROM events WHERE matches(caption, 'ending')";
     assert_eq!(asked(&trial, &[ends]), ["talk-1 ends."]);
+}
+
+/// A talk of which each sentence is another event.
+const SENTENCES: [&str; 4] = [
+    "A man is chopping garlic with a knife.",
+    "A dog runs along the beach.",
+    "A zither player tunes his strings.",
+    "Someone pours tea into a cup.",
+];
+
+#[test]
+fn captions_are_found_by_words_and_by_meaning() {
+    let trial = Trial::of_speech();
+    let scenes = SENTENCES.map(|said| Scene { colour: 7, length_ms: 2_000, said: said.to_owned() });
+    narrated(&tools().unwrap(), &trial.corpus(), "talk", &scenes).unwrap();
+    trial.indexed();
+    let encoder = tools().unwrap().text_encoder().unwrap();
+    let import =
+        ["model", "import", "--text-encoder", encoder.to_str().unwrap(), "--out", "minilm"];
+    trial.program(import).run(LIMIT).unwrap().assert_code(0);
+
+    let best = |words: &str| {
+        let question = format!("SELECT caption FROM search('{words}') ORDER BY rrf DESC");
+        let mut found = asked(&trial, &["--embeddings", "minilm", &question]);
+        assert_eq!(found.len(), SENTENCES.len(), "{words}");
+        found.swap_remove(0)
+    };
+    for (words, sentence) in [
+        ("preparing vegetables in the kitchen", 0),
+        ("an animal outdoors", 1),
+        ("musical instrument", 2),
+        ("a hot drink", 3),
+        ("zither", 2),
+        ("knife", 0),
+    ] {
+        assert_eq!(best(words), SENTENCES[sentence], "{words}");
+    }
+    let words_alone = "SELECT caption FROM search('animal outdoors')";
+    assert!(asked(&trial, &[words_alone]).is_empty());
+
+    let server = Server::start_with(&trial, "", &["--embeddings", "minilm"]);
+    let found = server.rows("/search?q=a%20hot%20drink&limit=1", "events");
+    assert_eq!(found[0]["caption"], SENTENCES[3], "{found:?}");
+    assert!(found[0]["similarity"].as_f64().unwrap() > 0.2 && found[0]["bm25"] == 0.0, "{found:?}");
+    let exact = server.rows("/search?q=%22hot%20drink%22", "events");
+    assert!(exact.is_empty(), "{exact:?}");
 }

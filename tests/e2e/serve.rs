@@ -74,6 +74,13 @@ impl Server {
         self.ask("POST", path, &headers, body)
     }
 
+    /// Says something about an event.
+    pub(crate) fn mark(&self, said: &Value) {
+        let json = "Content-Type: application/json\r\n";
+        let answer = self.post("/api/v1/feedback", json, &said.to_string());
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+
     fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -105,7 +112,7 @@ impl Server {
         stream
     }
 
-    fn rows(&self, path: &str, name: &str) -> Vec<Value> {
+    pub(crate) fn rows(&self, path: &str, name: &str) -> Vec<Value> {
         let answer = self.get(&format!("/api/v1{path}"), "");
         assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
         answer.json()[name].as_array().unwrap().clone()

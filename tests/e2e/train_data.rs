@@ -9,10 +9,13 @@ use eventide_testkit::{
     tools,
 };
 use object_store::{ObjectStoreExt as _, path::Path as ObjectPath};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::trial::{LIMIT, Trial, eventide};
+use crate::{
+    serve::Server,
+    trial::{LIMIT, Trial, eventide},
+};
 
 /// A folder with a bundle to go on from, `start`, and videos of five seconds in `videos`.
 struct Class(TempDir);
@@ -202,6 +205,70 @@ fn chapters_last_until_the_next_or_the_end() {
     refused.assert_code(2);
     let because = "video `a`: event 0 of annotator 0 starts at 9 and ends at 4.96";
     assert_told(&refused, &[because, "there is no example to train on"]);
+}
+
+/// Of two videos of a lake one is marked: an event gets another caption and other bounds, the others are wrong. What is
+/// learnt is what is learnt of a file of annotations that says just that.
+#[test]
+fn what_people_have_marked_is_learnt() {
+    let trial = Trial::with_job("[model]\nbundle = \"start\"\n");
+    bundles::golden(&trial.folder().join("start")).unwrap();
+    let talks = [1, 2].map(|number| trial.add_narrated(number));
+    trial.indexed();
+    let events = trial.rows("events", "start_ms,event_id");
+    let of_talk = |event: &&Value| event["uri"].as_str().unwrap().ends_with("talk-1.mp4");
+    let marked: Vec<_> = events.iter().filter(of_talk).collect();
+    let server = Server::start_with(&trial, "", &["--feedback"]);
+    for event in &marked {
+        server.mark(&json!({ "event_id": event["event_id"], "verdict": "wrong" }));
+    }
+    let edit = json!({
+        "event_id": marked[0]["event_id"], "verdict": "edited", "caption": "two dogs play",
+        "start_ms": 500, "end_ms": 3000,
+    });
+    server.mark(&edit);
+    server.stop();
+
+    let learns = |source: &str| {
+        for made in ["learner", "run"] {
+            drop(fs::remove_dir_all(trial.folder().join(made)));
+        }
+        let data = format!("training = {source}");
+        let finished = learn(trial.folder(), "\"events\"", 4, &data).run(LIMIT).unwrap();
+        finished.assert_code(0);
+        let metrics = fs::read_to_string(trial.folder().join("run/metrics.ndjson")).unwrap();
+        let step = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+        let steps =
+            metrics.lines().map(step).map(|step| (step["tokens"].as_u64(), step["loss"].as_f64()));
+        (finished, steps.collect::<Vec<_>>())
+    };
+    let (finished, of_marks) = learns("{ tables = \"lake\", feedback = \"marked\" }");
+    let counts = "examples=1 annotated=1 accounts=1 without_mark=1 faulty=0";
+    assert_counts(&finished, "training", counts);
+    let told = format!("marks events={} left_out=0 videos=1", marked.len());
+    assert_told(&finished, &[&told]);
+
+    let videos = trial.folder().join("videos");
+    fs::create_dir(&videos).unwrap();
+    for file in [&talks[0].video, &talks[0].side_car] {
+        fs::copy(file, videos.join(file.file_name().unwrap())).unwrap();
+    }
+    let duration = trial.rows("videos", "uri")[0]["duration_ms"].as_f64().unwrap() / 1000.0;
+    let said = json!({ "talk-1": {
+        "duration": duration, "timestamps": [[0.5, 3.0]], "sentences": ["two dogs play"],
+    } });
+    fs::write(trial.folder().join("said.json"), said.to_string()).unwrap();
+    let (_, of_file) = learns("{ videos = \"videos\", annotations = \"said.json\" }");
+    assert_eq!(of_marks.len(), 4);
+    for ((tokens, loss), (expected_tokens, expected)) in of_marks.iter().zip(&of_file) {
+        assert_eq!(tokens, expected_tokens);
+        let apart = (loss.unwrap() - expected.unwrap()).abs();
+        assert!(apart < 1e-4, "{of_marks:?}, and not {of_file:?}");
+    }
+
+    let (finished, of_all) = learns("{ tables = \"lake\", feedback = \"all\" }");
+    assert_counts(&finished, "training", "examples=2 annotated=2 accounts=2 without_mark=0");
+    assert_ne!(of_all, of_marks);
 }
 
 /// The tables of an earlier program: no `transcripts`, and no column that tells of them.

@@ -89,7 +89,7 @@ struct Night {
 }
 
 /// A program that runs until it is dropped.
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {

@@ -16,6 +16,7 @@ mod bench_eval;
 mod bench_faults;
 mod bench_import;
 mod bench_model;
+mod bench_page;
 mod bench_speech;
 mod bench_sql;
 mod children;
@@ -156,6 +157,19 @@ enum Bench {
         #[arg(long, default_value_t = 10_000_000)]
         events: u64,
     },
+    /// The page's server over a million events: what words, filters, later pages and videos take, one by one and several at
+    /// once; writes it to `docs/benchmarks.md`.
+    Page {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// A program that is built already, with `eventide-testkit` beside it.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        /// How many events.
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+    },
     /// Rows of so many videos through the real operators, with a model that says which video it saw, and faults.
     Identity {
         /// The cargo profile of the program.
@@ -250,6 +264,9 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Bench(Bench::Import { profile }) => bench_import::run(&workspace, &profile),
         Chore::Bench(Bench::Cluster { profile, program, scale }) => {
             bench_cluster::run(&workspace, &profile, program, scale)
+        }
+        Chore::Bench(Bench::Page { profile, program, events }) => {
+            bench_page::run(&workspace, &profile, program, events)
         }
         Chore::Bench(Bench::Sql { profile, program, events }) => {
             bench_sql::run(&workspace, &profile, program, events)

@@ -22,10 +22,10 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
 use url::Url;
 
 pub use bulk::SearchEngine;
-pub use embeddings::{Embed, Embedder, can_have_vectors};
+pub use embeddings::can_have_vectors;
 pub use receipt::{PartReceipt, Receipt};
 
-use crate::{Error, Options, Result, Session, error::CauseFrom};
+use crate::{Embedder, Error, Options, Result, Session, error::CauseFrom};
 use documents::Rows;
 use receipt::{Receipts, Series};
 

@@ -12,7 +12,7 @@ mod service;
 mod tickets;
 mod token;
 
-use std::{future::Future, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use object_store::ObjectStore;
@@ -24,7 +24,7 @@ use tonic::{
 
 pub use token::Token;
 
-use crate::{Error, Options, Result, error::CauseFrom};
+use crate::{Error, Options, Result, SearchOptions, error::CauseFrom};
 use nights::Nights;
 use service::Service;
 
@@ -54,8 +54,8 @@ pub struct ServeOptions {
     pub statement_time: Duration,
     /// How old the newest published versions may be that a statement sees.
     pub refresh: Duration,
-    /// The folder that search indexes are kept below; without one there is no `search(...)`.
-    pub search_folder: Option<PathBuf>,
+    /// How events are searched; if that is not said there is no `search(...)`.
+    pub search: Option<SearchOptions>,
 }
 
 impl Default for ServeOptions {
@@ -70,7 +70,7 @@ impl Default for ServeOptions {
             queue: Duration::from_secs(30),
             statement_time: Duration::from_hours(1),
             refresh: Duration::from_secs(2),
-            search_folder: None,
+            search: None,
         }
     }
 }

@@ -16,6 +16,7 @@
 
 mod completion;
 mod earlier;
+mod embedder;
 mod error;
 pub mod export;
 pub mod flight;
@@ -33,13 +34,14 @@ mod table;
 #[cfg(test)]
 mod testing;
 
+pub use embedder::{Embed, Embedder};
 pub use error::{Cause, Error};
 pub use http::{
     Guard, Locate, Moment, Page, Pictures, Record, RecordError, Reference, References, Served,
     open_api,
 };
 pub use output::{Format, Written, write_file, write_results};
-pub use search::{Filters, Hits, MOST_HITS, SearchIndex, hits_schema};
+pub use search::{Filters, Hits, MOST_HITS, SearchIndex, SearchOptions, hits_schema};
 pub use session::{Options, Session};
 pub use shell::{LineEditor, Settings, Shell};
 pub use snapshot::{AsOf, Table};

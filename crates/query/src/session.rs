@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
@@ -32,7 +32,7 @@ use crate::{
     error::CauseFrom,
     functions,
     permission::Permission,
-    search::{self, Kept, Matches, Search, SearchIndex, Source},
+    search::{self, Kept, Matches, Search, SearchIndex, SearchOptions, Source},
     snapshot::{self, Lake, Table},
 };
 
@@ -133,19 +133,19 @@ impl Session {
         Ok(Self { context, tables, permission, lake, earlier, kept })
     }
 
-    /// The full-text index of `events`, kept below `folder`: built if it is not there, else brought to the
+    /// The index of `events`, kept where the options say: built if it is not there, else brought to the
     /// version of this session.
     ///
     /// # Errors
-    /// [`Error::SearchIndex`], [`Error::OpenTable`], [`Error::Run`].
-    pub async fn search_index(&self, folder: &Path) -> Result<SearchIndex> {
-        self.events().index(folder).await
+    /// [`Error::SearchIndex`], [`Error::OpenTable`], [`Error::Run`], [`Error::Embed`].
+    pub async fn search_index(&self, options: &SearchOptions) -> Result<SearchIndex> {
+        self.events().index(options).await
     }
 
-    /// Lets statements ask `search('words')`, by an index that is kept below `folder`, and has it answer
+    /// Lets statements ask `search('words')`, by an index that is kept where the options say, and has it answer
     /// `matches(caption, 'words')` where it can.
-    pub fn enable_search(&self, folder: PathBuf) {
-        let kept = self.kept.get_or_init(|| Kept::new(self.events(), folder));
+    pub fn enable_search(&self, options: SearchOptions) {
+        let kept = self.kept.get_or_init(|| Kept::new(self.events(), options));
         self.context.register_udtf("search", Arc::new(Search(Arc::clone(kept))));
     }
 

@@ -155,6 +155,11 @@ pub(crate) fn events_like(caption: &str, count: usize) -> RecordBatch {
     events_batch(&[captioned(&vec![caption; count])], &provenance()).unwrap()
 }
 
+/// Events of one video with these captions.
+pub(crate) fn events_of(captions: &[&str]) -> RecordBatch {
+    events_batch(&[captioned(captions)], &provenance()).unwrap()
+}
+
 fn work(uri: &str) -> WorkItem {
     let video = Video {
         video_id: video_id(uri),

@@ -237,6 +237,22 @@ impl<'de> Deserialize<'de> for Source {
 pub struct Lake {
     /// Their folder, or its address.
     pub tables: String,
+    /// Whether what people have said about events, in table `feedback`, is learnt from. If not given, events are taken
+    /// as they were found.
+    #[serde(default)]
+    pub feedback: Option<FeedbackUse>,
+}
+
+/// Which videos of tables are learnt from, where people have marked events. Of an event the last mark counts: a wrong one
+/// is left out, an edited one has the caption and the bounds that it was given, a right one stays. So does one that
+/// nobody has marked, as the whole of a video is learnt. Marks of events that a later run has replaced are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeedbackUse {
+    /// Those of which an event is marked.
+    Marked,
+    /// All of them; where nothing is marked, events are as they were found.
+    All,
 }
 
 /// A folder of videos and files that say what happens in them.

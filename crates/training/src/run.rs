@@ -35,7 +35,7 @@ use crate::{
     graph::Style,
     learner::Learner,
     optimiser::Schedule,
-    plan::{self, Bounds, Lesson, Plan, Sizes, Source},
+    plan::{self, Bounds, Lake, Lesson, Plan, Sizes, Source},
     seeded::seeded,
     session::{Ended, Judgement, Lessons, Metric, Session},
     sources::{examples, told_of},
@@ -71,7 +71,7 @@ pub struct Surroundings<'a> {
 }
 
 /// Gives the examples in the tables of a folder or an address.
-pub type LakeReader<'a> = dyn Fn(&str) -> Result<(Vec<Example>, Report), Box<dyn std::error::Error + Send + Sync>>
+pub type LakeReader<'a> = dyn Fn(&Lake) -> Result<(Vec<Example>, Report), Box<dyn std::error::Error + Send + Sync>>
     + Sync
     + 'a;
 

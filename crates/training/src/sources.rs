@@ -29,7 +29,7 @@ pub(crate) fn examples(
     let (examples, report) = match source {
         Source::Synthetic(folder) => synthetic(folder)?,
         Source::Drawn(drawn) => drawn.examples()?,
-        Source::Lake(lake) => (surroundings.lake)(&lake.tables)
+        Source::Lake(lake) => (surroundings.lake)(lake)
             .map_err(|source| Error::Lake { tables: lake.tables.clone(), source })?,
         Source::Annotated(source) => annotated(source, surroundings.media)?,
     };

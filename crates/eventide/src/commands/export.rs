@@ -3,17 +3,16 @@
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytesize::ByteSize;
 use clap::{ArgGroup, Args};
 use eventide_catalog::Stores;
 use eventide_query::{
-    Error,
+    Embedder, Error,
     export::{
-        Destination, Embed, Embedder, ExportOptions, Exported, Place, Progress, Receipt,
-        SearchEngine, Since, Target, can_have_vectors, export,
+        Destination, ExportOptions, Exported, Place, Progress, Receipt, SearchEngine, Since,
+        Target, can_have_vectors, export,
     },
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -23,7 +22,7 @@ use serde_json::json;
 use super::{
     Stop, absolute,
     index::told_to_stop,
-    model::{DeviceArguments, open_text_encoder},
+    model::{DeviceArguments, open_embedder},
     sql,
 };
 use crate::{
@@ -185,14 +184,7 @@ async fn embedder(arguments: &ExportArguments, stores: &Stores) -> Result<Option
     if !can_have_vectors(arguments.to) {
         return Err(sql::stop(Error::NoVectors { target: arguments.to }));
     }
-    let (bundle, encoder) = open_text_encoder(uri, stores, &arguments.device).await?;
-    let (model, dimensions) = (bundle.digest().to_owned(), encoder.width());
-    let encoder = Mutex::new(encoder);
-    let embed: Embed = Arc::new(move |texts: &[&str]| {
-        let mut encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(encoder.encode(texts)?.into_iter().collect())
-    });
-    Ok(Some(Embedder { model, dimensions, embed }))
+    open_embedder(uri, stores, &arguments.device).await.map(Some)
 }
 
 fn options(arguments: &ExportArguments, embedder: Option<Embedder>) -> ExportOptions {

@@ -12,8 +12,8 @@ use eventide_query::{
 use miette::{IntoDiagnostic, WrapErr};
 use tokio::net::TcpListener;
 
-use super::{Stop, absolute, index::told_to_stop, scheduler::seconds, sql};
-use crate::environment;
+use super::{Stop, absolute, index::told_to_stop, model::search_options, scheduler::seconds, sql};
+use crate::{arguments::ToolArguments, environment};
 
 /// What a server reads of the environment and has no flag for.
 const ENVIRONMENT: &str = "\
@@ -57,10 +57,19 @@ pub(crate) struct FlightArguments {
     /// How long after a run is published its rows may be missing.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = seconds)]
     refresh: Duration,
+    /// The bundle of a text encoder, as `eventide model import --text-encoder` makes it: plain words in `search(...)`
+    /// find captions that mean alike, too. Each different caption is embedded once, on the cores of this machine, and kept.
+    #[arg(long, value_name = "BUNDLE")]
+    embeddings: Option<String>,
+    /// The tools that it works with.
+    #[command(flatten)]
+    tools: ToolArguments,
 }
 
 pub(super) async fn run(arguments: &FlightArguments, stores: &Stores) -> Result<ExitCode, Stop> {
-    let options = options(arguments)?;
+    let embeddings = arguments.embeddings.as_deref();
+    let search = search_options(embeddings, stores, &arguments.tools).await?;
+    let options = ServeOptions { search: Some(search), ..options(arguments)? };
     let location = stores.open(&absolute(&arguments.tables)?);
     let location =
         location.map_err(|error| Stop::bad_job(miette::miette!("{}", super::chain(&error))))?;
@@ -116,6 +125,6 @@ fn options(arguments: &FlightArguments) -> Result<ServeOptions, Stop> {
         queue: arguments.queue,
         statement_time: arguments.statement_time,
         refresh: arguments.refresh,
-        search_folder: Some(environment::cache_folder().join("search")),
+        search: None,
     })
 }

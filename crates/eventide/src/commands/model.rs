@@ -7,7 +7,11 @@ mod quantize;
 mod run;
 mod verify;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use clap::{
     Args, Subcommand,
@@ -21,6 +25,7 @@ use eventide_model::{
     sentence::{self, SentenceBundle, SentenceEncoder},
     speech,
 };
+use eventide_query::{Embed, Embedder, SearchOptions};
 use miette::{IntoDiagnostic, WrapErr};
 use object_store::ObjectStoreExt;
 
@@ -71,6 +76,13 @@ pub(crate) struct DeviceArguments {
     /// The tools that do the work.
     #[command(flatten)]
     tools: ToolArguments,
+}
+
+impl DeviceArguments {
+    /// Every core of this machine, and these tools.
+    pub(crate) fn cores(tools: &ToolArguments) -> Self {
+        Self { device: Device::Cpu, threads: 0, tools: tools.clone() }
+    }
 }
 
 /// `cpu` or `cuda:N`.
@@ -141,6 +153,36 @@ pub(crate) async fn open_text_encoder(
     let options = SessionOptions { device: device.device, threads: device.threads };
     let encoder = SentenceEncoder::load(&bundle, &runtime, &options);
     encoder.map(|encoder| (bundle, encoder)).map_err(|error| unusable(&error))
+}
+
+/// Who makes vectors by the text encoder of a bundle at a place, one caller after the other.
+pub(crate) async fn open_embedder(
+    uri: &str,
+    stores: &Stores,
+    device: &DeviceArguments,
+) -> Result<Embedder, Stop> {
+    let (bundle, encoder) = open_text_encoder(uri, stores, device).await?;
+    let (model, dimensions) = (bundle.digest().to_owned(), encoder.width());
+    let encoder = Mutex::new(encoder);
+    let embed: Embed = Arc::new(move |texts: &[&str]| {
+        let mut encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(encoder.encode(texts)?.into_iter().collect())
+    });
+    Ok(Embedder { model, dimensions, embed })
+}
+
+/// How events are searched: by words, and by meaning where a text encoder is given.
+pub(crate) async fn search_options(
+    embeddings: Option<&str>,
+    stores: &Stores,
+    tools: &ToolArguments,
+) -> Result<SearchOptions, Stop> {
+    let folder = environment::cache_folder().join("search");
+    let embedder = match embeddings {
+        Some(uri) => Some(open_embedder(uri, stores, &DeviceArguments::cores(tools)).await?),
+        None => None,
+    };
+    Ok(SearchOptions { folder, embedder })
 }
 
 /// The bundle at a place, brought to this machine; every file of it was checked.

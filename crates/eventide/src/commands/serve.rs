@@ -13,7 +13,7 @@ use futures::FutureExt;
 use miette::{IntoDiagnostic, WrapErr};
 use tokio::{net::TcpListener, sync::Mutex};
 
-use super::{Stop, absolute, eval, index::told_to_stop, sql};
+use super::{Stop, absolute, eval, index::told_to_stop, model::search_options, sql};
 use crate::{arguments::ToolArguments, environment};
 
 /// What the environment has to do with it.
@@ -39,6 +39,10 @@ pub(crate) struct ServeArguments {
     /// videos are called as their files are, without folder and extension.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     references: Vec<String>,
+    /// The bundle of a text encoder, as `eventide model import --text-encoder` makes it: plain words
+    /// find captions that mean alike, too. Each different caption is embedded once, on the cores of this machine, and kept.
+    #[arg(long, value_name = "BUNDLE")]
+    embeddings: Option<String>,
     #[command(flatten)]
     tools: ToolArguments,
     /// Lets people say on the page whether events are right: writes the table `feedback`.
@@ -69,7 +73,7 @@ pub(super) async fn run(
         store: location.store,
         uri: location.uri,
         options: Options::default(),
-        search_folder: environment::cache_folder().join("search"),
+        search: search_options(arguments.embeddings.as_deref(), stores, &arguments.tools).await?,
         locate: Arc::new(move |uri| {
             let place = videos.open(uri).ok()?;
             Some((place.store, place.prefix))

@@ -15,7 +15,9 @@ use miette::{IntoDiagnostic, WrapErr};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::{LAST_MOMENT, Stop, absolute, caption_table, cluster, tables_at};
+use super::{
+    LAST_MOMENT, Stop, absolute, caption_table, cluster, model::search_options, tables_at,
+};
 use crate::{
     arguments::{CLUSTER_ENVIRONMENT, Common, ToolArguments},
     environment,
@@ -66,7 +68,11 @@ pub(crate) struct SqlArguments {
     /// `CREATE EXTERNAL TABLE` names. The published tables stay as they are.
     #[arg(long, value_name = "URI")]
     write: Option<String>,
-    /// The tools that `caption(...)` works with.
+    /// The bundle of a text encoder, as `eventide model import --text-encoder` makes it: plain words in `search(...)`
+    /// find captions that mean alike, too. Each different caption is embedded once, on the cores of this machine, and kept.
+    #[arg(long, value_name = "BUNDLE")]
+    embeddings: Option<String>,
+    /// The tools that `caption(...)` and the text encoder work with.
     #[command(flatten)]
     tools: ToolArguments,
 }
@@ -134,7 +140,8 @@ async fn shell(
     let as_of = arguments.as_of.clone().unwrap_or_default();
     let session = Session::open_as_of(location.store, &location.uri, &options, &as_of);
     let mut session = session.await.map_err(stop)?;
-    session.enable_search(environment::cache_folder().join("search"));
+    let embeddings = arguments.embeddings.as_deref();
+    session.enable_search(search_options(embeddings, stores, &arguments.tools).await?);
     if let Some(uri) = &arguments.write {
         let writable = place(uri)?;
         session.allow_writing(writable.store, &writable.uri).map_err(stop)?;

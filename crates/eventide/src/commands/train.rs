@@ -1,6 +1,7 @@
 //! `eventide train`: a model learns from videos, their words and what happens in them.
 
 mod lake;
+mod marks;
 mod record;
 
 use std::{
@@ -220,6 +221,7 @@ fn joined(what: &str, examples: usize, report: &Report) {
         nameless = report.nameless.len(),
         without_file = report.without_file.len(),
         without_annotation = report.without_annotation.len(),
+        without_mark = report.without_mark,
         silent = report.silent,
         faulty = report.faulty.len(),
         "examples"

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use rstest::rstest;
 use tempfile::TempDir;
 
-use crate::{all, clip, folder, make, media, tools};
+use crate::{all, clip, folder, make, media, some, tools};
 
 fn write(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join(name);
@@ -163,7 +163,7 @@ fn mutated(whole: &[u8], random: &mut StdRng) -> Vec<u8> {
     for _ in 0..random.random_range(1..40) {
         let at = random.random_range(0..bytes.len());
         match random.random_range(0..10) {
-            0 => drop(bytes.drain(at..bytes.len().min(at + 50))),
+            0 if bytes.len() > 100 => drop(bytes.drain(at..bytes.len().min(at + 50))),
             1 => bytes.truncate(at.max(100)),
             2 => bytes[at] = 0xFF,
             _ => bytes[at] ^= 1 << random.random_range(0..8),
@@ -192,7 +192,7 @@ async fn any_mutation_ends_in_a_result_or_a_reason(
     for round in 0..rounds() {
         let file = write(&folder, name, &mutated(&whole, &mut random));
         let started = Instant::now();
-        match all(&media, &file).await {
+        match some(&media, &file).await {
             Ok(frames) => {
                 let bytes = frames.slots.len() * frames.size as usize * frames.size as usize * 3;
                 assert_eq!(frames.pixels.len(), bytes);

@@ -90,6 +90,16 @@ async fn all(media: &Media, file: &Path) -> Result<Frames, Error> {
     Ok(media.frames(file, &probe, &request).await?.value)
 }
 
+/// A hundred pictures of the whole file or fewer, evenly apart, as the pipeline asks for them: however long it says that it is.
+async fn some(media: &Media, file: &Path) -> Result<Frames, Error> {
+    let probe = media.probe(file).await?.value;
+    let window = whole(&probe);
+    let slots: Vec<_> = (0..slots(window)).step_by(slots(window).div_ceil(100)).collect();
+    let exactness = Exactness::Exact;
+    let request = FrameRequest { size: SIZE, window, slots: &slots, exactness };
+    Ok(media.frames(file, &probe, &request).await?.value)
+}
+
 /// Picture `i`.
 fn picture(frames: &Frames, i: usize) -> &[u8] {
     let side = frames.size as usize;

@@ -1,6 +1,6 @@
-//! Captions as vectors, a column of documents: what engines find the nearest by. Who makes them comes from outside.
+//! Captions as vectors, a column of documents: what engines find the nearest by.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use datafusion::{
     arrow::{
@@ -17,49 +17,12 @@ use super::{
     ExportOptions, Target,
     documents::{texts, truths},
 };
-use crate::{Cause, Error, Result, error::CauseFrom};
+use crate::{Embedder, Error, Result, error::CauseFrom};
 
 /// The column of vectors.
 pub(super) const COLUMN: &str = "embedding";
 /// What Meilisearch takes vectors by, and the name of ours among them.
 pub(super) const MEILISEARCH: [&str; 2] = ["_vectors", "captions"];
-
-/// Makes vectors of texts, one after the other as long as each other: as many numbers as there are dimensions for each
-/// text, in their order.
-pub type Embed = Arc<
-    dyn Fn(&[&str]) -> std::result::Result<Vec<f32>, Box<dyn std::error::Error + Send + Sync>>
-        + Send
-        + Sync,
->;
-
-/// Who makes vectors of captions.
-#[derive(Clone)]
-pub struct Embedder {
-    /// What tells this model from others, such as the digest of its bundle.
-    pub model: String,
-    /// How many numbers a vector has.
-    pub dimensions: usize,
-    /// Does it. It is called where threads may be kept busy.
-    pub embed: Embed,
-}
-
-impl fmt::Debug for Embedder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, dimensions, .. } = self;
-        f.debug_struct("Embedder")
-            .field("model", model)
-            .field("dimensions", dimensions)
-            .finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for Embedder {
-    fn eq(&self, other: &Self) -> bool {
-        self.model == other.model && self.dimensions == other.dimensions
-    }
-}
-
-impl Eq for Embedder {}
 
 /// Whether documents of a target can have vectors.
 #[must_use]
@@ -128,11 +91,7 @@ fn vectors(batch: &RecordBatch, embedder: &Embedder, field: &Field) -> Result<Ar
             different.len() - 1
         });
     }
-    let wrong = |source: Cause| Error::Embed { source };
-    let found = (embedder.embed)(&different).map_err(|error| wrong(error.cause()))?;
-    if found.len() != different.len() * embedder.dimensions {
-        return Err(wrong("there are more or fewer numbers than there should be".cause()));
-    }
+    let found = embedder.vectors(&different)?;
     let vector = |row: usize| {
         let place = *places.get(captions.value(row))? * embedder.dimensions;
         let numbers = &found[place..place + embedder.dimensions];

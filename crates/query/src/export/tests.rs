@@ -10,7 +10,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::{Lake, more_events};
+use crate::{
+    Embed, Embedder,
+    testing::{Lake, more_events},
+};
 
 fn place(uri: &str) -> Place {
     Place::new(Arc::new(LocalFileSystem::new()), uri).unwrap()

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::ServeOptions;
 use crate::{
-    AsOf, Options, Result, Session,
+    AsOf, Options, Result, SearchOptions, Session,
     session::{self},
 };
 
@@ -29,7 +28,7 @@ pub(super) struct Nights {
     options: Options,
     runtime: Arc<RuntimeEnv>,
     refresh: Duration,
-    search_folder: Option<PathBuf>,
+    search: Option<SearchOptions>,
     newest: tokio::sync::Mutex<Option<(Instant, Night)>>,
     others: Mutex<VecDeque<Night>>,
     opening: Semaphore,
@@ -57,7 +56,7 @@ impl Nights {
             options: options.session.clone(),
             runtime: session::runtime(&options.session)?,
             refresh: options.refresh,
-            search_folder: options.search_folder.clone(),
+            search: options.search.clone(),
             newest: tokio::sync::Mutex::new(None),
             others: Mutex::new(VecDeque::new()),
             opening: Semaphore::new(OPENED_AT_ONCE),
@@ -100,8 +99,8 @@ impl Nights {
         let _turn = self.opening.acquire().await;
         let (store, runtime) = (Arc::clone(&self.store), Arc::clone(&self.runtime));
         let session = Session::shared(store, &self.uri, &self.options, runtime, as_of).await?;
-        if let Some(folder) = &self.search_folder {
-            session.enable_search(folder.clone());
+        if let Some(search) = &self.search {
+            session.enable_search(search.clone());
         }
         let runs = session.tables().iter().find(|table| table.name == "runs");
         let version = runs.and_then(|runs| runs.version).unwrap_or(0);

@@ -56,6 +56,9 @@ pub(super) struct About {
     pictures: bool,
     /// Whether it has references.
     references: bool,
+    /// The text encoder by which plain words find captions that mean alike, too; null where there is none.
+    #[schema(required)]
+    text_encoder: Option<String>,
 }
 
 /// What this server does beside answering.
@@ -63,11 +66,12 @@ pub(super) struct About {
     (status = 200, description = "As it was started", body = About),
 ))]
 pub(super) async fn about(State(site): State<Arc<Site>>) -> Json<About> {
-    let Served { record, pictures, references, .. } = &site.served;
+    let Served { record, pictures, references, search, .. } = &site.served;
     Json(About {
         feedback: record.is_some(),
         pictures: pictures.is_some(),
         references: references.is_some(),
+        text_encoder: search.embedder.as_ref().map(|embedder| embedder.model.clone()),
     })
 }
 
@@ -136,7 +140,8 @@ pub(super) struct Found {
     events: Value,
 }
 
-/// Full-text search over captions and speech.
+/// Full-text search over captions and speech. Where the server has a text encoder, plain words find captions that mean
+/// alike, too, and both lists become one by reciprocal rank fusion (`rrf`).
 #[utoipa::path(get, path = "/api/v1/search", params(Asked), responses(
     (status = 200, description = "What was found", body = Found),
     (status = 400, description = "The words cannot be understood", body = Failure),
@@ -296,8 +301,15 @@ pub(super) async fn events(
     State(site): State<Arc<Site>>,
     Path(video_id): Path<String>,
 ) -> Answer<Events> {
-    let events = rows(&*night(&site)?, &of_video("events", &video_id)).await?;
-    Ok(Json(Events { events }))
+    Ok(Json(Events { events: events_of(&site, video_id).await? }))
+}
+
+/// The events of a video, by the index: the table may have thousands of files.
+async fn events_of(site: &Site, video_id: String) -> Result<Value, Failure> {
+    let index = night(site)?.index.clone();
+    let found = tokio::task::spawn_blocking(move || index.of_video(&video_id)).await;
+    let found = found.map_err(|source| Error::Run { source: source.cause() })??;
+    Ok(json_of(stream_of(found)).await?)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -317,7 +329,7 @@ pub(super) async fn transcripts(
     State(site): State<Arc<Site>>,
     Path(video_id): Path<String>,
 ) -> Answer<Transcripts> {
-    let transcripts = rows(&*night(&site)?, &of_video("transcripts", &video_id)).await?;
+    let transcripts = rows(&*night(&site)?, &said_in(&video_id)).await?;
     Ok(Json(Transcripts { transcripts }))
 }
 
@@ -360,8 +372,11 @@ pub(super) async fn references(
     Ok(Json(ReferenceEvents { references }))
 }
 
-fn of_video(table: &str, video_id: &str) -> String {
-    format!("SELECT * FROM {table} WHERE video_id = {} ORDER BY start_ms, end_ms", quoted(video_id))
+fn said_in(video_id: &str) -> String {
+    format!(
+        "SELECT * FROM transcripts WHERE video_id = {} ORDER BY start_ms, end_ms",
+        quoted(video_id)
+    )
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -431,7 +446,7 @@ pub(super) async fn captions(
     State(site): State<Arc<Site>>,
     Path(video_id): Path<String>,
 ) -> Result<Response, Failure> {
-    let rows = rows(&*night(&site)?, &of_video("events", &video_id)).await?;
+    let rows = events_of(&site, video_id).await?;
     let cue = |row: &Value| {
         let ms = |name: &str| row[name].as_i64().unwrap_or_default();
         // A line break would end the cue.

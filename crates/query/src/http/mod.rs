@@ -15,7 +15,7 @@ mod openapi;
 mod page;
 mod pictures;
 
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -37,7 +37,7 @@ pub use guard::Guard;
 pub use openapi::open_api;
 pub use pictures::{Moment, Pictures};
 
-use crate::{Options, Result};
+use crate::{Options, Result, SearchOptions};
 use nights::Nights;
 
 /// Time that an answer of the API may take.
@@ -77,8 +77,8 @@ pub struct Served {
     pub uri: String,
     /// What queries may use.
     pub options: Options,
-    /// The folder that the search index is kept below.
-    pub search_folder: PathBuf,
+    /// How events are searched.
+    pub search: SearchOptions,
     /// Opens the addresses that the table `videos` holds.
     pub locate: Locate,
     /// Makes pictures of events. `None` where there are to be none.

@@ -5,10 +5,12 @@ use std::{
     time::Duration,
 };
 
+use datafusion::arrow::array::RecordBatch;
+use futures::TryStreamExt;
 use tokio::sync::{Notify, OnceCell};
 
 use super::Served;
-use crate::{Error, Result, SearchIndex, Session};
+use crate::{Error, Result, SearchIndex, Session, error::CauseFrom};
 
 /// How often it is looked whether a run was published.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -81,17 +83,54 @@ impl Nights {
     }
 }
 
-/// The tables as they are now, if there are any.
+/// The tables as they are now, if a run was published. They are made before, and empty until then.
 async fn session(served: &Served) -> Result<Option<Session>> {
     let Served { store, uri, options, .. } = served;
     match Session::open(Arc::clone(store), uri, options).await {
-        Ok(session) => Ok(Some(session)),
+        Ok(session) => Ok(has_a_run(&session).await?.then_some(session)),
         Err(Error::NoTables { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+async fn has_a_run(session: &Session) -> Result<bool> {
+    let runs = session.query("SELECT run_id FROM runs LIMIT 1").await?;
+    let runs: Vec<RecordBatch> =
+        runs.try_collect().await.map_err(|source| Error::Run { source: source.cause() })?;
+    Ok(runs.iter().any(|batch| batch.num_rows() > 0))
+}
+
 async fn indexed(served: &Served, session: Session) -> Result<Night> {
-    let index = session.search_index(&served.search_folder).await?;
+    let index = session.search_index(&served.search).await?;
     Ok(Night { session, index, groups: OnceCell::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, SearchOptions, http::Guard, testing::Lake};
+    use eventide_schema::tables::runs_schema;
+    use object_store::local::LocalFileSystem;
+
+    #[tokio::test]
+    async fn tables_without_a_run_are_not_shown_yet() {
+        let lake = Lake::new();
+        let served = Served {
+            store: Arc::new(LocalFileSystem::new()),
+            uri: lake.uri(),
+            options: Options::default(),
+            search: SearchOptions::below(lake.file("index")),
+            locate: Arc::new(|_| None),
+            pictures: None,
+            references: None,
+            record: None,
+            guard: Guard::default(),
+        };
+        let nights = Nights::open(&served).await.unwrap();
+        assert!(nights.newest().is_none());
+        lake.append("runs", RecordBatch::new_empty(runs_schema())).await;
+        assert!(nights.newer(&served).await.unwrap().is_none());
+        lake.add_a_night().await;
+        assert!(nights.newer(&served).await.unwrap().is_some());
+    }
 }

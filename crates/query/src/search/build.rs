@@ -19,11 +19,13 @@ use tantivy::{Index, IndexWriter, TantivyError, Term, directory::MmapDirectory};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::{SearchIndex, document, index_error};
+use super::{SearchIndex, SearchOptions, document, index_error};
 use crate::{Error, Result, error::CauseFrom, snapshot};
 
 /// Changes with the fields, so that an index of another program is left alone.
-const FORMAT: &str = "events-2";
+const FORMAT: &str = "events-3";
+/// Likewise with how vectors are kept.
+const VECTORS: &str = "vectors-1";
 /// Indexes of earlier versions that are kept beside that of the newest.
 const EARLIER_KEPT: usize = 4;
 /// Bytes that are gathered before they are written as a part of the index.
@@ -80,15 +82,27 @@ impl Held {
 }
 
 impl Source {
-    /// The index of this table at exactly this version, in a folder of its own below `folder`.
-    ///
-    /// One index follows the newest version. Where it is of a later one by now, or another process writes it for longer
-    /// than a minute, this version gets an index beside it; the newest few of these are kept.
+    /// The index of this table at exactly this version, with vectors of its captions where there is a text encoder.
     ///
     /// # Errors
     /// [`Error::SearchIndex`] when the folder cannot be used; [`Error::OpenTable`], [`Error::Run`] when the
-    /// events cannot be read.
-    pub(crate) async fn index(&self, folder: &Path) -> Result<SearchIndex> {
+    /// events cannot be read; [`Error::Embed`].
+    pub(crate) async fn index(&self, options: &SearchOptions) -> Result<SearchIndex> {
+        let index = self.index_of_words(&options.folder).await?;
+        let Some(embedder) = options.embedder.as_ref().filter(|_| self.version.is_some()) else {
+            return Ok(index);
+        };
+        let (table, model) = (short_digest(self.url.as_str()), short_digest(&embedder.model));
+        let folder = options.folder.join(format!("{VECTORS}-{table}-{model}"));
+        let _turn = BUILDING.acquire().await; // it is never closed
+        index.with_vectors(folder, embedder).await
+    }
+
+    /// The index of words, in a folder of its own below `folder`.
+    ///
+    /// One index follows the newest version. Where it is of a later one by now, or another process writes it for longer
+    /// than a minute, this version gets an index beside it; the newest few of these are kept.
+    async fn index_of_words(&self, folder: &Path) -> Result<SearchIndex> {
         let Some(version) = self.version else {
             return SearchIndex::open(Index::create_in_ram(document::schema()), folder, None);
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::{
     array::{ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray},
-    compute::cast,
+    compute::{SortColumn, cast, lexsort_to_indices, take_record_batch},
     datatypes::{DataType, Field, Float64Type, Int64Type, Schema as Columns, SchemaRef},
     error::ArrowError,
 };
@@ -17,12 +17,16 @@ use tantivy::{
     },
 };
 
+use super::ranking::Ranked;
+
 /// Length of an event, which is not a column.
 pub(super) const DURATION: &str = "duration_ms";
 /// What all hits are listed by.
 pub(super) const IDENTIFIERS: [&str; 2] = ["event_id", "video_id"];
 /// Texts in which words are looked for.
-pub(super) const TEXTS: [&str; 2] = ["caption", "speech"];
+pub(super) const TEXTS: [&str; 2] = [CAPTION, "speech"];
+/// What is found by what it means, too: each different one has a number in its segment.
+pub(super) const CAPTION: &str = "caption";
 
 /// The fields: each column of `events` under its name, stored; `caption` and `speech` by the stems of their
 /// English words, and as `caption_exact` and `speech_exact` by the words as they are.
@@ -32,7 +36,9 @@ pub(super) fn schema() -> Schema {
         let name = column.name();
         match column.data_type() {
             DataType::Utf8 if TEXTS.contains(&name.as_str()) => {
-                schema.add_text_field(name, text("en_stem").set_stored());
+                let stems = text("en_stem").set_stored();
+                let stems = if name == CAPTION { stems.set_fast(None) } else { stems };
+                schema.add_text_field(name, stems);
                 schema.add_text_field(&exact(name), text("default"));
             }
             DataType::Utf8 if IDENTIFIERS.contains(&name.as_str()) => {
@@ -66,10 +72,12 @@ pub(super) fn text(tokenizer: &str) -> TextOptions {
     TextOptions::default().set_indexing_options(indexing)
 }
 
-/// The columns of `events`, and `bm25`.
+/// The columns of `events`, and `bm25`, `similarity`, `rrf`.
 pub(super) fn hits_schema() -> SchemaRef {
     let mut columns: Vec<_> = events_schema().fields().iter().map(Arc::clone).collect();
     columns.push(Arc::new(Field::new("bm25", DataType::Float32, false)));
+    columns.push(Arc::new(Field::new("similarity", DataType::Float32, true)));
+    columns.push(Arc::new(Field::new("rrf", DataType::Float64, false)));
     Arc::new(Columns::new(columns))
 }
 
@@ -145,9 +153,9 @@ fn add(
     Ok(())
 }
 
-/// Documents with their scores as rows of [`hits_schema`].
+/// Documents with their ranks as rows of [`hits_schema`].
 pub(super) fn rows(
-    documents: &[(f32, TantivyDocument)],
+    documents: &[(Ranked, TantivyDocument)],
     schema: &Schema,
 ) -> Result<RecordBatch, ArrowError> {
     let mut columns = Vec::new();
@@ -161,6 +169,21 @@ pub(super) fn rows(
         };
         columns.push(cast(&values, column.data_type())?);
     }
-    columns.push(Arc::new(Float32Array::from_iter_values(documents.iter().map(|(s, _)| *s))));
+    let ranks = || documents.iter().map(|(ranked, _)| ranked);
+    columns.push(Arc::new(Float32Array::from_iter_values(ranks().map(|hit| hit.bm25))));
+    columns.push(Arc::new(ranks().map(|hit| hit.similarity).collect::<Float32Array>()));
+    columns.push(Arc::new(Float64Array::from_iter_values(ranks().map(|hit| hit.rrf))));
     RecordBatch::try_new(hits_schema(), columns)
+}
+
+/// Rows of [`hits_schema`] as rows of `events`, in the order of their starts and ends.
+pub(super) fn in_order(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let events: Vec<_> = (0..events_schema().fields().len()).collect();
+    let events = rows.project(&events)?;
+    let keys = ["start_ms", "end_ms", "event_id"].map(|name| {
+        let place = events.schema().index_of(name)?;
+        Ok(SortColumn { values: Arc::clone(events.column(place)), options: None })
+    });
+    let keys: Vec<_> = keys.into_iter().collect::<Result<_, ArrowError>>()?;
+    take_record_batch(&events, &lexsort_to_indices(&keys, None)?)
 }

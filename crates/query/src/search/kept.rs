@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeSet, HashSet},
     hash::{Hash, Hasher},
-    path::PathBuf,
     sync::Arc,
 };
 
@@ -24,7 +23,7 @@ use tantivy::{
 };
 use tokio::sync::OnceCell;
 
-use super::{SearchIndex, Source, document, index_error, language, matches};
+use super::{SearchIndex, SearchOptions, Source, document, index_error, language, matches};
 use crate::{Error, Result, error::CauseFrom};
 
 /// Videos that are named one by one, so that files and row groups without any of them are not read. The engine looks at
@@ -37,13 +36,13 @@ const BESIDE: usize = 48;
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) source: Source,
-    pub(crate) folder: PathBuf,
+    pub(crate) options: SearchOptions,
     index: OnceCell<SearchIndex>,
 }
 
 impl Kept {
-    pub(crate) fn new(source: Source, folder: PathBuf) -> Arc<Self> {
-        Arc::new(Self { source, folder, index: OnceCell::new() })
+    pub(crate) fn new(source: Source, options: SearchOptions) -> Arc<Self> {
+        Arc::new(Self { source, options, index: OnceCell::new() })
     }
 
     /// The index. The work goes on where whoever asked gives up: it may take longer than people wait, and would else
@@ -51,7 +50,7 @@ impl Kept {
     pub(crate) async fn get(self: &Arc<Self>) -> Result<SearchIndex> {
         let own = Arc::clone(self);
         let work = tokio::spawn(async move {
-            let index = own.index.get_or_try_init(|| own.source.index(&own.folder)).await;
+            let index = own.index.get_or_try_init(|| own.source.index(&own.options)).await;
             index.cloned()
         });
         work.await.map_err(|source| Error::Run { source: source.cause() })?

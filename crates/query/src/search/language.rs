@@ -42,6 +42,18 @@ pub(super) fn parse(index: &Index, fields: &[&str], words: &str) -> Result<Box<d
     parser.parse_query(&written).map_err(|source| wrong(source.cause()))
 }
 
+/// Whether a question is words and nothing else. What says more, by a quotation, an operator or a field, means just that.
+pub(super) fn is_plain(words: &str) -> bool {
+    let is_plain = |word: &str| {
+        let is_operator = matches!(word, "AND" | "OR" | "NOT" | "IN") || distance(word).is_some();
+        let is_more = word.contains(|c: char| "\"()[]{}<>=*~^\\".contains(c));
+        let has_sign = word.starts_with(['+', '-']);
+        !is_operator && !is_more && !has_sign && with_field(word).0.is_none()
+    };
+    let has_letters = words.contains(char::is_alphanumeric);
+    has_letters && words.len() <= MOST_BYTES && words.split_whitespace().all(is_plain)
+}
+
 fn shortened(words: &str) -> String {
     words.chars().take(100).collect()
 }
@@ -282,6 +294,24 @@ mod tests {
     #[case::phrase_of_a_field("-speech:\"a b\"*", "-speech:\"a b\"*")]
     fn writes(#[case] words: &str, #[case] written: &str) {
         assert_eq!(rewrite(words, &["caption", "speech"]).as_deref(), Ok(written));
+    }
+
+    #[rstest]
+    #[case::words("somebody cooks", true)]
+    #[case::a_sentence("What's he doing, at 12:30?", true)]
+    #[case::a_compound("a half-open door", true)]
+    #[case::nothing("  ", false)]
+    #[case::signs("?!", false)]
+    #[case::quotation("a \"red wall\"", false)]
+    #[case::operator("a OR b", false)]
+    #[case::not("NOT a", false)]
+    #[case::near("a NEAR/3 b", false)]
+    #[case::left_out("a -b", false)]
+    #[case::field("speech:a", false)]
+    #[case::prefix("gar*", false)]
+    #[case::bracket("(a b)", false)]
+    fn only_plain_words_are_asked_by_meaning(#[case] words: &str, #[case] plain: bool) {
+        assert_eq!(is_plain(words), plain, "{words}");
     }
 
     #[rstest]

@@ -1,4 +1,4 @@
-//! `search('garlic NEAR pan')` in SQL: the events that match with `bm25`, the best first.
+//! `search('garlic NEAR pan')` in SQL: the events that match, and with a text encoder those that mean alike, the best first.
 
 use std::sync::Arc;
 
@@ -19,15 +19,14 @@ use datafusion::{
         streaming::{PartitionStream, StreamingTableExec},
     },
 };
-use tantivy::DocAddress;
 
-use super::{SearchIndex, hits_schema, kept::Kept, within_statement};
+use super::{SearchIndex, hits_schema, kept::Kept, ranking::Ranked, within_statement};
 
 /// Rows that are read at a time, and how often so before somebody asks for them.
 const ROWS: usize = 1024;
 const BATCHES_AHEAD: usize = 2;
-/// Bytes that a hit takes while the best are looked for: twice its place and its score.
-const HIT_BYTES: usize = 24;
+/// Bytes that a hit takes while the best are looked for: twice its place and its scores.
+const HIT_BYTES: usize = 64;
 
 /// The function. It builds or updates the index when it is first asked.
 #[derive(Debug)]
@@ -37,10 +36,11 @@ impl Search {
     /// What is written about it.
     pub(crate) fn documentation() -> Documentation {
         let section = DocSection { include: true, label: "Search", description: None };
-        let says = "The events that match words, with bm25, which is greater for better ones; with a number the best so many.";
+        let says = "The events that match words, and with a text encoder those that mean alike, with rrf, which is greater for better \
+            ones, and bm25 and similarity; with a number the best so many.";
         Documentation::builder(section, says, "search(words [, most])")
             .with_sql_example(
-                "SELECT uri, caption FROM search('garlic NEAR pan') ORDER BY bm25 DESC LIMIT 20",
+                "SELECT uri, caption FROM search('garlic NEAR pan') ORDER BY rrf DESC LIMIT 20",
             )
             .build()
     }
@@ -127,7 +127,7 @@ impl TableProvider for Hits {
 /// Where the hits are, the best first. Their rows are read as they are asked for.
 struct Best {
     index: SearchIndex,
-    places: Arc<[(f32, DocAddress)]>,
+    places: Arc<[Ranked]>,
     schema: SchemaRef,
     /// What the places take of the memory of all statements.
     _memory: MemoryReservation,

@@ -1,13 +1,18 @@
 //! The index over small lakes: built, continued, asked.
 
-use datafusion::arrow::{array::AsArray, datatypes::Float32Type};
+use std::sync::{Mutex, PoisonError};
+
+use datafusion::arrow::{
+    array::{Array, AsArray},
+    datatypes::{Float32Type, Float64Type},
+};
 use futures::TryStreamExt;
 use rstest::rstest;
 
 use super::*;
 use crate::{
-    AsOf, Options, Session,
-    testing::{Lake, events_like, more_events},
+    AsOf, Embed, Options, Session,
+    testing::{Lake, events_like, events_of, more_events},
 };
 
 /// How many rows a statement gives, and the first column of all of them.
@@ -30,8 +35,13 @@ async fn asked(session: &Session, statement: &str) -> (usize, Vec<String>) {
 
 /// A session that may search, by indexes beside the tables.
 fn searching(session: Session, lake: &Lake) -> Session {
-    session.enable_search(lake.file("index"));
+    session.enable_search(words_alone(lake));
     session
+}
+
+/// Indexes beside the tables.
+fn words_alone(lake: &Lake) -> SearchOptions {
+    SearchOptions::below(lake.file("index"))
 }
 
 async fn two_nights() -> Lake {
@@ -55,7 +65,7 @@ fn captions_where(index: &SearchIndex, words: &str, filters: &Filters) -> Vec<St
 }
 
 async fn index_of(session: &Session, lake: &Lake) -> SearchIndex {
-    let index = session.search_index(&lake.file("index")).await;
+    let index = session.search_index(&words_alone(lake)).await;
     index.unwrap_or_else(|error| panic!("{}", error.with_causes()))
 }
 
@@ -110,12 +120,37 @@ async fn a_second_night_that_removes_and_adds_equals_a_rebuild() {
     let session = lake.open().await.unwrap();
     let second = index_of(&session, &lake).await;
     assert_eq!(second.version(), Some(2));
-    let anew = session.search_index(&lake.file("another")).await.unwrap();
+    let anew = session.search_index(&SearchOptions::below(lake.file("another"))).await.unwrap();
     for words in ["night", "water", "lines", "*"] {
         assert_eq!(captions(&second, words), captions(&anew, words), "{words}");
     }
     assert_eq!(captions(&second, ""), ["half of a night", "two\nlines"]);
     assert!(captions(&first, "night").is_empty(), "what was opened stays as it was");
+}
+
+#[tokio::test]
+async fn events_of_a_video_are_those_of_the_table() {
+    let lake = two_nights().await;
+    let session = lake.open().await.unwrap();
+    let index = index_of(&session, &lake).await;
+    let video_id = eventide_schema::video_id("file:///a.mp4");
+    let found = index.of_video(&video_id).unwrap();
+    let statement = "SELECT * FROM events ORDER BY start_ms, end_ms, event_id";
+    let rows = session.query(statement).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    let whole = |batches: &[RecordBatch]| {
+        let schema = eventide_schema::tables::events_schema();
+        let cast = |batch: &RecordBatch| {
+            let columns = batch.columns().iter().zip(schema.fields());
+            let columns = columns.map(|(column, field)| {
+                datafusion::arrow::compute::cast(column, field.data_type()).unwrap()
+            });
+            RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap()
+        };
+        let batches: Vec<_> = batches.iter().map(cast).collect();
+        datafusion::arrow::compute::concat_batches(&schema, &batches).unwrap()
+    };
+    assert_eq!((found.num_rows(), whole(&[found])), (2, whole(&rows)));
+    assert_eq!(index.of_video("nothing").unwrap().num_rows(), 0);
 }
 
 #[tokio::test]
@@ -139,7 +174,7 @@ async fn filters_leave_out() {
 async fn sql_searches_and_matches() {
     let lake = Lake::with_a_night().await;
     let session = lake.open().await.unwrap();
-    session.enable_search(lake.file("index"));
+    session.enable_search(words_alone(&lake));
     for (statement, rows) in [
         ("SELECT caption, bm25 FROM search('water NEAR man', 5)", 1),
         ("SELECT caption, bm25 FROM search('') WHERE start_ms > 0", 1),
@@ -326,4 +361,175 @@ async fn words_have_no_more_memory_than_other_questions() {
     let asked = session.query("SELECT caption FROM events WHERE matches(caption, 'water')").await;
     let error = asked.map(drop).unwrap_err().with_causes();
     assert!(error.contains("matches") && error.contains("esources exhausted"), "{error}");
+}
+
+/// Words that mean alike, for whoever makes vectors in tests.
+const THEMES: [&[&str]; 3] =
+    [&["water", "drink", "thirsty"], &["lines", "poem"], &["zither", "music", "instrument"]];
+
+/// A text encoder that knows a few words, and what it was given.
+#[derive(Clone, Default)]
+struct Reader(Arc<Mutex<Vec<String>>>);
+
+impl Reader {
+    fn options(&self, lake: &Lake) -> SearchOptions {
+        let read = Arc::clone(&self.0);
+        let embed: Embed = Arc::new(move |texts: &[&str]| {
+            let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+            read.extend(texts.iter().map(|text| (*text).to_owned()));
+            let numbers = texts.iter().flat_map(|text| {
+                let has = |theme: &[&str]| theme.iter().any(|word| text.contains(word));
+                let known = THEMES.map(|theme| if has(theme) { 2.0 } else { 0.0 });
+                known.into_iter().chain([1.0])
+            });
+            Ok(numbers.collect())
+        });
+        let embedder = Embedder { model: "a test".to_owned(), dimensions: THEMES.len() + 1, embed };
+        SearchOptions { embedder: Some(embedder), ..words_alone(lake) }
+    }
+
+    async fn index_of(&self, session: &Session, lake: &Lake) -> SearchIndex {
+        let index = session.search_index(&self.options(lake)).await;
+        index.unwrap_or_else(|error| panic!("{}", error.with_causes()))
+    }
+
+    /// What it was given since it was last asked, in the order of the alphabet.
+    fn taken(&self) -> Vec<String> {
+        let mut taken = std::mem::take(&mut *self.0.lock().unwrap());
+        taken.sort();
+        taken
+    }
+}
+
+/// The captions of the hits, the best first.
+fn ranked(index: &SearchIndex, words: &str, filters: &Filters) -> Vec<String> {
+    let found = index.search(words, filters, 10, 0).unwrap();
+    assert_eq!(found.total, found.rows.num_rows(), "{words}");
+    let captions = found.rows.column_by_name("caption").unwrap().as_string::<i32>();
+    captions.iter().map(|caption| caption.unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn captions_that_mean_alike_are_found() {
+    let (lake, reader) = (Lake::with_a_night().await, Reader::default());
+    let session = lake.open().await.unwrap();
+    let index = reader.index_of(&session, &lake).await;
+    let all = Filters::default();
+    let (water, lines) = ("a man pours \"water\", slowly", "two\nlines");
+    assert_eq!(ranked(&index, "somebody is thirsty", &all), [water, lines]);
+    assert_eq!(ranked(&index, "a poem", &all), [lines, water]);
+    for exact in ["\"thirsty\"", "thirsty OR poem", "caption:poem", "poem*", "NOT poem AND poem"] {
+        assert!(ranked(&index, exact, &all).is_empty(), "{exact}");
+    }
+    let other = Filters { run_id: Some("run-2".to_owned()), ..all };
+    assert!(ranked(&index, "a poem", &other).is_empty());
+
+    let found = index.search("poem", &Filters::default(), 1, 0).unwrap();
+    assert_eq!((found.total, found.rows.num_rows()), (2, 1));
+    let column = |name: &str| found.rows.column_by_name(name).unwrap();
+    let number = |name: &str| column(name).as_primitive::<Float32Type>().value(0);
+    assert!(number("bm25").abs() < 1e-6 && (number("similarity") - 1.0).abs() < 1e-6);
+    let rrf = column("rrf").as_primitive::<Float64Type>().value(0);
+    assert!((rrf - 1.0 / 61.0).abs() < 1e-9, "{rrf}");
+    let by_words = index_of(&session, &lake).await;
+    assert!(ranked(&by_words, "poem", &Filters::default()).is_empty(), "words alone");
+    let rows = by_words.search("lines", &Filters::default(), 10, 0).unwrap().rows;
+    assert!(rows.column_by_name("similarity").unwrap().is_null(0));
+}
+
+#[tokio::test]
+async fn sql_finds_what_means_alike() {
+    let (lake, reader) = (Lake::with_a_night().await, Reader::default());
+    let session = lake.open().await.unwrap();
+    session.enable_search(reader.options(&lake));
+    let best = "SELECT caption FROM search('thirsty') ORDER BY rrf DESC LIMIT 1";
+    assert_eq!(asked(&session, best).await.1, ["a man pours \"water\", slowly"]);
+    assert_eq!(asked(&session, "SELECT caption FROM search('thirsty', 1)").await.0, 1);
+    assert_eq!(asked(&session, "SELECT caption FROM search('thirsty')").await.0, 2);
+    let matches = "SELECT caption FROM events WHERE matches(caption, 'thirsty')";
+    assert_eq!(asked(&session, matches).await.0, 0, "that is of words");
+}
+
+#[tokio::test]
+async fn a_rare_word_is_first_where_others_are_nearer() {
+    let (lake, reader) = (Lake::new(), Reader::default());
+    let captions = ["music is played", "an instrument", "Zither, the finest", "music again"];
+    let version = lake.append("events", events_of(&captions)).await;
+    lake.publish("run-1", Some(version), None).await;
+    let index = reader.index_of(&lake.open().await.unwrap(), &lake).await;
+    let found = ranked(&index, "zither", &Filters::default());
+    assert_eq!((found.len(), &*found[0]), (4, "Zither, the finest"), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_caption_is_embedded_once() {
+    let (lake, reader) = (Lake::with_a_night().await, Reader::default());
+    let first = lake.open().await.unwrap();
+    reader.index_of(&first, &lake).await;
+    assert_eq!(reader.taken(), ["a man pours \"water\", slowly", "two\nlines"]);
+    lake.add_a_second_night().await;
+    let index = reader.index_of(&lake.open().await.unwrap(), &lake).await;
+    assert_eq!(reader.taken(), ["half of a night"]);
+    let found = ranked(&index, "thirsty", &Filters::default());
+    assert!(found.iter().all(|caption| !caption.contains("water")), "it has gone: {found:?}");
+    reader.index_of(&first, &lake).await;
+    assert_eq!(reader.taken(), ["thirsty"], "the question, and nothing of an earlier night");
+
+    let lake = lake_of("a man pours water", 1500).await;
+    reader.index_of(&lake.open().await.unwrap(), &lake).await;
+    assert_eq!(reader.taken(), ["a man pours water"]);
+}
+
+#[tokio::test]
+async fn pages_of_a_long_answer_have_each_event_once() {
+    let (lake, reader) = (Lake::new(), Reader::default());
+    let captions: Vec<_> = (0..1200).map(|n| format!("music {}", "la ".repeat(n % 7))).collect();
+    let captions: Vec<_> = captions.iter().map(String::as_str).collect();
+    let version = lake.append("events", events_of(&captions)).await;
+    lake.publish("run-1", Some(version), None).await;
+    let index = reader.index_of(&lake.open().await.unwrap(), &lake).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for page in 0..12 {
+        let found = index.search("music", &Filters::default(), 100, 100 * page).unwrap();
+        assert_eq!(found.total, 1200);
+        let ids = found.rows.column_by_name("event_id").unwrap().as_string::<i32>();
+        seen.extend(ids.iter().map(|id| id.unwrap().to_owned()));
+    }
+    assert_eq!(seen.len(), 1200);
+}
+
+#[tokio::test]
+async fn parts_that_are_many_become_one() {
+    let (lake, reader) = (Lake::with_a_night().await, Reader::default());
+    let session = lake.open().await.unwrap();
+    reader.index_of(&session, &lake).await;
+    reader.taken();
+    let parts = |lake: &Lake| -> Vec<PathBuf> {
+        let folders = std::fs::read_dir(lake.file("index")).unwrap().map(|it| it.unwrap().path());
+        let is_ours = |path: &PathBuf| path.to_string_lossy().contains("vectors-");
+        let folder = folders.into_iter().find(is_ours).unwrap();
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let [part] = &parts(&lake)[..] else { panic!("{:?}", parts(&lake)) };
+    let bytes = std::fs::read(part).unwrap();
+    for copy in 0..40 {
+        // Some end in the middle of a record, as nothing that is written here does.
+        let end = bytes.len() - copy % 3;
+        std::fs::write(part.with_file_name(format!("{copy}.vectors")), &bytes[..end]).unwrap();
+    }
+    for _ in 0..2 {
+        let index = reader.index_of(&session, &lake).await;
+        assert_eq!(ranked(&index, "a poem", &Filters::default())[0], "two\nlines");
+        assert_eq!((parts(&lake).len(), reader.taken().len()), (1, 1), "the question alone");
+    }
+}
+
+#[tokio::test]
+async fn a_text_encoder_that_fails_is_told_of() {
+    let lake = Lake::with_a_night().await;
+    let embed: Embed = Arc::new(|_| Ok(vec![1.0]));
+    let embedder = Embedder { model: "wrong".to_owned(), dimensions: 4, embed };
+    let options = SearchOptions { embedder: Some(embedder), ..words_alone(&lake) };
+    let error = lake.open().await.unwrap().search_index(&options).await.unwrap_err();
+    assert!(matches!(error, Error::Embed { .. }), "{error}");
 }

@@ -156,6 +156,8 @@ pub struct Report {
     pub other_subset: usize,
     /// Ids in annotations that no name of a video is known for. They are not among `annotated`.
     pub nameless: Vec<String>,
+    /// Videos of tables that nobody has marked an event of, where that was asked for. They are not among `annotated`.
+    pub without_mark: usize,
     /// Annotators of all examples: how often a video is told of.
     pub accounts: usize,
     /// Examples in which nothing is said.

@@ -1,21 +1,29 @@
-//! Tables as training data: what was said and seen in the videos of earlier runs.
+//! Tables as training data: what was said and seen in the videos of earlier runs, and what people have said about that.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use arrow::{array::AsArray, array::RecordBatch, datatypes::Int64Type};
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    datatypes::Int64Type,
+};
 use eventide_catalog::Stores;
 use eventide_engine::StoreSources;
 use eventide_pipeline::{Fetched, LimitOptions, Scratch, Trouble, fetch};
 use eventide_query::{Options, Session};
-use eventide_schema::{Cue, EventSource, TimeSpan, Video};
-use eventide_training::data::{self, Elsewhere, Example, folder::Report};
+use eventide_schema::{Cue, EventSource, TimeSpan, Verdict, Video};
+use eventide_training::{
+    data::{self, Elsewhere, Example, folder::Report},
+    plan::{FeedbackUse, Lake},
+};
 use futures::TryStreamExt as _;
 use tokio::runtime::Handle;
 use url::Url;
+
+use super::marks::{Found, Mark, Marks};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -26,12 +34,16 @@ const VIDEOS: &str = "SELECT arrow_cast(video_id, 'Utf8'), arrow_cast(uri, 'Utf8
      WHERE status IN ('captioned', 'empty') AND duration_ms IS NOT NULL ORDER BY video_id";
 /// Their events, the first first.
 const EVENTS: &str = "SELECT arrow_cast(video_id, 'Utf8'), arrow_cast(source, 'Utf8'), \
-     arrow_cast(caption, 'Utf8'), arrow_cast(start_ms, 'Int64'), arrow_cast(end_ms, 'Int64') \
-     FROM events ORDER BY video_id, start_ms, end_ms, window_index, event_index";
+     arrow_cast(caption, 'Utf8'), arrow_cast(start_ms, 'Int64'), arrow_cast(end_ms, 'Int64'), \
+     arrow_cast(event_id, 'Utf8'), arrow_cast(run_id, 'Utf8') FROM events ORDER BY video_id, start_ms, end_ms, window_index, event_index";
 /// What is said in them, in order. Tables of earlier programs have none.
 const TRANSCRIPTS: &str = "SELECT arrow_cast(video_id, 'Utf8'), arrow_cast(text, 'Utf8'), \
      arrow_cast(start_ms, 'Int64'), arrow_cast(end_ms, 'Int64') \
      FROM transcripts ORDER BY video_id, sentence_index";
+/// What people have said about events, the last last.
+const FEEDBACK: &str = "SELECT arrow_cast(event_id, 'Utf8'), arrow_cast(run_id, 'Utf8'), \
+     arrow_cast(verdict, 'Utf8'), arrow_cast(caption, 'Utf8'), arrow_cast(start_ms, 'Int64'), \
+     arrow_cast(end_ms, 'Int64') FROM feedback ORDER BY at";
 
 /// The videos of tables: what is known of them, and those that lie in object stores.
 pub(super) struct LakeVideos {
@@ -54,11 +66,17 @@ impl LakeVideos {
         self.remote.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An example for each video of the tables. Those whose file was on this machine and is gone are left out. Blocks.
-    pub(super) fn examples(&self, tables: &str) -> Result<(Vec<Example>, Report), Failure> {
-        let rows = self.handle.block_on(Rows::read(tables, &self.stores))?;
+    /// An example for each video of the tables, or of those that are marked. Left out are videos whose file was on this
+    /// machine and is gone, and those of which a mark says what cannot be. Blocks.
+    pub(super) fn examples(&self, lake: &Lake) -> Result<(Vec<Example>, Report), Failure> {
+        let rows = self.handle.block_on(Rows::read(lake, &self.stores))?;
         let (mut examples, mut report) = (Vec::new(), Report::default());
         for (video, duration_us) in rows.videos {
+            let is_marked = rows.marked.contains(&video.video_id);
+            if lake.feedback == Some(FeedbackUse::Marked) && !is_marked {
+                report.without_mark += 1;
+                continue;
+            }
             report.annotated += 1;
             let file = match local(&video.uri) {
                 Some(file) if file.is_file() => file,
@@ -70,8 +88,16 @@ impl LakeVideos {
             };
             let told = rows.events.get(&video.video_id).map_or(&[][..], Vec::as_slice);
             let said = rows.transcripts.get(&video.video_id).map_or(&[][..], Vec::as_slice);
-            let example = Example::of_rows(&video.video_id, file, duration_us, said, told);
-            let example = example.map_err(|fault| format!("video `{}`: {fault}", video.uri))?;
+            let example = Example::of_rows(&video.video_id, file.clone(), duration_us, said, told);
+            let example = match example {
+                Ok(example) => example,
+                Err(fault) if is_marked => {
+                    let (path, video_id) = (file, video.video_id);
+                    report.faulty.push(data::Error::Fault { path, video_id, fault });
+                    continue;
+                }
+                Err(fault) => return Err(format!("video `{}`: {fault}", video.uri).into()),
+            };
             report.count(&example);
             if local(&video.uri).is_none() {
                 self.remote().insert(example.file.clone(), video);
@@ -117,19 +143,32 @@ struct Rows {
     videos: Vec<(Video, i64)>,
     events: BTreeMap<String, Vec<(EventSource, Cue)>>,
     transcripts: BTreeMap<String, Vec<Cue>>,
+    /// Those of which an event is marked.
+    marked: BTreeSet<String>,
 }
 
 impl Rows {
-    async fn read(tables: &str, stores: &Stores) -> Result<Self, Failure> {
-        let location = stores.open(tables)?;
+    async fn read(lake: &Lake, stores: &Stores) -> Result<Self, Failure> {
+        let location = stores.open(&lake.tables)?;
         let options = Options::default();
         let session = Session::open(location.store.clone(), &location.uri, &options).await?;
         let mut read = Self::default();
+        let mut marks = match lake.feedback {
+            Some(_) => marks(&session).await?,
+            None => Marks::default(),
+        };
         for batch in rows(&session, EVENTS).await? {
             for row in 0..batch.num_rows() {
-                let of_video = read.events.entry(text(&batch, 0, row).to_owned()).or_default();
-                of_video.push(event(&batch, row));
+                read.add_event(&batch, row, &mut marks);
             }
+        }
+        if lake.feedback.is_some() {
+            // Some begin at another time now.
+            for events in read.events.values_mut() {
+                events.sort_by_key(|(_, cue)| (cue.span.start_us, cue.span.end_us));
+            }
+            let (events, left_out) = (marks.used(), marks.left_out());
+            tracing::info!(events, left_out, videos = read.marked.len(), "marks");
         }
         for batch in rows(&session, TRANSCRIPTS).await? {
             for row in 0..batch.num_rows() {
@@ -144,6 +183,40 @@ impl Rows {
         }
         Ok(read)
     }
+
+    /// Adds an event as it is after what people have said about it.
+    fn add_event(&mut self, batch: &RecordBatch, row: usize, marks: &mut Marks) {
+        let video_id = text(batch, 0, row).to_owned();
+        let (source, cue) = event(batch, row);
+        let [event_id, run_id] = [5, 6].map(|column| text(batch, column, row).to_owned());
+        let (is_marked, cue) = marks.applied(&Found { event_id, run_id }, cue);
+        if is_marked {
+            self.marked.insert(video_id.clone());
+        }
+        self.events.entry(video_id).or_default().extend(cue.map(|cue| (source, cue)));
+    }
+}
+
+/// What people have said about events.
+async fn marks(session: &Session) -> Result<Marks, Failure> {
+    let mut marks = Marks::default();
+    for batch in rows(session, FEEDBACK).await? {
+        let is_given = |column: usize, row: usize| batch.column(column).is_valid(row);
+        let us = |column, row| is_given(column, row).then(|| integer(&batch, column, row) * 1000);
+        for row in 0..batch.num_rows() {
+            let [event_id, run_id] = [0, 1].map(|column| text(&batch, column, row).to_owned());
+            let verdict = match text(&batch, 2, row) {
+                "right" => Verdict::Right,
+                "wrong" => Verdict::Wrong,
+                "edited" => Verdict::Edited,
+                _ => continue, // of a later program
+            };
+            let caption = is_given(3, row).then(|| text(&batch, 3, row).to_owned());
+            let (start_us, end_us) = (us(4, row), us(5, row));
+            marks.add(Found { event_id, run_id }, Mark { verdict, caption, start_us, end_us });
+        }
+    }
+    Ok(marks)
 }
 
 fn video(batch: &RecordBatch, row: usize) -> Video {
