@@ -20,6 +20,13 @@ pub trait Step {
     /// # Errors
     /// Whatever hinders the decoder; the search ends with it.
     fn step(&mut self, tokens: &[i64], beam_index: &[i64]) -> Result<ArrayView2<'_, f32>>;
+
+    /// Goes on with these of its rows, at least one, in increasing order; the others are done. The next
+    /// step reads tokens for them alone, and its `beam_index` still counts the pasts of the step before.
+    ///
+    /// # Errors
+    /// As [`Step::step`].
+    fn keep(&mut self, rows: &[usize]) -> Result<()>;
 }
 
 /// How to search.
@@ -58,8 +65,7 @@ pub struct Hypothesis {
 /// Searches for the best sequences of `rows` independent rows, all in one decoder: for each row at
 /// most `beams` hypotheses, best first, at least one.
 ///
-/// A row that has ended is fed on until the last has, so that the decoder's shapes stay as they are;
-/// what a row gives does not depend on the others.
+/// A row that has ended leaves the decoder; what a row gives does not depend on the others.
 ///
 /// # Errors
 /// What `decoder` gives, or [`Error::Logits`] if it answers with something that is not a number.
@@ -71,31 +77,37 @@ pub fn search(
     let beams = options.beams.max(1);
     let options = SearchOptions { beams, max_tokens: options.max_tokens.max(1), ..options.clone() };
     let mut searches = vec![Row::default(); rows];
+    let mut present: Vec<usize> = (0..rows).collect();
     let mut tokens = vec![options.start_id; rows * beams];
     let mut beam_index = identity(rows * beams);
     for step in 0..options.max_tokens {
         let logits = decoder.step(&tokens, &beam_index)?;
-        for (row, search) in searches.iter_mut().enumerate() {
-            if search.done {
-                continue;
-            }
-            let first = row * beams;
-            search.advance(step, |beam| logits.row(first + beam), &options)?;
+        for (place, &row) in present.iter().enumerate() {
+            let first = place * beams;
+            searches[row].advance(step, |beam| logits.row(first + beam), &options)?;
         }
-        if searches.iter().all(|search| search.done) {
+        let mut staying: Vec<usize> = (0..present.len()).collect();
+        staying.retain(|&place| !searches[present[place]].done);
+        if staying.is_empty() || step + 1 == options.max_tokens {
             break;
         }
-        for (row, search) in searches.iter().enumerate() {
-            let places = row * beams..(row + 1) * beams;
-            search.feed(
-                &mut tokens[places.clone()],
-                &mut beam_index[places],
-                row * beams,
-                &options,
-            );
+        (tokens, beam_index) = (Vec::new(), Vec::new());
+        for &place in &staying {
+            for (token, past) in searches[present[place]].feed(beams) {
+                tokens.push(token);
+                beam_index.push(signed(place * beams + past));
+            }
+        }
+        if staying.len() < present.len() {
+            decoder.keep(&staying)?;
+            present = staying.iter().map(|&place| present[place]).collect();
         }
     }
     Ok(searches.into_iter().map(|search| search.into_hypotheses(&options)).collect())
+}
+
+fn signed(place: usize) -> i64 {
+    i64::try_from(place).unwrap_or(i64::MAX)
 }
 
 fn identity(length: usize) -> Vec<i64> {
@@ -258,21 +270,11 @@ impl Row {
         self.stored.iter().map(|stored| stored.score).fold(f64::INFINITY, f64::min)
     }
 
-    /// What the decoder reads next for this row: the last token of each beam and the past that it
-    /// follows. Places without a live beam repeat the first, or pass the time if none is left.
-    fn feed(
-        &self,
-        tokens: &mut [i64],
-        beam_index: &mut [i64],
-        first: usize,
-        options: &SearchOptions,
-    ) {
-        let index = |beam: usize| i64::try_from(first + beam).unwrap_or(i64::MAX);
-        for (place, (token, past)) in tokens.iter_mut().zip(beam_index).enumerate() {
-            let live = if self.done { None } else { self.live.get(place).or(self.live.first()) };
-            *token = live.and_then(|beam| beam.tokens.last().copied()).unwrap_or(options.eos_id);
-            *past = index(live.map_or(place, |beam| beam.parent));
-        }
+    /// What the decoder reads next for this row, which is not done: the last token of each beam, and the
+    /// beam of the step before that it follows. Places without a live beam repeat the first.
+    fn feed(&self, beams: usize) -> impl Iterator<Item = (i64, usize)> + '_ {
+        let beam = |place| self.live.get(place).or(self.live.first());
+        (0..beams).filter_map(beam).filter_map(|beam| Some((*beam.tokens.last()?, beam.parent)))
     }
 
     fn into_hypotheses(mut self, options: &SearchOptions) -> Vec<Hypothesis> {
@@ -461,8 +463,12 @@ mod tests {
         beams: usize,
         vocabulary: usize,
         read: Vec<Vec<i64>>,
+        /// Where each row was in the step before.
+        places: Vec<usize>,
         logits: Array2<f32>,
         steps: usize,
+        /// Rows of all steps together.
+        rows: usize,
     }
 
     impl Made {
@@ -473,24 +479,38 @@ mod tests {
                 beams,
                 vocabulary,
                 read: vec![Vec::new(); places],
+                places: (0..seeds.len()).collect(),
                 logits: Array2::zeros((places, vocabulary)),
                 steps: 0,
+                rows: 0,
             }
         }
     }
 
     impl Step for Made {
         fn step(&mut self, tokens: &[i64], beam_index: &[i64]) -> Result<ArrayView2<'_, f32>> {
-            let past = self.read.clone();
+            assert_eq!([tokens.len(), beam_index.len()], [self.seeds.len() * self.beams; 2]);
+            let past = std::mem::take(&mut self.read);
+            self.logits = Array2::zeros((tokens.len(), self.vocabulary));
             for (place, (&token, &from)) in tokens.iter().zip(beam_index).enumerate() {
-                assert_eq!(from as usize / self.beams, place / self.beams, "rows are mixed up");
-                self.read[place] = [past[from as usize].as_slice(), &[token]].concat();
-                let made =
-                    logits(self.seeds[place / self.beams], &self.read[place], self.vocabulary);
+                let (row, from) = (place / self.beams, from as usize);
+                assert_eq!(from / self.beams, self.places[row], "rows are mixed up");
+                self.read.push([past[from].as_slice(), &[token]].concat());
+                let made = logits(self.seeds[row], &self.read[place], self.vocabulary);
                 self.logits.slice_mut(s![place, ..]).assign(&ArrayView1::from(&made));
             }
+            self.places = (0..self.seeds.len()).collect();
             self.steps += 1;
+            self.rows += self.seeds.len();
             Ok(self.logits.view())
+        }
+
+        fn keep(&mut self, rows: &[usize]) -> Result<()> {
+            assert!(rows.windows(2).all(|pair| pair[0] < pair[1]) && !rows.is_empty(), "{rows:?}");
+            assert!(rows.len() < self.seeds.len(), "all of {rows:?} were there before");
+            self.seeds = rows.iter().map(|&row| self.seeds[row]).collect();
+            self.places = rows.to_vec();
+            Ok(())
         }
     }
 
@@ -609,6 +629,20 @@ mod tests {
     }
 
     #[test]
+    fn a_row_takes_no_more_steps_than_alone() {
+        let options = options(4, Scoring::Length, 200);
+        let seeds: Vec<u64> = (0..20).collect();
+        let steps = |seeds: &[u64]| {
+            let mut decoder = Made::new(seeds, 4, 6);
+            search(&mut decoder, seeds.len(), &options).unwrap();
+            decoder.rows
+        };
+        let alone: Vec<usize> = seeds.iter().map(|&seed| steps(&[seed])).collect();
+        assert!(alone.iter().any(|&steps| steps != alone[0]), "{alone:?}");
+        assert_eq!(steps(&seeds), alone.iter().sum::<usize>());
+    }
+
+    #[test]
     fn a_sequence_cut_by_the_limit_is_divided_by_one_more() {
         let mut options = options(2, Scoring::Length, 1);
         options.length_penalty = 1.0;
@@ -628,6 +662,10 @@ mod tests {
     impl Step for Broken {
         fn step(&mut self, _: &[i64], _: &[i64]) -> Result<ArrayView2<'_, f32>> {
             Ok(self.0.view())
+        }
+
+        fn keep(&mut self, _: &[usize]) -> Result<()> {
+            Ok(())
         }
     }
 

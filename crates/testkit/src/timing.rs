@@ -87,6 +87,10 @@ impl Step for Drawn {
     fn step(&mut self, _: &[i64], _: &[i64]) -> eventide_model::Result<ArrayView2<'_, f32>> {
         Ok(self.0.view())
     }
+
+    fn keep(&mut self, _: &[usize]) -> eventide_model::Result<()> {
+        Ok(()) // it has one row
+    }
 }
 
 /// The search of one window over logits of the model's vocabulary that cost nothing.
