@@ -1,7 +1,8 @@
 """What others take for the parts of the model, on one thread, with the same weights: bench_model.py PART FOLDER RUNS [WINDOWS]
 
 PART is one of
-    inputs       writes `pictures.safetensors` and `words.safetensors`; prints nothing of use
+    inputs       writes `pictures.safetensors`, `words.safetensors` and `mixed.safetensors`, words of windows of many lengths
+                 filled up with zeros; prints nothing of use
     limits       how fast one core multiplies matrices and reads memory
     encode       PyTorch, eager, the vision encoder
     generate     `generate` of transformers, WINDOWS in a batch
@@ -43,6 +44,10 @@ def inputs(folder):
     save_file({"frames": frames}, folder / "pictures.safetensors")
     ids = numbers.integers(3, 32_000, (WINDOWS, WORDS), dtype=np.int64)
     save_file({"input_ids": ids}, folder / "words.safetensors")
+    mixed = numbers.integers(3, 32_000, (WINDOWS, 496), dtype=np.int64)
+    for window, row in enumerate(mixed):
+        row[16 + window * 7 % WINDOWS * 32 :] = 0
+    save_file({"input_ids": mixed}, folder / "mixed.safetensors")
 
 
 def limits(runs):

@@ -89,10 +89,12 @@ pub(crate) fn run(workspace: &Workspace, profile: &str, program: Option<PathBuf>
     let bench = Bench { workspace, program, testkit, python, folder };
     bench.make()?;
     let limits: Limits = bench.theirs("limits", &[])?;
-    let (encoded, generated) = (bench.encoded()?, bench.generated()?);
-    let all = serde_json::json!({ "limits": limits, "encode": encoded, "generate": generated });
+    let (encoded, generated, mixed) = (bench.encoded()?, bench.generated()?, bench.mixed()?);
+    let all = serde_json::json!({
+        "limits": limits, "encode": encoded, "generate": generated, "mixed": mixed,
+    });
     write(&bench.folder.join("model.json"), all.to_string())?;
-    let table = markdown(profile, &limits, &encoded, &generated);
+    let table = markdown(profile, &limits, &encoded, &generated) + &mixed_markdown(&mixed);
     println!("\n{table}");
     record(&workspace.root().join("docs/benchmarks.md"), MARKS, &table)?;
     say("wrote", "docs/benchmarks.md");
@@ -186,6 +188,24 @@ impl Bench<'_> {
         let first = row("transformers 5.23.0, one window in a batch", alone, String::new());
         rows.insert(0, first);
         Ok(rows)
+    }
+
+    /// Windows of many lengths, alone and together.
+    fn mixed(&self) -> Result<[Row; 2]> {
+        let ours = |together| {
+            let options = ["--part", "generate", "--together", together];
+            self.ours("full", &options, "mixed.safetensors")
+        };
+        let (alone, together) = (ours("1")?, ours("8")?);
+        if alone.rows != together.rows {
+            let what = "windows of several lengths say something else together".to_owned();
+            return Err(Error::Bench { what });
+        }
+        let agreement = "as alone to the last digit".to_owned();
+        Ok([
+            row("one window a run", alone, String::new()),
+            row("8 windows a run", together, agreement),
+        ])
     }
 
     /// What the script says of one of its parts.
@@ -334,6 +354,19 @@ fn markdown(profile: &str, limits: &Limits, encoded: &[Row], generated: &[Row]) 
         limits.flops / 1e9,
         limits.bytes / 1e9,
     );
+    text
+}
+
+fn mixed_markdown(rows: &[Row]) -> String {
+    let mut text =
+        "\n| windows of 16 to 496 words, ours | windows/s | least and most | agreement |\n\
+         |---|---|---|---|\n"
+            .to_owned();
+    for Row { name, answer, agreement } in rows {
+        let speed = WINDOWS / median(&answer.seconds);
+        let spread = spread(WINDOWS, &answer.seconds);
+        let _ = writeln!(text, "| {name} | {speed:.3} | {spread} | {agreement} |");
+    }
     text
 }
 

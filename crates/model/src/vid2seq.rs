@@ -47,7 +47,8 @@ pub struct WindowInput {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Memory {
     /// `[windows, length, d_model]`: for each window `positions` rows of video, if it has one, then a row
-    /// for each id of its input, if it has words, then zeros up to a length that is a multiple of 16.
+    /// for each id of its input, if it has words, then zeros up to a length that is a multiple of 16 (not
+    /// with whole numbers of 8 bits).
     pub rows: Array3<f32>,
     /// `[windows, length]`: 1 where the decoder may look.
     pub mask: Array2<i64>,
@@ -137,8 +138,7 @@ impl Vid2Seq {
     /// [`WINDOWS_PER_RUN`] windows share a run of the decoder, the shorter ones padded and masked, and one
     /// that is done leaves it. What a window gives does not depend on the others: on a processor not in
     /// the last digit, on other devices its scores may differ there. With whole numbers of 8 bits each
-    /// has its own run, since their scale depends on all that is in one. `should_stop` is asked before
-    /// each step.
+    /// window has its own run. `should_stop` is asked before each step.
     ///
     /// # Errors
     /// [`Error::Decoding`] if a setting is out of range; [`Error::Features`], [`Error::InputLength`],
@@ -228,7 +228,22 @@ impl Vid2Seq {
     }
 
     fn windows_per_run(&self) -> usize {
-        if self.manifest.precision == Precision::Int8 { 1 } else { WINDOWS_PER_RUN }
+        if self.is_alone() { 1 } else { WINDOWS_PER_RUN }
+    }
+
+    /// Inputs that are encoded at once. One keeps a processor busy, and is not padded to another's length.
+    fn inputs_per_run(&self) -> usize {
+        if self.text_encoder.device() == Device::Cpu { 1 } else { WINDOWS_PER_RUN }
+    }
+
+    /// What lengths are padded to a multiple of.
+    fn block(&self) -> usize {
+        if self.is_alone() { 1 } else { BLOCK }
+    }
+
+    /// Whether each window has its own run: whole numbers of 8 bits have one scale for all that is in it.
+    fn is_alone(&self) -> bool {
+        self.manifest.precision == Precision::Int8
     }
 
     fn search_options(&self, decoding: &Decoding) -> Result<SearchOptions> {
@@ -305,7 +320,7 @@ impl Vid2Seq {
             video_rows(window) + if self.has_words(window) { ids_of(window).len() } else { 0 }
         };
         let longest = windows.iter().map(rows).max().unwrap_or(0);
-        let mut memory = Memory::new(windows.len(), longest.next_multiple_of(BLOCK), width);
+        let mut memory = Memory::new(windows.len(), longest.next_multiple_of(self.block()), width);
         if !seen.is_empty() {
             let video = self.encode_video(windows, &seen)?;
             let video = cube(&video, "memory", [seen.len(), positions, width])?;
@@ -314,8 +329,8 @@ impl Vid2Seq {
                 memory.put(window, 0, &rows, &mask.view());
             }
         }
-        if !heard.is_empty() {
-            let (ids, mask) = self.padded_ids(windows, &heard);
+        for heard in heard.chunks(self.inputs_per_run()) {
+            let (ids, mask) = self.padded_ids(windows, heard);
             let shape = [heard.len(), ids.ncols(), width];
             let text = self.encode_text(ids, mask.clone())?;
             let text = cube(&text, "memory", shape)?;
@@ -346,7 +361,7 @@ impl Vid2Seq {
         let pad = i64::from(self.manifest.text.pad_id);
         let limit = self.manifest.text.max_input_tokens as usize;
         let longest = heard.iter().map(|&window| ids_of(&windows[window]).len()).max().unwrap_or(0);
-        let length = longest.next_multiple_of(BLOCK).min(limit);
+        let length = longest.next_multiple_of(self.block()).min(limit);
         let mut padded = Array2::from_elem((heard.len(), length), pad);
         for (mut row, &window) in padded.rows_mut().into_iter().zip(heard) {
             for (place, &id) in row.iter_mut().zip(ids_of(&windows[window])) {
