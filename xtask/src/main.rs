@@ -15,6 +15,7 @@ mod bench_cluster;
 mod bench_eval;
 mod bench_faults;
 mod bench_import;
+mod bench_model;
 mod bench_page;
 mod bench_speech;
 mod bench_sql;
@@ -196,6 +197,16 @@ enum Bench {
         #[arg(long, default_value_t = 20)]
         minutes: u64,
     },
+    /// Pictures encoded and sequences generated on one thread, beside `PyTorch`, transformers and `CTranslate2` with the same
+    /// weights, which must agree; writes the medians to `docs/benchmarks.md`. Takes 11 GB of disk, which it keeps.
+    Model {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+        /// A program that is built already, with `eventide-testkit` beside it.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+    },
     /// Speech recognition beside `faster-whisper` with the same weights: wrong words and processor time; writes both
     /// to `docs/benchmarks.md`.
     Speech {
@@ -259,6 +270,9 @@ fn run(chore: Chore) -> Result<()> {
         }
         Chore::Bench(Bench::Sql { profile, program, events }) => {
             bench_sql::run(&workspace, &profile, program, events)
+        }
+        Chore::Bench(Bench::Model { profile, program }) => {
+            bench_model::run(&workspace, &profile, program)
         }
         Chore::Bench(Bench::Speech { profile, program }) => {
             bench_speech::run(&workspace, &profile, program)

@@ -20,6 +20,13 @@ pub trait Step {
     /// # Errors
     /// Whatever hinders the decoder; the search ends with it.
     fn step(&mut self, tokens: &[i64], beam_index: &[i64]) -> Result<ArrayView2<'_, f32>>;
+
+    /// Goes on with these of its rows, at least one, in increasing order; the others are done. The next
+    /// step reads tokens for them alone, and its `beam_index` still counts the pasts of the step before.
+    ///
+    /// # Errors
+    /// As [`Step::step`].
+    fn keep(&mut self, rows: &[usize]) -> Result<()>;
 }
 
 /// How to search.
@@ -58,8 +65,7 @@ pub struct Hypothesis {
 /// Searches for the best sequences of `rows` independent rows, all in one decoder: for each row at
 /// most `beams` hypotheses, best first, at least one.
 ///
-/// A row that has ended is fed on until the last has, so that the decoder's shapes stay as they are;
-/// what a row gives does not depend on the others.
+/// A row that has ended leaves the decoder; what a row gives does not depend on the others.
 ///
 /// # Errors
 /// What `decoder` gives, or [`Error::Logits`] if it answers with something that is not a number.
@@ -71,31 +77,37 @@ pub fn search(
     let beams = options.beams.max(1);
     let options = SearchOptions { beams, max_tokens: options.max_tokens.max(1), ..options.clone() };
     let mut searches = vec![Row::default(); rows];
+    let mut present: Vec<usize> = (0..rows).collect();
     let mut tokens = vec![options.start_id; rows * beams];
     let mut beam_index = identity(rows * beams);
     for step in 0..options.max_tokens {
         let logits = decoder.step(&tokens, &beam_index)?;
-        for (row, search) in searches.iter_mut().enumerate() {
-            if search.done {
-                continue;
-            }
-            let first = row * beams;
-            search.advance(step, |beam| logits.row(first + beam), &options)?;
+        for (place, &row) in present.iter().enumerate() {
+            let first = place * beams;
+            searches[row].advance(step, |beam| logits.row(first + beam), &options)?;
         }
-        if searches.iter().all(|search| search.done) {
+        let mut staying: Vec<usize> = (0..present.len()).collect();
+        staying.retain(|&place| !searches[present[place]].done);
+        if staying.is_empty() || step + 1 == options.max_tokens {
             break;
         }
-        for (row, search) in searches.iter().enumerate() {
-            let places = row * beams..(row + 1) * beams;
-            search.feed(
-                &mut tokens[places.clone()],
-                &mut beam_index[places],
-                row * beams,
-                &options,
-            );
+        (tokens, beam_index) = (Vec::new(), Vec::new());
+        for &place in &staying {
+            for (token, past) in searches[present[place]].feed(beams) {
+                tokens.push(token);
+                beam_index.push(signed(place * beams + past));
+            }
+        }
+        if staying.len() < present.len() {
+            decoder.keep(&staying)?;
+            present = staying.iter().map(|&place| present[place]).collect();
         }
     }
     Ok(searches.into_iter().map(|search| search.into_hypotheses(&options)).collect())
+}
+
+fn signed(place: usize) -> i64 {
+    i64::try_from(place).unwrap_or(i64::MAX)
 }
 
 fn identity(length: usize) -> Vec<i64> {
@@ -258,21 +270,11 @@ impl Row {
         self.stored.iter().map(|stored| stored.score).fold(f64::INFINITY, f64::min)
     }
 
-    /// What the decoder reads next for this row: the last token of each beam and the past that it
-    /// follows. Places without a live beam repeat the first, or pass the time if none is left.
-    fn feed(
-        &self,
-        tokens: &mut [i64],
-        beam_index: &mut [i64],
-        first: usize,
-        options: &SearchOptions,
-    ) {
-        let index = |beam: usize| i64::try_from(first + beam).unwrap_or(i64::MAX);
-        for (place, (token, past)) in tokens.iter_mut().zip(beam_index).enumerate() {
-            let live = if self.done { None } else { self.live.get(place).or(self.live.first()) };
-            *token = live.and_then(|beam| beam.tokens.last().copied()).unwrap_or(options.eos_id);
-            *past = index(live.map_or(place, |beam| beam.parent));
-        }
+    /// What the decoder reads next for this row, which is not done: the last token of each beam, and the
+    /// beam of the step before that it follows. Places without a live beam repeat the first.
+    fn feed(&self, beams: usize) -> impl Iterator<Item = (i64, usize)> + '_ {
+        let beam = |place| self.live.get(place).or(self.live.first());
+        (0..beams).filter_map(beam).filter_map(|beam| Some((*beam.tokens.last()?, beam.parent)))
     }
 
     fn into_hypotheses(mut self, options: &SearchOptions) -> Vec<Hypothesis> {
@@ -321,6 +323,11 @@ fn brevity_divisor(length: usize, options: &SearchOptions) -> f64 {
     ((5.0 + length as f64) / 6.0).powf(options.length_penalty)
 }
 
+/// Values that are worked on at once; the compiler makes vectors of them.
+const LANES: usize = 8;
+/// Logits of which the best is looked at before any of them is offered.
+const BLOCK: usize = 32 * LANES;
+
 /// The best candidates so far, best first; of equals the one offered first.
 struct Best {
     width: usize,
@@ -335,27 +342,39 @@ impl Best {
     /// Offers every token after a beam that has `sum` so far. `None` if a logit is not a number, or
     /// none is finite.
     fn offer(&mut self, beam: usize, sum: f64, logits: &ArrayView1<'_, f32>) -> Option<()> {
+        let logits = logits.as_standard_layout(); // as it is, unless its values lie apart
+        let logits = logits.as_slice()?;
         let normaliser = log_sum_exp(logits)?;
-        for (token, &logit) in (0i64..).zip(logits) {
-            if logit == f32::NEG_INFINITY {
+        for (first, block) in (0i64..).step_by(BLOCK).zip(logits.chunks(BLOCK)) {
+            // Nearly every block has nothing for the list, and its best tells.
+            if !self.admits(sum + (f64::from(greatest(block)) - normaliser)) {
                 continue;
             }
-            let log_probability = f64::from(logit) - normaliser;
-            let candidate = Candidate {
-                beam,
-                token,
-                log_probability: narrowed(log_probability),
-                sum: sum + log_probability,
-            };
-            self.insert(candidate);
+            for (token, &logit) in (first..).zip(block) {
+                if logit == f32::NEG_INFINITY {
+                    continue;
+                }
+                let log_probability = f64::from(logit) - normaliser;
+                let candidate = Candidate {
+                    beam,
+                    token,
+                    log_probability: narrowed(log_probability),
+                    sum: sum + log_probability,
+                };
+                self.insert(candidate);
+            }
         }
         Some(())
     }
 
+    /// Whether a candidate with this sum is among the best so far.
+    fn admits(&self, sum: f64) -> bool {
+        self.candidates.len() < self.width
+            || self.candidates.last().is_none_or(|last| sum > last.sum)
+    }
+
     fn insert(&mut self, candidate: Candidate) {
-        if self.candidates.len() == self.width
-            && self.candidates.last().is_some_and(|last| candidate.sum <= last.sum)
-        {
+        if !self.admits(candidate.sum) {
             return;
         }
         let place = self.candidates.partition_point(|kept| kept.sum >= candidate.sum);
@@ -369,20 +388,56 @@ fn narrowed(log_probability: f64) -> f32 {
     log_probability as f32
 }
 
-/// Logarithm of the sum of the exponentials, taken about the largest and added up in 64 bits.
-fn log_sum_exp(logits: &ArrayView1<'_, f32>) -> Option<f64> {
-    let mut largest = f32::NEG_INFINITY;
-    for &logit in logits {
-        if logit.is_nan() {
-            return None;
-        }
-        largest = largest.max(logit);
-    }
-    if !largest.is_finite() {
+/// Logarithm of the sum of the exponentials, taken about the largest and added up in 64 bits. `None`
+/// if one is not a number, or none is finite.
+fn log_sum_exp(logits: &[f32]) -> Option<f64> {
+    let is_broken = logits.iter().fold(false, |broken, logit| broken | logit.is_nan());
+    let largest = greatest(logits);
+    if is_broken || !largest.is_finite() {
         return None;
     }
-    let sum: f64 = logits.iter().map(|&logit| f64::from((logit - largest).exp())).sum();
-    Some(f64::from(largest) + sum.ln())
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for chunk in chunks {
+        for (sum, logit) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(exp(logit - largest));
+        }
+    }
+    let rest: f64 = rest.iter().map(|logit| f64::from(exp(logit - largest))).sum();
+    Some(f64::from(largest) + (sums.iter().sum::<f64>() + rest).ln())
+}
+
+/// The greatest of some values that are numbers; of none, less than any.
+fn greatest(values: &[f32]) -> f32 {
+    let greater = |a: f32, b: f32| if a > b { a } else { b };
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut greatest = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (most, &value) in greatest.iter_mut().zip(chunk) {
+            *most = greater(value, *most);
+        }
+    }
+    greatest.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, greater)
+}
+
+/// The exponential of a number that is not above 0, to 2e-7 of it; below -87, that of -87. Plain
+/// arithmetic, so that the compiler can make vectors of it and every machine gives the same.
+fn exp(value: f32) -> f32 {
+    /// Added to a small number, it leaves the nearest whole number in the last bits.
+    const WHOLE: f32 = 12_582_912.0;
+    /// The logarithm of 2, as a number of few bits and the rest.
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    let value = if value > -87.0 { value } else { -87.0 };
+    let shifted = value * std::f32::consts::LOG2_E + WHOLE;
+    let whole = shifted - WHOLE;
+    let part = value - whole * LN_2[0] - whole * LN_2[1];
+    // The polynomial of Cephes for -ln 2 / 2 to ln 2 / 2.
+    let mut power = 1.987_569_1e-4;
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
+        power = power * part + coefficient;
+    }
+    let power = power * part * part + part + 1.0;
+    power * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()))
 }
 
 #[cfg(test)]
@@ -408,8 +463,12 @@ mod tests {
         beams: usize,
         vocabulary: usize,
         read: Vec<Vec<i64>>,
+        /// Where each row was in the step before.
+        places: Vec<usize>,
         logits: Array2<f32>,
         steps: usize,
+        /// Rows of all steps together.
+        rows: usize,
     }
 
     impl Made {
@@ -420,24 +479,38 @@ mod tests {
                 beams,
                 vocabulary,
                 read: vec![Vec::new(); places],
+                places: (0..seeds.len()).collect(),
                 logits: Array2::zeros((places, vocabulary)),
                 steps: 0,
+                rows: 0,
             }
         }
     }
 
     impl Step for Made {
         fn step(&mut self, tokens: &[i64], beam_index: &[i64]) -> Result<ArrayView2<'_, f32>> {
-            let past = self.read.clone();
+            assert_eq!([tokens.len(), beam_index.len()], [self.seeds.len() * self.beams; 2]);
+            let past = std::mem::take(&mut self.read);
+            self.logits = Array2::zeros((tokens.len(), self.vocabulary));
             for (place, (&token, &from)) in tokens.iter().zip(beam_index).enumerate() {
-                assert_eq!(from as usize / self.beams, place / self.beams, "rows are mixed up");
-                self.read[place] = [past[from as usize].as_slice(), &[token]].concat();
-                let made =
-                    logits(self.seeds[place / self.beams], &self.read[place], self.vocabulary);
+                let (row, from) = (place / self.beams, from as usize);
+                assert_eq!(from / self.beams, self.places[row], "rows are mixed up");
+                self.read.push([past[from].as_slice(), &[token]].concat());
+                let made = logits(self.seeds[row], &self.read[place], self.vocabulary);
                 self.logits.slice_mut(s![place, ..]).assign(&ArrayView1::from(&made));
             }
+            self.places = (0..self.seeds.len()).collect();
             self.steps += 1;
+            self.rows += self.seeds.len();
             Ok(self.logits.view())
+        }
+
+        fn keep(&mut self, rows: &[usize]) -> Result<()> {
+            assert!(rows.windows(2).all(|pair| pair[0] < pair[1]) && !rows.is_empty(), "{rows:?}");
+            assert!(rows.len() < self.seeds.len(), "all of {rows:?} were there before");
+            self.seeds = rows.iter().map(|&row| self.seeds[row]).collect();
+            self.places = rows.to_vec();
+            Ok(())
         }
     }
 
@@ -556,6 +629,20 @@ mod tests {
     }
 
     #[test]
+    fn a_row_takes_no_more_steps_than_alone() {
+        let options = options(4, Scoring::Length, 200);
+        let seeds: Vec<u64> = (0..20).collect();
+        let steps = |seeds: &[u64]| {
+            let mut decoder = Made::new(seeds, 4, 6);
+            search(&mut decoder, seeds.len(), &options).unwrap();
+            decoder.rows
+        };
+        let alone: Vec<usize> = seeds.iter().map(|&seed| steps(&[seed])).collect();
+        assert!(alone.iter().any(|&steps| steps != alone[0]), "{alone:?}");
+        assert_eq!(steps(&seeds), alone.iter().sum::<usize>());
+    }
+
+    #[test]
     fn a_sequence_cut_by_the_limit_is_divided_by_one_more() {
         let mut options = options(2, Scoring::Length, 1);
         options.length_penalty = 1.0;
@@ -575,6 +662,10 @@ mod tests {
     impl Step for Broken {
         fn step(&mut self, _: &[i64], _: &[i64]) -> Result<ArrayView2<'_, f32>> {
             Ok(self.0.view())
+        }
+
+        fn keep(&mut self, _: &[usize]) -> Result<()> {
+            Ok(())
         }
     }
 
@@ -600,14 +691,59 @@ mod tests {
 
     #[test]
     fn huge_logits_do_not_overflow() {
-        let logits = ArrayView1::from(&[1e30f32, 1e30, -1e30]);
+        let logits = [1e30f32, 1e30, -1e30];
         assert!((log_sum_exp(&logits).unwrap() - f64::from(1e30f32)).abs() < 1e15);
-        let small = ArrayView1::from(&[-200.0f32, -200.0]);
+        let small = [-200.0f32, -200.0];
         assert!((log_sum_exp(&small).unwrap() - (-200.0 + 2f64.ln())).abs() < 1e-12);
+    }
+
+    #[test]
+    fn exponentials_are_true_to_their_last_bits() {
+        for step in 0..=86_900 {
+            let value = -(step as f32) / 1000.0;
+            let error = f64::from(exp(value)) / f64::from(value).exp() - 1.0;
+            assert!(error.abs() < 2e-7, "{value}: {error}");
+        }
+        assert!(exp(f32::NEG_INFINITY) < 2e-38);
+    }
+
+    /// The best of all candidates, by sorting them; of equals the one offered first.
+    fn sorted(rows: &[Vec<f32>], width: usize) -> Vec<(usize, i64)> {
+        let mut all = Vec::new();
+        for (beam, row) in rows.iter().enumerate() {
+            let normaliser = log_sum_exp(row).unwrap();
+            for (token, &logit) in (0..).zip(row) {
+                all.push((f64::from(logit) - normaliser, (beam, token)));
+            }
+        }
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        all.into_iter().take(width).map(|(_, candidate)| candidate).collect()
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn the_best_candidates_are_found_wherever_they_are(
+            seed: u64,
+            vocabulary in 1usize..4 * BLOCK,
+            width in 1usize..9,
+            strided: bool,
+        ) {
+            let rows: Vec<_> =
+                (0..3).map(|beam| logits(seed, &[beam], vocabulary)).collect();
+            let mut best = Best::new(width);
+            for (beam, row) in rows.iter().enumerate() {
+                let spaced: Vec<f32> = row.iter().flat_map(|&logit| [logit, 9.0]).collect();
+                let view = ArrayView1::from(&spaced);
+                let view = view.slice(s![..;2]);
+                let row = if strided { view } else { ArrayView1::from(row) };
+                prop_assert_eq!(best.offer(beam, 0.0, &row), Some(()));
+            }
+            let found: Vec<_> =
+                best.candidates.iter().map(|found| (found.beam, found.token)).collect();
+            prop_assert_eq!(found, sorted(&rows, width));
+        }
 
         #[test]
         fn rows_do_not_disturb_one_another(

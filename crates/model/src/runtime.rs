@@ -346,6 +346,12 @@ impl Session {
         &self.outputs
     }
 
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// Leaves the outputs of these names on the device, for the next run to take as inputs. They
     /// cannot be read ([`Tensor::view`]) unless the device is the processor.
     ///

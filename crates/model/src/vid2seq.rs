@@ -2,15 +2,17 @@
 //!
 //! Sessions belong to one thread. Nothing here waits or is shared.
 
-use ndarray::{Array1, Array2, Array3, Array4, ArrayView2, ArrayView3, Axis, Ix2, Ix3, s};
+use ndarray::{
+    Array1, Array2, Array3, Array4, ArrayView1, ArrayView2, ArrayView3, Axis, Ix2, Ix3, s,
+};
 
 use crate::{
     beam::{self, Hypothesis, SearchOptions, Step},
     bundle::Bundle,
     error::{Error, Result},
-    manifest::{Decoding, Manifest, files},
+    manifest::{Decoding, Manifest, Precision, files},
     parse::{self, Parsed},
-    runtime::{Runtime, Session, SessionOptions, Tensor},
+    runtime::{Device, Runtime, Session, SessionOptions, Tensor},
     tokenizer::Tokenizer,
     vision::VisionEncoder,
 };
@@ -19,6 +21,10 @@ use crate::{
 /// window holds 81 MB of keys and values of its memory and, at 256 tokens, 76 MB of its past, which a
 /// step has twice; while its speech is encoded, 100 MB of attention. So under 2.7 GB for 8.
 pub const WINDOWS_PER_RUN: usize = 8;
+
+/// Inputs and memories are padded to a multiple of this, also those of a window alone. A window is then padded further
+/// only by whole vectors of a processor: zeros that are added to its sums, in no other order.
+const BLOCK: usize = 16;
 
 /// Most hypotheses that a search may keep.
 pub const MAX_BEAMS: u32 = 64;
@@ -40,10 +46,11 @@ pub struct WindowInput {
 /// What the decoder looks at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Memory {
-    /// `[windows, video + text, d_model]`: `positions` rows of video, if any window has a video, then
-    /// as many rows of text as the longest input has ids.
+    /// `[windows, length, d_model]`: for each window `positions` rows of video, if it has one, then a row
+    /// for each id of its input, if it has words, then zeros up to a length that is a multiple of 16 (not
+    /// with whole numbers of 8 bits).
     pub rows: Array3<f32>,
-    /// `[windows, video + text]`: 1 where the decoder may look.
+    /// `[windows, length]`: 1 where the decoder may look.
     pub mask: Array2<i64>,
 }
 
@@ -128,9 +135,10 @@ impl Vid2Seq {
 
     /// Sequences for each window, best first: at most `decoding.beams`, at least one.
     ///
-    /// [`WINDOWS_PER_RUN`] windows share a run of the decoder, the shorter ones padded and masked. What
-    /// a window gives does not depend on the others; its scores may differ in the last digits, since
-    /// sums are taken in another order. `should_stop` is asked before each step.
+    /// [`WINDOWS_PER_RUN`] windows share a run of the decoder, the shorter ones padded and masked, and one
+    /// that is done leaves it. What a window gives does not depend on the others: on a processor not in
+    /// the last digit, on other devices its scores may differ there. With whole numbers of 8 bits each
+    /// window has its own run. `should_stop` is asked before each step.
     ///
     /// # Errors
     /// [`Error::Decoding`] if a setting is out of range; [`Error::Features`], [`Error::InputLength`],
@@ -147,7 +155,7 @@ impl Vid2Seq {
             self.check(index, window)?;
         }
         let mut found = Vec::with_capacity(windows.len());
-        for group in windows.chunks(WINDOWS_PER_RUN) {
+        for group in windows.chunks(self.windows_per_run()) {
             stop_if(should_stop)?;
             let memory = self.remember(group)?;
             let mut decoder = self.decoder(memory, options.beams, should_stop)?;
@@ -219,6 +227,25 @@ impl Vid2Seq {
         Ok(logits)
     }
 
+    fn windows_per_run(&self) -> usize {
+        if self.is_alone() { 1 } else { WINDOWS_PER_RUN }
+    }
+
+    /// Inputs that are encoded at once. One keeps a processor busy, and is not padded to another's length.
+    fn inputs_per_run(&self) -> usize {
+        if self.text_encoder.device() == Device::Cpu { 1 } else { WINDOWS_PER_RUN }
+    }
+
+    /// What lengths are padded to a multiple of.
+    fn block(&self) -> usize {
+        if self.is_alone() { 1 } else { BLOCK }
+    }
+
+    /// Whether each window has its own run: whole numbers of 8 bits have one scale for all that is in it.
+    fn is_alone(&self) -> bool {
+        self.manifest.precision == Precision::Int8
+    }
+
     fn search_options(&self, decoding: &Decoding) -> Result<SearchOptions> {
         let refused = |setting, value: f64, range| Error::Decoding { setting, value, range };
         let &Decoding { beams, length_penalty, max_output_tokens, scoring } = decoding;
@@ -280,49 +307,64 @@ impl Vid2Seq {
         window.input_ids.iter().flatten().any(|&id| id != pad)
     }
 
-    /// Both encoders on windows that were checked.
+    /// Both encoders on windows that were checked, each on those that have something for it.
     fn remember(&mut self, windows: &[WindowInput]) -> Result<Memory> {
+        let (positions, _) = self.video_shape();
         let width = self.manifest.t5.d_model as usize;
-        let mut memory = Memory {
-            rows: Array3::zeros((windows.len(), 0, width)),
-            mask: Array2::zeros((windows.len(), 0)),
+        let video_rows = |window: &WindowInput| window.features.as_ref().map_or(0, |_| positions);
+        let all: Vec<usize> = (0..windows.len()).collect();
+        let (mut seen, mut heard) = (all.clone(), all);
+        seen.retain(|&window| windows[window].features.is_some());
+        heard.retain(|&window| self.has_words(&windows[window]));
+        let rows = |window: &WindowInput| {
+            video_rows(window) + if self.has_words(window) { ids_of(window).len() } else { 0 }
         };
-        if windows.iter().any(|window| window.features.is_some()) {
-            let (positions, _) = self.video_shape();
-            let video = self.encode_video(windows)?;
-            let seen = |(window, _): (usize, usize)| i64::from(windows[window].features.is_some());
-            let mask = Array2::from_shape_fn((windows.len(), positions), seen);
-            let shape = [windows.len(), positions, width];
-            memory.append(&cube(&video, "memory", shape)?, &mask.view())?;
+        let longest = windows.iter().map(rows).max().unwrap_or(0);
+        let mut memory = Memory::new(windows.len(), longest.next_multiple_of(self.block()), width);
+        if !seen.is_empty() {
+            let video = self.encode_video(windows, &seen)?;
+            let video = cube(&video, "memory", [seen.len(), positions, width])?;
+            let mask = Array1::ones(positions);
+            for (&window, rows) in seen.iter().zip(video.outer_iter()) {
+                memory.put(window, 0, &rows, &mask.view());
+            }
         }
-        if windows.iter().any(|window| self.has_words(window)) {
-            let (ids, mask) = self.padded_ids(windows);
-            let shape = [windows.len(), ids.ncols(), width];
+        for heard in heard.chunks(self.inputs_per_run()) {
+            let (ids, mask) = self.padded_ids(windows, heard);
+            let shape = [heard.len(), ids.ncols(), width];
             let text = self.encode_text(ids, mask.clone())?;
-            memory.append(&cube(&text, "memory", shape)?, &mask.view())?;
+            let text = cube(&text, "memory", shape)?;
+            for ((&window, rows), mask) in heard.iter().zip(text.outer_iter()).zip(mask.rows()) {
+                let (first, count) = (video_rows(&windows[window]), ids_of(&windows[window]).len());
+                let (rows, mask) = (rows.slice(s![..count, ..]), mask.slice(s![..count]));
+                memory.put(window, first, &rows, &mask);
+            }
         }
         Ok(memory)
     }
 
-    fn encode_video(&mut self, windows: &[WindowInput]) -> Result<Tensor> {
+    /// The memory of the frames of the windows at `seen`.
+    fn encode_video(&mut self, windows: &[WindowInput], seen: &[usize]) -> Result<Tensor> {
         let (positions, dim) = self.video_shape();
-        let mut features = Array3::zeros((windows.len(), positions, dim));
-        for (mut row, window) in features.outer_iter_mut().zip(windows) {
-            if let Some(given) = &window.features {
+        let mut features = Array3::zeros((seen.len(), positions, dim));
+        for (mut row, &window) in features.outer_iter_mut().zip(seen) {
+            if let Some(given) = &windows[window].features {
                 row.slice_mut(s![..given.nrows(), ..]).assign(given);
             }
         }
         run_one(&mut self.temporal, &[("features", &Tensor::from_array(features)?)], "memory")
     }
 
-    /// Input ids of all windows, padded to the longest, and where they are not padding.
-    fn padded_ids(&self, windows: &[WindowInput]) -> (Array2<i64>, Array2<i64>) {
+    /// Input ids of the windows at `heard`, padded to the block after the longest, as far as the model
+    /// has positions, and where they are not padding.
+    fn padded_ids(&self, windows: &[WindowInput], heard: &[usize]) -> (Array2<i64>, Array2<i64>) {
         let pad = i64::from(self.manifest.text.pad_id);
-        let ids = |window: &WindowInput| window.input_ids.as_ref().map_or(0, Vec::len);
-        let longest = windows.iter().map(ids).max().unwrap_or(0);
-        let mut padded = Array2::from_elem((windows.len(), longest), pad);
-        for (mut row, window) in padded.rows_mut().into_iter().zip(windows) {
-            for (place, &id) in row.iter_mut().zip(window.input_ids.iter().flatten()) {
+        let limit = self.manifest.text.max_input_tokens as usize;
+        let longest = heard.iter().map(|&window| ids_of(&windows[window]).len()).max().unwrap_or(0);
+        let length = longest.next_multiple_of(self.block()).min(limit);
+        let mut padded = Array2::from_elem((heard.len(), length), pad);
+        for (mut row, &window) in padded.rows_mut().into_iter().zip(heard) {
+            for (place, &id) in row.iter_mut().zip(ids_of(&windows[window])) {
                 *place = id;
             }
         }
@@ -344,22 +386,20 @@ impl Vid2Seq {
         should_stop: &'a dyn Fn() -> bool,
     ) -> Result<Decoder<'a>> {
         let rows = memory.rows.len_of(Axis(0));
-        let seen = Tensor::from_array(memory.rows)?;
-        let mut projected = self.cross.run(&[("memory", &seen)])?;
-        let take = |name: &String| projected.take(name);
-        let cross = self.names.cross.iter().map(take).collect::<Result<_, _>>()?;
+        let cross = project(&mut self.cross, &self.names.cross, memory.rows.clone())?;
         let t5 = &self.manifest.t5;
         let nothing = (rows * beams, t5.heads as usize, 0, t5.d_kv as usize);
         let empty = |_: &String| Tensor::from_array(Array4::<f32>::zeros(nothing));
         let past = self.names.past.iter().map(empty).collect::<Result<_, _>>()?;
         Ok(Decoder {
             session: &mut self.decoder,
+            projection: &mut self.cross,
             names: &self.names,
-            mask: Tensor::from_array(memory.mask)?,
+            mask: Tensor::from_array(memory.mask.clone())?,
+            memory,
             cross,
             past,
             logits: None,
-            rows,
             beams,
             vocabulary: t5.vocab_size as usize,
             should_stop,
@@ -367,32 +407,53 @@ impl Vid2Seq {
     }
 }
 
+/// The keys and values that the decoder's layers have of a memory.
+fn project(session: &mut Session, names: &[String], memory: Array3<f32>) -> Result<Vec<Tensor>> {
+    let mut projected = session.run(&[("memory", &Tensor::from_array(memory)?)])?;
+    Ok(names.iter().map(|name| projected.take(name)).collect::<Result<_, _>>()?)
+}
+
+fn ids_of(window: &WindowInput) -> &[i64] {
+    window.input_ids.as_deref().unwrap_or_default()
+}
+
 impl Memory {
-    /// Appends more rows for each window, and their mask.
-    fn append(&mut self, rows: &ArrayView3<'_, f32>, mask: &ArrayView2<'_, i64>) -> Result<()> {
-        let wrong = || Error::Shape {
-            output: "memory",
-            found: rows.shape().to_vec(),
-            expected: self.rows.shape().to_vec(),
-        };
-        let joined =
-            ndarray::concatenate(Axis(1), &[self.rows.view(), *rows]).map_err(|_| wrong())?;
-        self.mask =
-            ndarray::concatenate(Axis(1), &[self.mask.view(), *mask]).map_err(|_| wrong())?;
-        self.rows = joined;
-        Ok(())
+    /// Nothing to look at.
+    fn new(windows: usize, length: usize, width: usize) -> Self {
+        Self {
+            rows: Array3::zeros((windows, length, width)),
+            mask: Array2::zeros((windows, length)),
+        }
+    }
+
+    /// Puts rows of a window to their place, with their mask.
+    fn put(
+        &mut self,
+        window: usize,
+        first: usize,
+        rows: &ArrayView2<'_, f32>,
+        mask: &ArrayView1<'_, i64>,
+    ) {
+        let places = first..first + rows.nrows();
+        self.rows.slice_mut(s![window, places.clone(), ..]).assign(rows);
+        self.mask.slice_mut(s![window, places]).assign(mask);
+    }
+
+    fn select(&self, windows: &[usize]) -> Self {
+        Self { rows: self.rows.select(Axis(0), windows), mask: self.mask.select(Axis(0), windows) }
     }
 }
 
 /// The decoder in the middle of some sequences.
 struct Decoder<'a> {
     session: &'a mut Session,
+    projection: &'a mut Session,
     names: &'a Names,
+    memory: Memory,
     mask: Tensor,
     cross: Vec<Tensor>,
     past: Vec<Tensor>,
     logits: Option<Tensor>,
-    rows: usize,
     beams: usize,
     vocabulary: usize,
     should_stop: &'a dyn Fn() -> bool,
@@ -401,14 +462,15 @@ struct Decoder<'a> {
 impl Step for Decoder<'_> {
     fn step(&mut self, tokens: &[i64], beam_index: &[i64]) -> Result<ArrayView2<'_, f32>> {
         stop_if(self.should_stop)?;
-        let shape = [self.rows * self.beams, self.vocabulary];
+        let rows = self.memory.rows.len_of(Axis(0));
+        let shape = [rows * self.beams, self.vocabulary];
         let tokens = Array1::from(tokens.to_vec())
-            .into_shape_with_order((self.rows, self.beams))
+            .into_shape_with_order((rows, self.beams))
             .map_err(|_| Error::Shape {
-            output: "tokens",
-            found: vec![tokens.len()],
-            expected: vec![self.rows, self.beams],
-        })?;
+                output: "tokens",
+                found: vec![tokens.len()],
+                expected: vec![rows, self.beams],
+            })?;
         let tokens = Tensor::from_array(tokens)?;
         let beam_index = Tensor::from_array(Array1::from(beam_index.to_vec()))?;
         let mut inputs =
@@ -420,6 +482,24 @@ impl Step for Decoder<'_> {
         self.past = self.names.present.iter().map(take).collect::<Result<_, _>>()?;
         let logits = self.logits.insert(outputs.take("logits")?);
         matrix(logits, "logits", shape)
+    }
+
+    /// The pasts of rows that leave go with the next step, which gathers what it needs. Keys and values
+    /// of the memory are copied where they can be read, and elsewhere projected anew, which takes a
+    /// device less than a step.
+    fn keep(&mut self, rows: &[usize]) -> Result<()> {
+        self.memory = self.memory.select(rows);
+        self.mask = Tensor::from_array(self.memory.mask.clone())?;
+        if self.projection.device() == Device::Cpu {
+            for tensor in &mut self.cross {
+                let kept = tensor.view::<f32>()?.select(Axis(0), rows);
+                *tensor = Tensor::from_array(kept)?;
+            }
+        } else {
+            let memory = self.memory.rows.clone();
+            self.cross = project(self.projection, &self.names.cross, memory)?;
+        }
+        Ok(())
     }
 }
 

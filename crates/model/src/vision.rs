@@ -1,7 +1,9 @@
 //! The vision encoder on a device: pictures in, one feature each out. All that is needed of a model to
 //! prepare the features that another one learns from.
 
-use ndarray::{Array2, Array4, s};
+use std::collections::HashMap;
+
+use ndarray::{Array2, Array4, Axis, s};
 
 use crate::{
     bundle::Bundle,
@@ -33,7 +35,8 @@ impl VisionEncoder {
     }
 
     /// Features `[count, dim]` of `count` RGB pictures of `image_size` squared, one after another in
-    /// `frames`. [`FRAMES_PER_RUN`] go through the encoder at once; `should_stop` is asked before each.
+    /// `frames`. Equal pictures go through the encoder once, [`FRAMES_PER_RUN`] at a time; `should_stop` is
+    /// asked before each run.
     ///
     /// # Errors
     /// [`Error::FrameBytes`] if `frames` is not `count` pictures long, [`Error::Cancelled`],
@@ -55,11 +58,13 @@ impl VisionEncoder {
         if count.checked_mul(picture) != Some(frames.len()) {
             return Err(wrong_length);
         }
-        let mut features = Array2::zeros((count, dim));
-        for (run, chunk) in frames.chunks(FRAMES_PER_RUN * picture).enumerate() {
+        let pictures: Vec<&[u8]> = frames.chunks_exact(picture).collect();
+        let (distinct, places) = told_apart(&pictures);
+        let mut features = Array2::zeros((distinct.len(), dim));
+        for (run, chunk) in distinct.chunks(FRAMES_PER_RUN).enumerate() {
             stop_if(should_stop)?;
-            let rows = chunk.len() / picture;
-            let Ok(pictures) = Array4::from_shape_vec((rows, side, side, 3), chunk.to_vec()) else {
+            let rows = chunk.len();
+            let Ok(pictures) = Array4::from_shape_vec((rows, side, side, 3), chunk.concat()) else {
                 return Err(wrong_length);
             };
             let pictures = Tensor::from_array(pictures)?;
@@ -71,6 +76,36 @@ impl VisionEncoder {
                 [rows, dim],
             )?);
         }
-        Ok(features)
+        Ok(features.select(Axis(0), &places))
+    }
+}
+
+/// The pictures that differ in any byte, in their order, and for each picture the place of its like
+/// among them.
+fn told_apart<'a>(pictures: &[&'a [u8]]) -> (Vec<&'a [u8]>, Vec<usize>) {
+    let mut distinct = Vec::new();
+    let mut known = HashMap::new();
+    let places = pictures.iter().map(|&picture| {
+        *known.entry(picture).or_insert_with(|| {
+            distinct.push(picture);
+            distinct.len() - 1
+        })
+    });
+    let places = places.collect();
+    (distinct, places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_told_apart_by_their_bytes() {
+        let pictures = [[1, 2], [3, 4], [1, 2], [1, 3], [3, 4], [1, 2]];
+        let views: Vec<&[u8]> = pictures.iter().map(<[u8; 2]>::as_slice).collect();
+        let (distinct, places) = told_apart(&views);
+        assert_eq!(distinct, [[1, 2], [3, 4], [1, 3]]);
+        assert_eq!(places, [0, 1, 0, 2, 1, 0]);
+        assert_eq!(told_apart(&[]), (Vec::new(), Vec::new()));
     }
 }

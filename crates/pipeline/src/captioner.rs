@@ -16,7 +16,7 @@ use eventide_model::{
     input::input_ids,
     manifest::{Decoding, Manifest},
     parse,
-    runtime::{Device, Runtime, SessionOptions},
+    runtime::{Runtime, SessionOptions},
 };
 use eventide_schema::Cue;
 use tokio::sync::{mpsc, oneshot};
@@ -96,9 +96,6 @@ struct Network {
     bundle: Bundle,
     model: Vid2Seq,
     decoding: Decoding,
-    /// Windows that share a run of the decoder. On a processor each has its own: the last digits of
-    /// a score depend on what else is in the run, and rows are not to depend on chance.
-    windows_a_run: usize,
 }
 
 impl Network {
@@ -128,10 +125,7 @@ impl CaptionModel for Network {
             .collect::<Result<Vec<_>, _>>()?;
         let encoding = started.elapsed();
         tracing::debug!(windows = windows.len(), "generating");
-        let mut found = Vec::with_capacity(inputs.len());
-        for run in inputs.chunks(self.windows_a_run) {
-            found.extend(self.model.generate(run, &self.decoding, should_stop)?);
-        }
+        let found = self.model.generate(&inputs, &self.decoding, should_stop)?;
         let said = windows
             .iter()
             .zip(&found)
@@ -210,8 +204,7 @@ impl Captioner {
         let info = ModelInfo::of(&bundle);
         Self::start_with(info, move || {
             let model = Vid2Seq::load(&bundle, &runtime, &session)?;
-            let windows_a_run = if session.device == Device::Cpu { 1 } else { BATCH };
-            Ok(Network { bundle, model, decoding, windows_a_run })
+            Ok(Network { bundle, model, decoding })
         })
         .await
     }

@@ -100,6 +100,14 @@ pub enum Error {
         /// What training says.
         source: Box<eventide_training::Error>,
     },
+    /// A bundle cannot be run, or not on these inputs.
+    #[error("cannot run the bundle `{}`", path.display())]
+    Model {
+        /// Its folder.
+        path: PathBuf,
+        /// What the model says.
+        source: Box<eventide_training::Error>,
+    },
     /// A client for the test's own S3 server cannot be made.
     #[error("cannot open the bucket of the test server")]
     Store {

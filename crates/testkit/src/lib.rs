@@ -15,6 +15,7 @@ pub mod proxy;
 pub mod released;
 pub mod s3;
 pub mod stand_in;
+pub mod timing;
 pub mod tools;
 pub mod whisper;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use eventide_testkit::{
-    Hostile, Result, bundles, footage, lake, released, stand_in, tools, whisper,
+    Hostile, Result, bundles, footage, lake, released, stand_in, timing, tools, whisper,
 };
 use eventide_training::Style;
 
@@ -69,6 +69,30 @@ enum Product {
         #[arg(long, default_value_t = 10_000_000)]
         events: u64,
     },
+    /// Seconds that a bundle takes for pictures or for windows, on one thread, and what it says to them, as JSON.
+    Timing {
+        /// The bundle.
+        #[arg(long)]
+        bundle: PathBuf,
+        /// The tensors, as `eventide model run` takes them: pictures are encoded, windows are captioned.
+        #[arg(long)]
+        inputs: PathBuf,
+        /// What is timed.
+        #[arg(long, value_enum)]
+        part: Part,
+        /// Hypotheses that are kept.
+        #[arg(long, default_value_t = 4)]
+        beams: u32,
+        /// Most tokens that are generated.
+        #[arg(long, default_value_t = 64)]
+        tokens: u32,
+        /// Windows that share a run of the decoder.
+        #[arg(long, default_value_t = 1)]
+        together: usize,
+        /// How often it is timed, after once that is not.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
     /// A film of 1920 x 1080 pixels with sound, of any length.
     Film {
         /// The film's file, `.mp4` or `.mkv`.
@@ -78,6 +102,15 @@ enum Product {
         #[arg(long, default_value_t = 120)]
         minutes: u64,
     },
+}
+
+/// A part of a model.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Part {
+    /// The vision encoder on pictures.
+    Encode,
+    /// Everything behind it, on windows.
+    Generate,
 }
 
 /// The sizes of a model.
@@ -138,6 +171,17 @@ fn make(product: Product) -> Result<()> {
             Hostile::ALL.into_iter().try_for_each(|kind| kind.make(&tools, &out).map(|_| ()))
         }
         Product::Lake { out, events } => lake::make(&out, events),
+        Product::Timing { bundle, inputs, part, beams, tokens, together, runs } => {
+            let timed = match part {
+                Part::Encode => timing::encode(&bundle, &inputs, runs)?,
+                Part::Generate => {
+                    let generation = timing::Generation { beams, tokens, together };
+                    timing::generate(&bundle, &inputs, &generation, runs)?
+                }
+            };
+            println!("{timed}");
+            Ok(())
+        }
         Product::Film { out, minutes } => {
             footage::full_hd(&tools()?, Duration::from_mins(minutes), &out)
         }

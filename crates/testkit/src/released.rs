@@ -119,6 +119,9 @@ impl Dictionary {
         };
         entry(&mut zip, "archive/data.pkl".to_owned())?;
         zip.write_all(&self.pickle()).map_err(unwritable)?;
+        // Without its version `torch.load` takes it for no checkpoint at all.
+        entry(&mut zip, "archive/version".to_owned())?;
+        zip.write_all(b"3\n").map_err(unwritable)?;
         for (number, tensor) in self.tensors.iter().enumerate() {
             let weight = weights.weight(&tensor.name).map_err(|source| Error::Bundle {
                 path: path.to_path_buf(),
