@@ -464,9 +464,67 @@ pub(crate) const FASTER_WHISPER: PythonSet = PythonSet {
     ],
 };
 
+/// Other programs that run the same networks, to be measured beside ours. `PyTorch` loads NVIDIA's libraries before it works
+/// on a processor; all of it takes 4.7 GB.
+pub(crate) const TRANSFORMERS: PythonSet = PythonSet {
+    name: "transformers",
+    requirements: &[
+        "annotated-doc==0.0.7",
+        "anyio==4.16.0",
+        "click==8.5.1",
+        "ctranslate2==4.8.5",
+        "filelock==4.2.12",
+        "fsspec==2026.9.0",
+        "h11==0.16.0",
+        "hf-xet==1.8.0",
+        "httpcore2==2.16.2",
+        "httpx2==2.16.2",
+        "huggingface_hub==2.4.0",
+        "idna==3.20",
+        "Jinja2==3.1.6",
+        "MarkupSafe==3.0.4",
+        "mpmath==1.3.0",
+        "networkx==3.6.1",
+        "numpy==2.4.6",
+        "nvidia-cublas==13.4.1.3",
+        "nvidia-cuda-cupti==13.2.86",
+        "nvidia-cuda-nvrtc==13.2.86",
+        "nvidia-cuda-runtime==13.2.86",
+        "nvidia-cudnn-cu13==9.26.0.51",
+        "nvidia-cufft==12.2.0.57",
+        "nvidia-cufile==1.17.1.22",
+        "nvidia-cusolver==12.2.0.11",
+        "nvidia-cusparse==12.7.10.12",
+        "nvidia-cusparselt-cu13==0.8.1",
+        "nvidia-nccl-cu13==2.30.7",
+        "nvidia-nvjitlink==13.5.37",
+        "nvidia-nvshmem-cu13==3.7.2",
+        "nvidia-nvtx==13.2.86",
+        "packaging==26.3",
+        "PyYAML==6.0.3",
+        "regex==2026.11.19",
+        "rich==15.0.0",
+        "safetensors==0.8.0",
+        "setuptools==65.5.0",
+        "shellingham==1.5.4",
+        "sympy==1.14.0",
+        "tokenizers==0.23.3",
+        "torch==2.15.0",
+        "tqdm==4.70.1",
+        "transformers==5.23.0",
+        "truststore==0.10.5",
+        "typer==0.29.2",
+        "typing_extensions==4.16.0",
+    ],
+};
+
 /// What speaks the narrations of the demo corpus.
 pub(crate) const SPEECH: PythonSet =
     PythonSet { name: "speech", requirements: &["numpy==2.4.6", "onnxruntime==1.32.0"] };
+
+/// What reads T5's vocabulary, for the reference program that runs on [`TRANSFORMERS`].
+pub(crate) const SENTENCEPIECE: PythonSet =
+    PythonSet { name: "sentencepiece", requirements: &["sentencepiece==0.2.3"] };
 
 #[cfg(test)]
 mod tests {
