@@ -330,7 +330,9 @@ mod tests {
     #[case::no_size(&[(0.0, 3.0), (0.0, 5.0)], 40.0, 4.0)]
     fn lines(#[case] points: &[(f64, f64)], #[case] at: f64, #[case] expected: f64) {
         let mut line = Line::default();
-        points.iter().for_each(|&(x, y)| line.add(x, y));
+        for &(x, y) in points {
+            line.add(x, y);
+        }
         assert!((line.at(at) - expected).abs() < 1e-9, "{}", line.at(at));
     }
 }
