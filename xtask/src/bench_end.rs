@@ -44,7 +44,7 @@ const FORECAST_TOLERANCE: f64 = 0.2;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Scale {
     /// Drawn videos of some 24 seconds.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 60)]
     videos: u32,
     /// Length of the 1080p film in minutes; none is drawn for 0.
     #[arg(long, default_value_t = 5)]
