@@ -33,7 +33,7 @@ fn the_same_corpus_again_costs_what_it_has_cost() {
     trial.add_narrated(4);
     let more = trial.planned();
     assert!(more["core_seconds"].as_f64() > plan["core_seconds"].as_f64(), "{more:#}");
-    trial.write_job("[corpus]\nuri = \"corpus\"\ntranscripts = []\n[tables]\nuri = \"lake\"\n[captioning]\nsource = \"speech\"\n");
+    trial.write_job("[corpus]\nuri = \"corpus\"\ntranscripts = [\"sidecar\"]\n[tables]\nuri = \"lake\"\n[captioning]\nsource = \"speech\"\n");
     let other = trial.planned();
     assert_ne!(other["estimated_from"], LEARNT, "other parameters, other costs: {other:#}");
 }
