@@ -18,6 +18,7 @@ mod draining;
 mod eval;
 mod export;
 mod flight;
+mod forecast;
 mod heard;
 mod interruptions;
 mod kill_matrix;

@@ -241,7 +241,7 @@ fn ticks(stat: &str, after: usize) -> f64 {
 }
 
 /// Seconds of each stage over all videos of a log of JSON lines.
-fn stage_seconds(log: &str) -> Vec<(&'static str, f64)> {
+pub(crate) fn stage_seconds(log: &str) -> Vec<(&'static str, f64)> {
     let lines: Vec<Value> =
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     STAGES

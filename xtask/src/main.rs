@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod arrows;
 mod bench;
 mod bench_cluster;
+mod bench_end;
 mod bench_eval;
 mod bench_faults;
 mod bench_import;
@@ -137,6 +138,19 @@ enum Bench {
         #[command(flatten)]
         scale: bench_cluster::Scale,
     },
+    /// Videos an hour of `eventide index`, beside a straightforward program in Python with the same weights that must find the
+    /// same events; and how well a plan foretells a run. Writes both to `docs/benchmarks.md`.
+    End {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+        /// A program that is built already, with `eventide-testkit` beside it.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        /// How much is done, and with what.
+        #[command(flatten)]
+        scale: bench_end::Scale,
+    },
     /// Scores of made-up predictions by `eventide eval` and by the Python programs, which must agree; writes the
     /// medians to `docs/benchmarks.md`.
     Eval {
@@ -251,6 +265,9 @@ fn run(chore: Chore) -> Result<()> {
             results::run(&workspace, &claims, effort, program)
         }
         Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
+        Chore::Bench(Bench::End { profile, program, scale }) => {
+            bench_end::run(&workspace, &profile, program, scale)
+        }
         Chore::Bench(Bench::Eval { profile }) => bench_eval::run(&workspace, &profile),
         Chore::Bench(Bench::Identity { profile, videos }) => {
             bench_faults::identity(&workspace, &profile, videos)

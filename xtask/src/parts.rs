@@ -522,6 +522,10 @@ pub(crate) const TRANSFORMERS: PythonSet = PythonSet {
 pub(crate) const SPEECH: PythonSet =
     PythonSet { name: "speech", requirements: &["numpy==2.4.6", "onnxruntime==1.32.0"] };
 
+/// What reads T5's vocabulary, for the reference program that runs on [`TRANSFORMERS`].
+pub(crate) const SENTENCEPIECE: PythonSet =
+    PythonSet { name: "sentencepiece", requirements: &["sentencepiece==0.2.3"] };
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use datafusion::{execution::TaskContext, physical_plan::execute_stream, prelude::SessionConfig};
 use eventide_catalog::{
-    CorpusOptions, Counts, PlanFile, PlanOptions, Receipt, RunFacts, Stores, Tables, WorkList,
-    list, plan,
+    CorpusOptions, Counts, Estimate, PlanFile, PlanOptions, Receipt, RunFacts, Stores, Tables,
+    WorkList, list, plan,
 };
 use eventide_pipeline::{
     CaptioningOptions, CaptioningSource, LimitOptions, TranscriptOption, WindowOption,
@@ -350,6 +350,16 @@ async fn index_here(
 }
 
 impl Planned {
+    /// What the work will cost, by what videos have cost that the tables hold of the same model and parameters; `None`
+    /// where they hold none.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`]: whatever keeps the tables from being read.
+    pub async fn estimate(&self) -> Result<Option<Estimate>, Error> {
+        let items = self.work.shards.iter().flat_map(|shard| &shard.items);
+        Ok(self.tables.estimate(items, &self.options).await?)
+    }
+
     /// Who makes the rows of this run.
     fn provenance(&self, worker: &str) -> Provenance {
         let speech = |part: fn(&SpeechIdentity) -> &str| {

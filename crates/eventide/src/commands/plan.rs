@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, process::ExitCode, sync::Arc};
 
-use eventide_catalog::{Counts, Stores};
+use eventide_catalog::{Counts, Estimate, Stores};
 use eventide_engine::{Night, Planned};
 use eventide_pipeline::CaptioningSource;
 use eventide_schema::{Heard, WorkItem};
@@ -63,7 +63,9 @@ pub(crate) struct Forecast {
 pub(super) async fn run(arguments: &JobArguments, stores: &Arc<Stores>) -> Result<ExitCode, Stop> {
     let night = night(arguments)?;
     let planned = night.plan(stores, false).await.map_err(|e| Stop::bad_job(explained(&e)))?;
-    report::forecast(&forecast(&night, &planned), arguments.format).map_err(Stop::failed)?;
+    let learnt = planned.estimate().await.map_err(|e| Stop::failed(explained(&e)))?;
+    let forecast = forecast(&night, &planned, learnt);
+    report::forecast(&forecast, arguments.format).map_err(Stop::failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -72,8 +74,9 @@ fn float(value: u64) -> f64 {
     value as f64
 }
 
-/// Seconds of video, core-seconds and device-seconds that indexing `bytes` of `videos` takes.
-fn estimate(night: &Night, history: &Counts, bytes: u64, videos: u64) -> (f64, f64, Option<f64>) {
+/// Seconds of video, core-seconds and device-seconds that indexing `bytes` of `videos` takes, where the tables hold no video
+/// to learn from: by the runs before, or by rules of thumb.
+fn rough(night: &Night, history: &Counts, bytes: u64, videos: u64) -> (f64, f64, Option<f64>) {
     if history.bytes_read > 0 && history.video_ms > 0 {
         let share = float(bytes) / float(history.bytes_read) / 1000.0;
         let of = |milliseconds: u64| float(milliseconds) * share;
@@ -91,7 +94,7 @@ fn estimate(night: &Night, history: &Counts, bytes: u64, videos: u64) -> (f64, f
     (seconds, cores + heard, None)
 }
 
-fn forecast(night: &Night, planned: &Planned) -> Forecast {
+fn forecast(night: &Night, planned: &Planned, learnt: Option<Estimate>) -> Forecast {
     let work = &planned.work;
     let items = || work.shards.iter().flat_map(|shard| &shard.items);
     let bytes = items().map(WorkItem::size_bytes).sum();
@@ -100,10 +103,14 @@ fn forecast(night: &Night, planned: &Planned) -> Forecast {
         .map(|item| item.video.video_id.as_str())
         .collect();
     let videos = work.videos().len() as u64;
-    let (seconds, core_seconds, device_seconds) = estimate(night, &planned.history, bytes, videos);
-    let estimated_from = match device_seconds {
-        Some(_) => "what earlier runs with this model and these parameters cost",
-        None => "rules of thumb: 4 Mbit/s, 700 core-seconds an hour",
+    let (seconds, core_seconds, device_seconds) = match learnt {
+        Some(learnt) => (learnt.video_seconds, learnt.core_seconds, Some(learnt.device_seconds)),
+        None => rough(night, &planned.history, bytes, videos),
+    };
+    let estimated_from = match (learnt, device_seconds) {
+        (Some(_), _) => "what videos of their kind cost with this model and these parameters",
+        (None, Some(_)) => "what earlier runs with this model and these parameters cost",
+        (None, None) => "rules of thumb: 4 Mbit/s, 700 core-seconds an hour",
     };
     Forecast {
         listed: work.listed,
