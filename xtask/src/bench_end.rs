@@ -49,7 +49,7 @@ pub(crate) struct Scale {
     /// Length of the 1080p film in minutes; none is drawn for 0.
     #[arg(long, default_value_t = 5)]
     film_minutes: u32,
-    /// How often each side runs.
+    /// How often each side runs; odd, so that one run is in the middle.
     #[arg(long, default_value_t = 3)]
     runs: usize,
     /// A bundle of random weights in the sizes of the released ones, in place of the demo's, which is trained. Its captions mean
