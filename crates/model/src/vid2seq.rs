@@ -199,7 +199,13 @@ impl Vid2Seq {
         for (index, window) in windows.iter().enumerate() {
             self.check(index, window)?;
         }
-        self.remember(windows)
+        let memory = self.remember(windows)?;
+        let rows = memory.rows.slice_move(s![.., ..self.memory_rows(windows), ..]);
+        let mask = memory.mask.slice_move(s![.., ..self.memory_rows(windows)]);
+        Ok(Memory {
+            rows: rows.as_standard_layout().into_owned(),
+            mask: mask.as_standard_layout().into_owned(),
+        })
     }
 
     /// Logits `[target, vocabulary]` of the decoder on a window when it is made to write `target_ids`:
@@ -307,6 +313,16 @@ impl Vid2Seq {
         window.input_ids.iter().flatten().any(|&id| id != pad)
     }
 
+    /// Rows of the longest memory of some windows, before any padding.
+    fn memory_rows(&self, windows: &[WindowInput]) -> usize {
+        let (positions, _) = self.video_shape();
+        let rows = |window: &WindowInput| {
+            let video = window.features.as_ref().map_or(0, |_| positions);
+            video + if self.has_words(window) { ids_of(window).len() } else { 0 }
+        };
+        windows.iter().map(rows).max().unwrap_or(0)
+    }
+
     /// Both encoders on windows that were checked, each on those that have something for it.
     fn remember(&mut self, windows: &[WindowInput]) -> Result<Memory> {
         let (positions, _) = self.video_shape();
@@ -316,11 +332,8 @@ impl Vid2Seq {
         let (mut seen, mut heard) = (all.clone(), all);
         seen.retain(|&window| windows[window].features.is_some());
         heard.retain(|&window| self.has_words(&windows[window]));
-        let rows = |window: &WindowInput| {
-            video_rows(window) + if self.has_words(window) { ids_of(window).len() } else { 0 }
-        };
-        let longest = windows.iter().map(rows).max().unwrap_or(0);
-        let mut memory = Memory::new(windows.len(), longest.next_multiple_of(self.block()), width);
+        let length = self.memory_rows(windows).next_multiple_of(self.block());
+        let mut memory = Memory::new(windows.len(), length, width);
         if !seen.is_empty() {
             let video = self.encode_video(windows, &seen)?;
             let video = cube(&video, "memory", [seen.len(), positions, width])?;
