@@ -2,8 +2,7 @@
 //!
 //! Runs the real program over the demo's corpus, once for what is said and once with a model of random weights, and
 //! beside them what the reference program does to see the same frames: one `ffmpeg` that decodes every picture of each
-//! video; and of the film, what `PyAV` takes to bring as many frames. All in one go on one machine; processor time is that
-//! of the whole process tree.
+//! video. All in one go on one machine; processor time is that of the whole process tree.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,26 +16,22 @@ use serde_json::Value;
 use crate::children;
 use crate::corpus;
 use crate::error::{Error, Result};
-use crate::parts;
-use crate::python;
 use crate::setup::{self, Scope};
 use crate::workspace::{Workspace, create_folder, say, write};
 
 /// The stages whose times the program logs, in order.
 const STAGES: [&str; 6] =
     ["fetch_ms", "probe_ms", "words_ms", "sample_ms", "encode_ms", "generate_ms"];
-/// Length of the film in minutes.
-const FILM_MINUTES: u32 = 20;
 /// Units in which the kernel counts processor time, a second.
 const TICKS: f64 = 100.0;
 
 /// What one way of indexing the corpus took.
 #[derive(Debug, Serialize)]
-struct Row {
-    name: &'static str,
-    video_hours: f64,
+pub(crate) struct Row {
+    name: String,
+    pub(crate) video_hours: f64,
     wall_seconds: f64,
-    core_seconds: f64,
+    pub(crate) core_seconds: f64,
     video_hours_per_core_hour: f64,
     /// Wall seconds of each stage over all videos; stages of different videos overlap.
     stage_seconds: Vec<(&'static str, f64)>,
@@ -57,43 +52,15 @@ pub(crate) fn night(workspace: &Workspace, profile: &str) -> Result<()> {
     let program = workspace.build("eventide", profile)?;
     let testkit = workspace.build("eventide-testkit", profile)?;
     children::run(workspace.command(&testkit).args(["seeded-bundle", "--out"]).arg(&bundle))?;
-    // A long film shows what it is worth to decode no more than the model looks at.
-    let film_folder = folder.join("film");
-    create_folder(&film_folder)?;
-    say("draw", &format!("a 1080p film of {FILM_MINUTES} minutes"));
-    let minutes = FILM_MINUTES.to_string();
-    let mut draw = workspace.command(&testkit);
-    draw.args(["film", "--minutes", &minutes, "--out"]).arg(film_folder.join("film.mp4"));
-    children::run(&mut draw)?;
-
-    let job = |corpus: &Path, captioning: &str| {
-        format!(
-            "[corpus]\nuri = \"{}\"\n[tables]\nuri = \"lake\"\n[model]\nbundle = \"{}\"\n[captioning]\n{captioning}\n",
-            corpus.display(),
-            bundle.display()
-        )
-    };
     let run = |name, corpus: &Path, captioning| {
-        index(workspace.command(&program), &folder, name, &job(corpus, captioning))
+        index(workspace.command(&program), &folder, name, &job(corpus, &bundle, captioning))
     };
     let (speech, model) = ("source = \"speech\"", "max-output-tokens = 64");
     let tools = workspace.tools();
     let said = run("speech", &corpus_folder, speech)?;
     let seen = run("tiny model", &corpus_folder, model)?;
     let peer = decode_all("ffmpeg fps=1", &tools, &corpus_folder, seen.video_hours)?;
-    let film_seen = run("tiny model on a film", &film_folder, model)?;
-    let keys = "frames = \"keyframe\"\nmax-output-tokens = 64";
-    let film_keys = run("tiny model on a film, key frames", &film_folder, keys)?;
-    let hours = film_seen.video_hours;
-    let film_peer = decode_all("ffmpeg fps=1 on a film", &tools, &film_folder, hours)?;
-    let python = {
-        let _held = workspace.lock()?;
-        python::environment(workspace, &parts::FASTER_WHISPER)? // which reads sound through PyAV
-    };
-    let film = film_folder.join("film.mp4");
-    let exact = seek("PyAV, 100 frames of a film", &python, &film, "exact", hours)?;
-    let nearest = seek("PyAV, 100 key frames of a film", &python, &film, "keyframe", hours)?;
-    let rows = [said, seen, peer, film_seen, film_keys, film_peer, exact, nearest];
+    let rows = [said, seen, peer];
     let json = serde_json::to_vec_pretty(&rows).unwrap_or_default();
     write(&folder.join("night.json"), json)?;
     let table = markdown(&rows, profile);
@@ -103,8 +70,17 @@ pub(crate) fn night(workspace: &Workspace, profile: &str) -> Result<()> {
     Ok(())
 }
 
+/// A job over a corpus with a bundle of random weights.
+pub(crate) fn job(corpus: &Path, bundle: &Path, captioning: &str) -> String {
+    format!(
+        "[corpus]\nuri = \"{}\"\n[tables]\nuri = \"lake\"\n[model]\nbundle = \"{}\"\n[captioning]\n{captioning}\n",
+        corpus.display(),
+        bundle.display()
+    )
+}
+
 /// Indexes the corpus into new tables.
-fn index(mut program: Command, folder: &Path, name: &'static str, job: &str) -> Result<Row> {
+pub(crate) fn index(mut program: Command, folder: &Path, name: &str, job: &str) -> Result<Row> {
     let place = folder.join(name.replace(' ', "-"));
     create_folder(&place)?;
     let job_file = place.join("job.toml");
@@ -136,7 +112,7 @@ fn index(mut program: Command, folder: &Path, name: &'static str, job: &str) -> 
 }
 
 /// Decodes every picture of every video down to one a second, as the reference program does.
-fn decode_all(name: &'static str, tools: &Path, corpus: &Path, video_hours: f64) -> Result<Row> {
+pub(crate) fn decode_all(name: &str, tools: &Path, corpus: &Path, video_hours: f64) -> Result<Row> {
     say("run", &format!("{name}: the reference program's way to its frames"));
     let ((), wall, cores) = measured(|| {
         for video in videos(corpus)? {
@@ -149,27 +125,6 @@ fn decode_all(name: &'static str, tools: &Path, corpus: &Path, video_hours: f64)
         }
         Ok(())
     })?;
-    Ok(row(name, video_hours, wall, cores, Vec::new()))
-}
-
-/// Brings frames of a film with `PyAV`.
-fn seek(
-    name: &'static str,
-    python: &Path,
-    film: &Path,
-    mode: &str,
-    video_hours: f64,
-) -> Result<Row> {
-    say("run", name);
-    let (said, wall, cores) = measured(|| {
-        let mut command = Command::new(python);
-        command.args(["-c", include_str!("bench_night.py")]).arg(film).arg(mode);
-        children::output(&mut command)
-    })?;
-    if said.trim_ascii() != b"100" {
-        let said = String::from_utf8_lossy(&said);
-        return Err(Error::Bench { what: format!("PyAV brought `{said}` frames") });
-    }
     Ok(row(name, video_hours, wall, cores, Vec::new()))
 }
 
@@ -192,14 +147,14 @@ fn videos(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn row(
-    name: &'static str,
+    name: &str,
     video_hours: f64,
     wall: Duration,
     core_seconds: f64,
     stage_seconds: Vec<(&'static str, f64)>,
 ) -> Row {
     Row {
-        name,
+        name: name.to_owned(),
         video_hours,
         wall_seconds: wall.as_secs_f64(),
         core_seconds,

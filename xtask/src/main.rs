@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod arrows;
 mod bench;
 mod bench_cluster;
+mod bench_decode;
 mod bench_end;
 mod bench_eval;
 mod bench_faults;
@@ -137,6 +138,19 @@ enum Bench {
         /// How much is done.
         #[command(flatten)]
         scale: bench_cluster::Scale,
+    },
+    /// Core-seconds to see a hundred frames of a long film, by codec, beside `ffmpeg` and `PyAV`; writes them to
+    /// `docs/benchmarks.md`.
+    Decode {
+        /// The cargo profile of the program.
+        #[arg(long, default_value = "fast")]
+        profile: String,
+        /// A program that is built already, with `eventide-decoder` and `eventide-testkit` beside it.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        /// How much is done.
+        #[command(flatten)]
+        scale: bench_decode::Scale,
     },
     /// Videos an hour of `eventide index`, beside a straightforward program in Python with the same weights that must find the
     /// same events; and how well a plan foretells a run. Writes both to `docs/benchmarks.md`.
@@ -265,6 +279,9 @@ fn run(chore: Chore) -> Result<()> {
             results::run(&workspace, &claims, effort, program)
         }
         Chore::Bench(Bench::Night { profile }) => bench::night(&workspace, &profile),
+        Chore::Bench(Bench::Decode { profile, program, scale }) => {
+            bench_decode::run(&workspace, &profile, program, &scale)
+        }
         Chore::Bench(Bench::End { profile, program, scale }) => {
             bench_end::run(&workspace, &profile, program, scale)
         }

@@ -1,4 +1,4 @@
-"""Brings 100 frames of a video, evenly apart, with PyAV: bench_night.py FILE exact|keyframe
+"""Brings 100 frames of a video, evenly apart, with PyAV: bench_decode.py FILE exact|keyframe
 
 Seeks to the key frame before each moment, and decodes up to it, or takes the key frame. One thread. Prints how many.
 """
@@ -12,7 +12,7 @@ with av.open(path) as container:
     stream.codec_context.thread_count = 1
     if mode == "keyframe":
         stream.codec_context.skip_frame = "NONKEY"
-    length = float(stream.duration * stream.time_base)
+    length = container.duration / av.time_base
     brought = 0
     for place in range(100):
         moment = (place + 0.5) * length / 100
