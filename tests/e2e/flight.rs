@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use eventide_testkit::{Running, tools};
 use serde_json::{Value, json};
 
-use crate::trial::{LIMIT, Trial};
+use crate::{
+    search::{SENTENCES, talk_and_encoder},
+    trial::{LIMIT, Trial},
+};
 
 const TOKEN: &str = "a-token-of-a-test-0123456789";
 
@@ -169,6 +172,24 @@ with connect() as connection, connect(**{AS_OF: sys.argv[3]}) as earlier:
     let expected = json!([[both, both, both], [one, one], [true, true]]);
     assert_eq!(served.asked(script, &[&first]), expected);
     served.stopped();
+}
+
+#[test]
+fn captions_are_searched_for_by_meaning() {
+    let trial = talk_and_encoder();
+    let script = "
+search = \"SELECT caption, similarity > 0.2 FROM search('a hot drink') ORDER BY rrf DESC LIMIT 1\"
+with connect() as connection, flight.connect(uri) as client:
+    print(json.dumps([ask(connection, search), rows(client, search)]))
+";
+    let served = Served::of(&trial, "", &["--embeddings", "minilm"]);
+    let nearest = json!([[SENTENCES[3], true]]);
+    assert_eq!(served.asked(script, &[]), json!([nearest, nearest]));
+    served.stopped();
+
+    let of_words = Served::of(&trial, "", &[]);
+    assert_eq!(of_words.asked(script, &[]), json!([[], []]), "nobody says `hot` or `drink`");
+    of_words.stopped();
 }
 
 #[test]

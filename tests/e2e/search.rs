@@ -93,15 +93,15 @@ fn without_a_place_for_an_index_each_text_is_looked_at() {
 }
 
 /// A talk of which each sentence is another event.
-const SENTENCES: [&str; 4] = [
+pub(crate) const SENTENCES: [&str; 4] = [
     "A man is chopping garlic with a knife.",
     "A dog runs along the beach.",
     "A zither player tunes his strings.",
     "Someone pours tea into a cup.",
 ];
 
-#[test]
-fn captions_are_found_by_words_and_by_meaning() {
+/// A night of that talk, and beside it the bundle `minilm`, which embeds sentences.
+pub(crate) fn talk_and_encoder() -> Trial {
     let trial = Trial::of_speech();
     let scenes = SENTENCES.map(|said| Scene { colour: 7, length_ms: 2_000, said: said.to_owned() });
     narrated(&tools().unwrap(), &trial.corpus(), "talk", &scenes).unwrap();
@@ -110,7 +110,12 @@ fn captions_are_found_by_words_and_by_meaning() {
     let import =
         ["model", "import", "--text-encoder", encoder.to_str().unwrap(), "--out", "minilm"];
     trial.program(import).run(LIMIT).unwrap().assert_code(0);
+    trial
+}
 
+#[test]
+fn captions_are_found_by_words_and_by_meaning() {
+    let trial = talk_and_encoder();
     let best = |words: &str| {
         let question = format!("SELECT caption FROM search('{words}') ORDER BY rrf DESC");
         let mut found = asked(&trial, &["--embeddings", "minilm", &question]);
